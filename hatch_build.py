@@ -1,0 +1,20 @@
+"""Puts the top-level folders attacks/, defenses/ and benchmarks/ inside the installed package.
+
+An editable install reads them where they lie, so a copy there would only go stale.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class ContentFolders(BuildHookInterface):  # type: ignore[type-arg]
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":
+            return
+        for folder in ("attacks", "defenses", "benchmarks"):
+            root = Path(self.root) / folder
+            for path in sorted(root.rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    build_data["force_include"][str(path)] = f"robench/{folder}/{path.relative_to(root)}"

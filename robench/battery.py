@@ -1,0 +1,125 @@
+"""Configured attacks: a function with its settings, by a catalog name, by a user's file, or by a suite of names."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from robench import content
+from robench.content import Strict
+from robench.errors import UserError, unknown
+from robench.search import Access, Search
+from robench.source import source_fingerprint
+from robench.threat import Size, parse_size
+
+Readings = Literal["any", "final"]
+"""Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack as it is run: `settings` holds every keyword of the function with its value."""
+
+    name: str
+    function: Callable[..., None]
+    settings: dict[str, Any]
+    restarts: int = 1
+
+    @property
+    def access(self) -> Access:
+        return self.function.access  # type: ignore[attr-defined, no-any-return]
+
+    def __call__(self, search: Search) -> None:
+        self.function(search, **self.settings)
+
+    def key(self) -> dict[str, Any]:
+        """What of the attack could change its outcome. Its name cannot."""
+        return {
+            "function": self.function.__name__,
+            "settings": self.settings,
+            "restarts": self.restarts,
+            "source": source_fingerprint([Path(inspect.getsourcefile(self.function) or "")]),
+        }
+
+
+class Suite(Strict):
+    """A named list of attacks and how their iterates are read."""
+
+    attacks: list[str]
+    readings: Readings = "any"
+
+
+def catalog() -> dict[str, dict[str, Any]]:
+    """Every configured attack, and every function that has no entry of its own under its own name."""
+    path = content.folder("attacks") / "catalog.yaml"
+    entries: dict[str, dict[str, Any]] = content.read_yaml(path)
+    return {**{name: {"attack": name} for name in content.names("attacks", "*.py")}, **entries}
+
+
+def attack(written: str) -> Attack:
+    """The attack called `written`: a catalog name or a .py file, then settings if any: "pgd-20:restarts=5"."""
+    name, colon, tail = written.rpartition(":") if "=" in written.rpartition(":")[2] else (written, "", "")
+    given = dict(_assignment(part) for part in tail.split(",")) if colon else {}
+    if name.endswith(".py"):
+        entry: dict[str, Any] = {"attack": name}
+    else:
+        entries = catalog()
+        if name not in entries:
+            raise unknown("attack", name, entries)
+        entry = entries[name]
+    settings = {key: value for key, value in entry.items() if key != "attack"} | given
+    return configure(content.attack_function(entry["attack"]), settings, name=Path(name).stem + colon + tail)
+
+
+def configure(function: Callable[..., None], settings: dict[str, Any], *, name: str) -> Attack:
+    """Checks the settings against the function's keywords and fills in its defaults."""
+    parameters = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    hints = get_type_hints(function) | {"restarts": int}
+    values = dict(parameters) | {"restarts": 1}
+    for key, value in settings.items():
+        if key not in values:
+            raise UserError(f"attack {name}: {unknown('setting', key, values)}")
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].lower()
+            raise UserError(f"attack {name}: {key}: {reason}, got {value!r}") from None
+    for key, value in values.items():
+        if hints[key] == Size:
+            parse_size(value, 1.0)
+        if key in ("steps", "restarts") and value < 1:
+            raise UserError(f"attack {name}: expected {key} of at least 1, got {value}")
+        if value is inspect.Parameter.empty:
+            raise UserError(f"attack {name}: the setting {key} has no default and was not given")
+    return Attack(name, function, {key: values[key] for key in parameters}, restarts=values["restarts"])
+
+
+def suite(name: str) -> Suite:
+    known = content.names("benchmarks", "suites/*.yaml")
+    if name not in known:
+        raise unknown("suite", name, known)
+    path = content.folder("benchmarks") / "suites" / f"{name}.yaml"
+    return content.parse(Suite, content.read_yaml(path), f"suite {name}")
+
+
+def battery(suite_name: str | None, attack_names: Sequence[str]) -> tuple[list[Attack], Readings]:
+    """The attacks of a suite and those named one by one, each once, in that order."""
+    chosen = suite(suite_name) if suite_name else Suite(attacks=[])
+    if suite_name is None and not attack_names:
+        raise UserError("expected a suite or an attack, got neither; try --suite quick")
+    return [attack(name) for name in dict.fromkeys([*chosen.attacks, *attack_names])], chosen.readings
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"expected settings as key=value, got {text!r}")
+    return key.strip(), yaml.safe_load(value)

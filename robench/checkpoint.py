@@ -1,0 +1,138 @@
+"""robench's own file of a trained model: weights and a description, read without running any code in it."""
+
+import os
+import pickle
+import platform
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robench.errors import UserError
+
+FORMAT = "robench-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint says of itself."""
+
+    arch: str
+    shape: list[int]
+    classes: int
+    mean: list[float]
+    std: list[float]
+    dataset: str
+    norm: str
+    eps: str
+    defense: str
+    recipe: dict[str, Any]
+    seed: int
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def library_versions() -> dict[str, str]:
+    """Of what numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("robench", "torch", "numpy")}}
+
+
+def save(path: Path, model: nn.Module, card: Card) -> None:
+    """Writes the file whole or not at all."""
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    save_atomically(path, {"format": FORMAT, "card": asdict(card), "weights": state})
+
+
+def save_atomically(path: Path, document: dict[str, Any]) -> None:
+    """`torch.save` to a temporary name beside `path`, then a rename."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Any:
+    """What a .pt or .safetensors file holds, on the CPU. Pickled code is refused, never run."""
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower():
+            raise UserError(
+                f"{path} holds Python objects whose loading would run code; save its state_dict() alone, or give a "
+                "factory PATH.py:FUNCTION that you trust"
+            ) from None
+        raise UserError(f"{path} is not a whole checkpoint: {_first_line(error)}") from None
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
+        raise UserError(f"{path} is not a whole checkpoint ({_first_line(error)}); was its download cut?") from None
+
+
+def card_of(document: Any) -> Card | None:
+    """The card of one of our own checkpoints; None for anything else."""
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        return None
+    try:
+        return Card(**document["card"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the checkpoint's description cannot be read by this version of robench: {error}") from None
+
+
+def state_dict_of(document: Any, where: str) -> dict[str, Tensor]:
+    """The state dict inside a public checkpoint, whatever it is wrapped in."""
+    state = document
+    for wrapper in ("weights", "net", "state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    tensors = (
+        {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+        if (isinstance(state, Mapping))
+        else {}
+    )
+    if not tensors:
+        raise UserError(f"expected a state dict of tensors in {where}, found none")
+    for prefix in ("module.", "basic_net.", "module."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> list[str]:
+    """Puts weights into the model; all must fit and be finite. Gives the names of unused ones that may be dropped."""
+    expected = model.state_dict()
+    dropped = [name for name in state if name not in expected and name.startswith("sub_block1.")]
+    unexpected = [name for name in state if name not in expected and name not in dropped]
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    misshapen = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    for names, problem in ((missing, "lacks"), (unexpected, "has, beyond the architecture,"), (misshapen, "misshapes")):
+        if names:
+            raise UserError(
+                f"the weights in {where} are of another architecture than {type(model).__name__}: it {problem} "
+                f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}; name the right one with --arch"
+            )
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise UserError(f"the weights in {where} are not finite: {', '.join(broken[:3])}")
+    model.load_state_dict({name: state.get(name, tensor) for name, tensor in expected.items()})
+    return dropped
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

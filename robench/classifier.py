@@ -1,0 +1,57 @@
+"""The engine's view of a model: logits and input gradients of a frozen copy, every pass counted."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from robench.errors import UserError
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """float32 as written: no TF32, no autocast."""
+    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+
+
+class Classifier:
+    """A frozen copy of `model` in evaluation mode on `device`; the caller's own is never touched.
+
+    `forwards` and `backwards` count images, not calls.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        self.forwards = 0
+        self.backwards = 0
+
+    @property
+    def passes(self) -> int:
+        return self.forwards + self.backwards
+
+    def logits(self, x: Tensor) -> Tensor:
+        """x [B, ...] in [0, 1] -> logits [B, C]."""
+        self.forwards += len(x)
+        logits = self.model(x)
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(x):
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(f"expected logits of shape ({len(x)}, at least 2 classes) from the model, got {given}")
+        return logits
+
+    def logits_and_gradient(self, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits at x, and the gradient at x of each example's own `objective(logits)` [B], in one pass each way."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logits = self.logits(x)
+            self.backwards += len(x)
+            (gradient,) = torch.autograd.grad(objective(logits).sum(), x)
+        return logits.detach(), gradient

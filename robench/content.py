@@ -1,0 +1,113 @@
+"""Finds what robench knows by name: the files of attacks/, defenses/ and benchmarks/, and the users' own.
+
+Nothing is registered anywhere: a file that lies in the folder is known.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robench.errors import UserError, unknown
+
+Folder = Literal["attacks", "defenses", "benchmarks"]
+
+
+class Strict(BaseModel):
+    """A block of YAML: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+StrictModel = TypeVar("StrictModel", bound=Strict)
+
+
+def folder(name: Folder) -> Path:
+    """Beside the package in a checkout, inside it where it was installed from a wheel."""
+    inside = Path(__file__).parent / name
+    checkout = Path(__file__).resolve().parents[1] / name
+    return checkout if checkout.is_dir() else inside
+
+
+def names(name: Folder, pattern: str) -> list[str]:
+    """Stems of the files of a folder that match a pattern such as "*.py"."""
+    return sorted(path.stem for path in folder(name).glob(pattern) if path.name not in ("__init__.py", "catalog.yaml"))
+
+
+def read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def parse(schema: type[StrictModel], block: Any, where: str) -> StrictModel:
+    """A block of YAML as its model; the first thing wrong with it becomes the error."""
+    if not isinstance(block, dict):
+        raise UserError(f"{where}: expected keys and values, got {block!r}")
+    for key in block:
+        if key not in schema.model_fields:
+            raise UserError(f"{where}: {unknown('key', str(key), schema.model_fields)}")
+    try:
+        return schema.model_validate(block)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {place}: {first['msg'].lower()}, got {first['input']!r}") from None
+
+
+def load_file(path: Path) -> Any:
+    """Imports a Python file of the user's; it runs their code."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    name = f"robench_user_{path.stem}_{abs(hash(path.resolve())):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def module(kind: Literal["attacks", "defenses"], name: str) -> Any:
+    """The module of an attack or a defense, by its file's stem or, for a user's own, by a path that ends in .py."""
+    if name.endswith(".py"):
+        return load_file(Path(name))
+    if name not in names(kind, "*.py"):
+        raise unknown(kind.removesuffix("s"), name, names(kind, "*.py"))
+    return importlib.import_module(f"robench.{kind}.{name}")
+
+
+def attack_function(name: str) -> Callable[..., None]:
+    """The function that bears its file's name."""
+    stem = Path(name).stem
+    function = getattr(module("attacks", name), stem, None)
+    if not inspect.isfunction(function) or not hasattr(function, "access"):
+        raise UserError(f"expected a function {stem} under @sees(...) in {name}, found none")
+    return function
+
+
+def defense_class(name: str) -> type[Any]:
+    """The one class of a defense's file that is a Defense."""
+    from robench.defense import Defense
+
+    found = [
+        value
+        for value in vars(module("defenses", name)).values()
+        if inspect.isclass(value) and issubclass(value, Defense) and value is not Defense
+    ]
+    if len(found) != 1:
+        raise UserError(f"expected one subclass of Defense in {name}, found {len(found)}")
+    return found[0]

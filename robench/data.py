@@ -1,0 +1,209 @@
+"""The data sets: images and labels in memory, in the set's own order, by a name such as `mnist` or `parquet:DIR`."""
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robench.errors import UserError, unknown
+
+Part = Literal["train", "test"]
+
+DIGITS_TRAIN = 1297
+"""Of the 1,797 digits, in scikit-learn's order; the last 500 (other writers) are the test set."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """images [N, C, H, W]: uint8, or float32 in [0, 1]; labels [N] int64."""
+
+    name: str
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        where = f"dataset {self.name}"
+        if len(self.images) == 0:
+            raise UserError(f"{where} is empty")
+        if self.images.dim() != 4 or self.labels.shape != (len(self.images),):
+            raise UserError(
+                f"{where}: expected images (N, channels, height, width) and one label each, "
+                f"got {tuple(self.images.shape)} and {tuple(self.labels.shape)}"
+            )
+        if self.images.dtype != torch.uint8:
+            low, high = float(self.images.min()), float(self.images.max())
+            if not (low >= 0 and high <= 1):  # NaN fails too
+                raise UserError(f"{where}: expected images in [0, 1], got values from {low:g} to {high:g}")
+        if int(self.labels.min()) < 0:
+            raise UserError(f"{where}: expected labels of at least 0, got {int(self.labels.min())}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """The shape of one image."""
+        return self.images.shape[1:]
+
+    @property
+    def classes(self) -> int:
+        return int(self.labels.max()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{self.images.dtype} {tuple(self.images.shape)}".encode())
+        digest.update(self.images.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def check_labels(self, classes: int) -> None:
+        if self.classes > classes:
+            raise UserError(
+                f"dataset {self.name}: expected labels below {classes}, the number of classes of the model, "
+                f"got {self.classes - 1}"
+            )
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.name, self.images.to(device), self.labels.to(device))
+
+    def take(self, rows: Any) -> "Split":
+        return Split(self.name, self.images[rows], self.labels[rows])
+
+    def floats(self, rows: Any) -> Tensor:
+        """The images of these rows as float32 in [0, 1]."""
+        images = self.images[rows]
+        return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False) -> Split:
+    """One part of a data set. `root` is where torchvision's sets lie; `download` fetches one that is missing."""
+    kind, colon, where = name.partition(":")
+    known: dict[str, Callable[[], tuple[Any, Any]]] = {
+        "digits": lambda: _digits(part),
+        **{key: lambda key=key: _torchvision(key, part, Path(root), download) for key in _TORCHVISION},  # type: ignore[misc]
+    }
+    from_path: dict[str, Callable[[], tuple[Any, Any]]] = {
+        "parquet": lambda: _parquet(Path(where), part),
+        "npz": lambda: _npz(Path(where), part),
+    }
+    if colon and kind in from_path:
+        images, labels = from_path[kind]()
+    elif name in known:
+        images, labels = known[name]()
+    else:
+        raise unknown("dataset", name, DATASETS)
+    return Split(f"{name} ({part})", torch.as_tensor(images), torch.as_tensor(np.array(labels)).long())
+
+
+_TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
+
+DATASETS = {
+    "digits": "1,797 handwritten digits, 8x8, embedded (scikit-learn)",
+    "mnist": "handwritten digits, 28x28, under --data-root in torchvision's layout",
+    "cifar10": "natural images of 10 classes, 32x32, likewise",
+    "cifar100": "natural images of 100 classes, 32x32, likewise",
+    "svhn": "house numbers, 32x32, likewise",
+    "parquet:DIR": "a local copy of a Hugging Face image-classification set",
+    "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
+}
+
+
+def _digits(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    rows = slice(None, DIGITS_TRAIN) if part == "train" else slice(DIGITS_TRAIN, None)
+    return (digits.images[rows, None] / 16).astype(np.float32), digits.target[rows]
+
+
+def _torchvision(key: str, part: Part, root: Path, download: bool) -> tuple[Any, Any]:
+    import torchvision.datasets
+
+    which = {"split": part} if key == "svhn" else {"train": part == "train"}
+    place = root / "svhn" if key == "svhn" else root  # the others make a folder of their own
+    try:
+        found = getattr(torchvision.datasets, _TORCHVISION[key])(place, **which, download=download)
+    except (RuntimeError, OSError) as error:
+        if download:
+            raise UserError(f"dataset {key} could not be fetched into {place}: {error}") from None
+        raise UserError(
+            f"dataset {key} is not complete under {place}; put torchvision's files there, point --data-root at the "
+            "folder that has them, or let --download fetch it"
+        ) from None
+    images, labels = found.data, found.labels if key == "svhn" else found.targets
+    if key == "mnist":
+        return images[:, None], labels
+    return (images if key == "svhn" else images.transpose(0, 3, 1, 2).copy()), labels
+
+
+def _parquet(folder: Path, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Files PART-*.parquet with a column of encoded images (bytes, or a struct with a field `bytes`) and one of
+    integer labels; of several integer columns the one called `label`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(folder.glob(f"**/{part}-*.parquet"))
+    if not files:
+        raise UserError(f"dataset parquet:{folder}: expected files {part}-*.parquet in that folder, found none")
+    try:
+        table = pa.concat_tables([pq.read_table(file) for file in files])
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"dataset parquet:{folder}: {str(error).splitlines()[0]}") from None
+    encoded, labels = None, None
+    for field in table.schema:
+        column = table[field.name].combine_chunks()
+        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            encoded = column.field("bytes")
+        elif pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            encoded = column
+        elif pa.types.is_integer(field.type) and (labels is None or field.name == "label"):
+            labels = column.to_numpy()
+    if encoded is None or labels is None:
+        raise UserError(
+            f"dataset parquet:{folder}: expected a column of encoded images and one of integer labels, "
+            f"got {', '.join(table.schema.names)}"
+        )
+    images = [_decode(buffer.as_buffer(), f"dataset parquet:{folder}, row {row}") for row, buffer in enumerate(encoded)]
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise UserError(f"dataset parquet:{folder}: expected images of one size, got {sorted(shapes)[:3]}")
+    return (np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8)), labels
+
+
+def _decode(buffer: Any, where: str) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(buffer)) as image:
+            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    except Exception as error:
+        raise UserError(f"{where}: not an image ({error})") from None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _npz(file: Path, part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays x_PART: [N, C, H, W], uint8 or floats in [0, 1]; y_PART: [N] integers."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in (f"x_{part}", f"y_{part}") if key in archive}
+    except FileNotFoundError:
+        raise UserError(f"dataset npz:{file}: there is no such file") from None
+    except Exception as error:  # NumPy lets zipfile's, zlib's and its own errors through
+        raise UserError(f"dataset npz:{file}: not a readable archive of plain arrays ({error})") from None
+    if len(arrays) < 2:
+        raise UserError(f"dataset npz:{file}: expected arrays x_{part} and y_{part}, got {sorted(arrays) or 'neither'}")
+    images, labels = arrays.values()
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"dataset npz:{file}: expected integer labels, got {labels.dtype}")
+    if images.dtype != np.uint8:
+        if not np.issubdtype(images.dtype, np.floating):
+            raise UserError(f"dataset npz:{file}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
+        images = images.astype(np.float32)
+    return images, labels

@@ -1,0 +1,11 @@
+"""The files of the top-level folder `defenses/`, importable as `robench.defenses.NAME`.
+
+A top-level package called `defenses` would be shadowed by any researcher's own folder of that name. In a checkout the
+folder lies beside the package; in an installed wheel its files lie here.
+"""
+
+from pathlib import Path
+
+_checkout = Path(__file__).resolve().parents[2] / "defenses"
+if _checkout.is_dir() and not any(path.name != "__init__.py" for path in Path(__file__).parent.glob("*.py")):
+    __path__ = [str(_checkout)]

@@ -1,0 +1,20 @@
+"""What robench says when it cannot go on."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """The user's input was wrong. The message is one sentence: what was expected, what was given, the remedy."""
+
+
+class AttackError(Exception):
+    """An attack broke its contract (asked for what it may not see, offered images of another shape)."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not among the known ones, with the nearest of them."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    return UserError(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,220 @@
+"""The main loop: every attack of a battery on every example of a set, into the ledger."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+
+from robench import rows
+from robench.battery import Attack, Readings
+from robench.checkpoint import library_versions
+from robench.classifier import Classifier
+from robench.data import Split
+from robench.draws import Draws
+from robench.errors import UserError
+from robench.ledger import CLEAN, Cell, Ledger
+from robench.rows import Columns
+from robench.search import Search
+from robench.source import source_fingerprint
+from robench.subject import Subject
+from robench.threat import ThreatModel
+from robench.verify import Judge
+
+ENGINE = ("threat", "draws", "losses", "classifier", "verify", "search", "rows", "evaluation")
+"""The modules whose code decides the numbers."""
+
+
+class Progress(Protocol):
+    """Is told how a run goes."""
+
+    def begin(self, attack: str, examples: int) -> None: ...
+    def advance(self, examples: int, robust: int, passes: int) -> None: ...
+    def end(self) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def begin(self, attack: str, examples: int) -> None: ...
+    def advance(self, examples: int, robust: int, passes: int) -> None: ...
+    def end(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A subject against a battery on a data set within a threat: everything that could change a number.
+
+    `split` holds the images in the set's own order; an example's row is its id.
+    """
+
+    subject: Subject
+    split: Split
+    threat: ThreatModel
+    attacks: Sequence[Attack]
+    readings: Readings = "any"
+    seed: int = 0
+    device: str = "cpu"
+    batch_size: int = 128
+
+    def key(self, attack: Attack | None) -> dict[str, Any]:
+        """What the fingerprint of a cell is made of; no attack is the clean cell."""
+        return {
+            "model": self.subject.key(),
+            "dataset": self.split.fingerprint,
+            "threat": str(self.threat),
+            "attack": attack.key() if attack else CLEAN,
+            "seed": self.seed,
+            "precision": "float32",
+            "readings": self.readings,
+            "engine": source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE),
+            "libraries": {name: library_versions()[name] for name in ("torch", "numpy")},
+        }
+
+    def about(self, attack: Attack | None) -> dict[str, Any]:
+        """Names for people."""
+        return {
+            **self.subject.about(),
+            "dataset": self.split.name,
+            "norm": self.threat.norm,
+            "eps": self.threat.eps_written,
+            "attack": attack.name if attack else CLEAN,
+            "classes": self.split.classes,
+        }
+
+
+def evaluate(
+    evaluation: Evaluation,
+    ledger: Ledger,
+    run: dict[str, Any],
+    *,
+    n: int | None = None,
+    progress: Progress | None = None,
+) -> list[Cell]:
+    """Runs what the ledger lacks of the first `n` examples and gives the cells: the clean one, then one an attack.
+
+    `run` describes this run; a cell that an earlier run began keeps that run's batch size and thread count, so that it
+    ends as it would have without the interruption.
+    """
+    progress = progress or Silent()
+    classifier = Classifier(evaluation.subject.model, evaluation.device)
+    split = evaluation.split.to(classifier.device)
+    judge = Judge(classifier, evaluation.threat)
+    wanted = range(len(split) if n is None else min(n, len(split)))
+    run = {**run, "batch_size": evaluation.batch_size, "threads": torch.get_num_threads()}
+
+    split.check_labels(_classes(classifier, split, evaluation.subject.name))
+    clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
+    _fill(clean, wanted, progress, CLEAN, classifier, CleanRows(judge, split, evaluation.seed))
+    predictions = clean.rows().set_index("example")["clean_prediction"]
+
+    cells = [clean]
+    for attack in evaluation.attacks:
+        cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
+        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions)
+        _fill(cell, wanted, progress, attack.name, classifier, rows_of)
+        cells.append(cell)
+    return cells
+
+
+def _classes(classifier: Classifier, split: Split, name: str) -> int:
+    """The number of classes, from the logits of one image."""
+    try:
+        with torch.no_grad():
+            return classifier.logits(split.floats(slice(1))).shape[1]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
+
+
+def _fill(cell: Cell, wanted: range, progress: Progress, name: str, classifier: Classifier, rows_of: "RowsOf") -> None:
+    """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking."""
+    present = cell.present()
+    missing = [example for example in wanted if example not in present]
+    if not missing:
+        return
+    size = int(cell.run["batch_size"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(cell.run["threads"]))
+    progress.begin(name, len(missing))
+    try:
+        with cell.writer() as write:
+            for block in sorted({example // size for example in missing}):
+                ids = np.array([example for example in missing if example // size == block])
+                passes, started = classifier.passes, time.perf_counter()
+                columns = rows_of(ids)
+                columns["seconds"] = np.full(len(ids), (time.perf_counter() - started) / len(ids))
+                write(rows.table(columns))
+                progress.advance(len(ids), int((columns["fooled"] == False).sum()), classifier.passes - passes)  # noqa: E712
+    finally:
+        torch.set_num_threads(threads)
+        progress.end()
+    cell.compact()
+
+
+class RowsOf(Protocol):
+    """Makes the rows of some examples, by their ids."""
+
+    def __call__(self, ids: np.ndarray) -> Columns: ...
+
+
+@dataclass(frozen=True)
+class CleanRows:
+    """Predictions on the images as they are."""
+
+    judge: Judge
+    split: Split
+    seed: int
+
+    def __call__(self, ids: np.ndarray) -> Columns:
+        x, y = self.split.floats(ids), self.split.labels[ids]
+        verdicts = self.judge(x, x, y)
+        columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction), self.seed)
+        return columns | {"margin": rows.array(verdicts.margin), "forwards": np.ones(len(ids), dtype=np.int64)}
+
+
+@dataclass(frozen=True)
+class AttackRows:
+    """One attack on the examples that are classified correctly when clean; the others count as fooled."""
+
+    evaluation: Evaluation
+    attack: Attack
+    classifier: Classifier
+    judge: Judge
+    split: Split
+    predictions: pd.Series
+
+    def __call__(self, ids: np.ndarray) -> Columns:
+        y = self.split.labels[ids]
+        columns = rows.untouched(
+            ids, rows.array(y), self.predictions.loc[ids].to_numpy(dtype=np.int64), self.evaluation.seed
+        )
+        correct = np.flatnonzero(columns["fooled"] == False)  # noqa: E712
+        if not len(correct):
+            return columns
+        x, y = self.split.floats(ids[correct]), y[correct]
+        final = self.evaluation.readings == "final"
+        draws = Draws(self.evaluation.seed, ids[correct], x.device)
+        search = Search(
+            self.classifier,
+            self.judge,
+            self.evaluation.threat,
+            x,
+            y,
+            draws,
+            access=self.attack.access,
+            drop=not final,
+        )
+        try:
+            outcome = search.run(self.attack, self.attack.restarts)
+        except UserError:
+            raise
+        except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
+            rows.erred(columns, correct, f"{type(error).__name__}: {error}")
+        else:
+            rows.attacked(columns, correct, outcome, self.judge(outcome.kept, x, y), final=final)
+        return columns

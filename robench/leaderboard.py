@@ -1,0 +1,156 @@
+"""All evaluated models side by side: one row a model, grouped by data set and threat, best worst case first."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table
+
+from robench.errors import UserError
+from robench.ledger import CLEAN, Cell, Ledger, fingerprint, newest
+from robench.stats import Interval
+from robench.summary import summarise
+
+FIXED = (
+    "model",
+    "defense",
+    "dataset",
+    "threat",
+    "seed",
+    "n",
+    "clean",
+    "worst_case",
+    "worst_case_low",
+    "worst_case_high",
+    "verdict",
+)
+
+
+def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
+    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run.
+
+    A model is shown once on a data set and threat: of two trainings of one recipe, architecture and seed the newest,
+    and of two runs of one attack on it the newest. `only` chooses among the cells.
+    """
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in newest(cell for cell in Ledger(results).cells() if only(cell)):
+        groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
+    rows, shown = [], set()
+    for group in groups.values():  # newest first
+        about = group[0].about
+        if not any(cell.about["attack"] == CLEAN for cell in group):
+            continue
+        identity = fingerprint(
+            {name: about[name] for name in ("recipe", "arch", "train_seed", "dataset", "norm", "eps")}
+            if about["recipe"]
+            else {"model": group[0].key["model"], "dataset": about["dataset"], "threat": group[0].key["threat"]}
+        )
+        if identity not in shown:
+            shown.add(identity)
+            rows.append(_row(group))
+    if not rows:
+        raise UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
+    attacks = sorted({name for row in rows for name in row} - set(FIXED))
+    frame = pd.DataFrame(rows, columns=[*FIXED, *attacks])
+    order = ["dataset", "threat", "worst_case", "model"]
+    return frame.sort_values(order, ascending=[True, True, False, True]).reset_index(drop=True)
+
+
+def _row(cells: Sequence[Cell]) -> dict[str, object]:
+    chosen: dict[str, Cell] = {}
+    for cell in cells:  # newest first
+        chosen.setdefault(cell.about["attack"], cell)
+    summary = summarise(list(chosen.values()))
+    about = chosen[CLEAN].about
+    worst = summary.worst_case
+    return {
+        "model": summary.model,
+        "defense": about["defense"] or "",
+        "dataset": summary.dataset,
+        "threat": summary.threat,
+        "seed": about["train_seed"],
+        "n": summary.n,
+        "clean": summary.clean.value,
+        "worst_case": worst.value if worst else None,
+        "worst_case_low": worst.low if worst else None,
+        "worst_case_high": worst.high if worst else None,
+        "verdict": str(summary.verdict),
+        **{name: attack.accuracy.value if attack.accuracy else None for name, attack in summary.attacks.items()},
+    }
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A table for each data set and threat; accuracies in percent."""
+    lines = []
+    for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
+        header, body = _cells(group)
+        lines += [f"### {dataset}, {threat}", "", _pipe(header), _pipe(["---"] * 2 + ["---:"] * (len(header) - 2))]
+        lines += [*map(_pipe, body), ""]
+    return "\n".join(lines)
+
+
+def to_rich(frame: pd.DataFrame) -> list[Table]:
+    tables = []
+    for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
+        header, body = _cells(group)
+        table = Table(title=f"{dataset}, {threat} (accuracies in %)")
+        for position, name in enumerate(header):
+            table.add_column(name, justify="left" if position < 2 else "right")
+        for row in body:
+            table.add_row(*row)
+        tables.append(table)
+    return tables
+
+
+def write(frame: pd.DataFrame, results: Path | str) -> list[Path]:
+    """leaderboard.csv and leaderboard.md in the results folder."""
+    paths = []
+    for name, text in (("leaderboard.csv", to_csv(frame)), ("leaderboard.md", to_markdown(frame))):
+        path = Path(results) / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror}") from None
+        paths.append(path)
+    return paths
+
+
+def _cells(group: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    attacks = [name for name in group.columns if name not in FIXED and group[name].notna().any()]
+    header = ["model", "verdict", "n", "clean", "worst case [95 %]", *attacks]
+    body = [
+        [
+            row["model"],
+            row["verdict"],
+            str(row["n"]),
+            percent(row["clean"]),
+            _with_interval(row),
+            *(percent(row[name]) for name in attacks),
+        ]
+        for _, row in group.iterrows()
+    ]
+    return header, body
+
+
+def _with_interval(row: pd.Series) -> str:
+    if pd.isna(row["worst_case"]):
+        return "-"
+    return percent_interval(Interval(row["worst_case"], row["worst_case_low"], row["worst_case_high"]))
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None or pd.isna(value) else f"{100 * value:.1f}"
+
+
+def percent_interval(interval: Interval | None) -> str:
+    return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]" if interval else "-"
+
+
+def _pipe(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,213 @@
+"""Per-example outcomes on disk. One cell is one attack on one model; its rows are examples.
+
+A cell is a folder named by the fingerprint of everything that could change its numbers (`cell.json` holds it in
+words), with its rows in Parquet parts. A part is written under a temporary name and renamed, never changed; so a killed
+run leaves whole parts, and two runs over one folder can only repeat each other's rows.
+"""
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robench.errors import UserError
+
+FLUSH_SECONDS = 20.0
+"""A killed run loses at most the rows of this long."""
+
+CLEAN = "clean"
+"""The cell that holds a model's predictions on the unattacked images."""
+
+ROW = pa.schema(
+    [
+        pa.field("example", pa.int64(), nullable=False),  # row in the data set
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("clean_prediction", pa.int32(), nullable=False),
+        pa.field("fooled", pa.bool_()),  # some candidate did; true where the clean image is misclassified; null: error
+        pa.field("fooled_final", pa.bool_()),  # the last iterate did; null unless the run read it
+        pa.field("first_step", pa.int32()),  # steps taken before the first candidate that fooled; null: none, or clean
+        pa.field("adversarial_prediction", pa.int32()),
+        pa.field("margin", pa.float32()),  # max_{j != y} z_j - z_y of the candidate kept
+        pa.field("distance", pa.float32()),  # of the candidate kept, in the norm of the threat
+        pa.field("forwards", pa.int32(), nullable=False),
+        pa.field("backwards", pa.int32(), nullable=False),
+        pa.field("queries", pa.int32(), nullable=False),
+        pa.field("seconds", pa.float32(), nullable=False),  # the batch's time shared among its examples
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),  # ok, invalid, unstable, error
+        pa.field("message", pa.string()),  # of an error
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A folder of the ledger. `key`: what the fingerprint is made of. `about`: names for people. `run`: what was
+    frozen when the cell was begun (batch size, threads), with what made it (command, versions, device, date)."""
+
+    path: Path
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        path = self.path / "cell.json"
+        try:
+            document = json.loads(path.read_text())
+            return {part: dict(document[part]) for part in ("key", "about", "run")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} cannot be read ({error}); remove the folder {self.path} and run again") from None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return self._document["key"]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return self._document["about"]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        return self._document["run"]
+
+    def rows(self) -> pd.DataFrame:
+        """One row an example, in order of example; where two runs wrote the same one, an error gives way."""
+        tables = [table for _, table in self._tables()]
+        frame = pa.concat_tables([ROW.empty_table(), *tables]).to_pandas(types_mapper=_nullable)
+        frame = frame.assign(erred=frame["status"] == "error").sort_values(["example", "erred"], kind="stable")
+        return frame.drop_duplicates("example").drop(columns="erred").reset_index(drop=True)
+
+    def present(self) -> set[int]:
+        """The examples that need not be run again: all but those that ended in an error."""
+        rows = self.rows()
+        return set(rows.loc[rows["status"] != "error", "example"].tolist())
+
+    def append(self, rows: pa.Table) -> None:
+        """Adds rows of the schema `ROW`."""
+        final = self.path / f"part-{uuid.uuid4().hex}.parquet"
+        with _atomic(final) as temporary:
+            pq.write_table(rows, temporary, compression="zstd")
+
+    def compact(self) -> None:
+        """Puts the parts into one; whoever reads meanwhile finds every row in the old parts, the new one, or both."""
+        parts = self._tables()
+        if len(parts) > 1:
+            self.append(pa.Table.from_pandas(self.rows(), schema=ROW, preserve_index=False))
+            for part, _ in parts:
+                part.unlink(missing_ok=True)
+
+    @contextmanager
+    def writer(self, flush_seconds: float = FLUSH_SECONDS) -> Iterator[Callable[[pa.Table], None]]:
+        """Gives a function that takes rows; they are on disk after `flush_seconds`, or when the block ends or fails."""
+        waiting: list[pa.Table] = []
+        flushed = time.monotonic()
+
+        def flush() -> None:
+            nonlocal flushed
+            if waiting:
+                self.append(pa.concat_tables(waiting))
+                waiting.clear()
+            flushed = time.monotonic()
+
+        def add(rows: pa.Table) -> None:
+            waiting.append(rows)
+            if time.monotonic() - flushed >= flush_seconds:
+                flush()
+
+        try:
+            yield add
+        finally:
+            flush()
+
+    def _tables(self) -> list[tuple[Path, pa.Table]]:
+        for _ in range(20):  # a part may be compacted away between the listing and the reading
+            parts = sorted(self.path.glob("part-*.parquet"))
+            try:
+                return [(part, pq.read_table(part, schema=ROW, partitioning=None)) for part in parts]
+            except FileNotFoundError:
+                continue
+            except (pa.ArrowInvalid, OSError) as error:
+                reason = str(error).splitlines()[0]
+                raise UserError(f"a part of {self.path} cannot be read ({reason}); remove it and run again") from None
+        raise UserError(f"the parts of {self.path} change faster than they can be read; is another run compacting it?")
+
+
+class Ledger:
+    """The folder of all cells, `results/ledger`."""
+
+    def __init__(self, results: Path | str) -> None:
+        self.path = Path(results) / "ledger"
+
+    def cells(self) -> list[Cell]:
+        return [Cell(path.parent) for path in sorted(self.path.glob("*/cell.json"))]
+
+    def find(self, key: dict[str, Any]) -> Cell | None:
+        """The cell of this key, if it has been begun."""
+        cell = Cell(self.path / fingerprint(key))
+        return cell if (cell.path / "cell.json").exists() else None
+
+    def cell(self, key: dict[str, Any], about: dict[str, Any], run: dict[str, Any]) -> Cell:
+        """The cell of this key, begun with this `run` if it is new; the one who begins it freezes the run."""
+        path = self.path / fingerprint(key)
+        document = {"key": key, "about": about, "run": run}
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            temporary = path / f".{uuid.uuid4().hex}"
+            temporary.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
+            try:
+                os.link(temporary, path / "cell.json")
+            except FileExistsError:
+                pass
+            finally:
+                temporary.unlink()
+        except OSError as error:
+            raise UserError(f"the results folder {self.path.parent} cannot be written: {error.strerror}") from None
+        return Cell(path)
+
+
+def fingerprint(key: dict[str, Any]) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON-like value."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def newest(cells: Iterable[Cell]) -> list[Cell]:
+    return sorted(cells, key=lambda cell: cell.run["started"], reverse=True)
+
+
+@contextmanager
+def _atomic(final: Path) -> Iterator[Path]:
+    """A temporary path beside `final` that takes its place, whole and on disk, when the block ends."""
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(final)
+    except OSError as error:
+        raise UserError(f"{final.parent} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _nullable(kind: pa.DataType) -> Any:
+    """Pandas types that know a missing value from false and from NaN."""
+    return {
+        pa.bool_(): pd.BooleanDtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.string(): pd.StringDtype(),
+    }.get(kind)

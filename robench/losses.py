@@ -1,0 +1,24 @@
+"""What attacks raise and defenses lower: functions of logits [B, C] and labels [B] that give one value per example."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """max_{j != y} z_j - z_y (Carlini & Wagner 2017), above 0 exactly where the prediction is wrong."""
+    true = logits.gather(1, y[:, None]).squeeze(1)
+    return logits.scatter(1, y[:, None], -torch.inf).amax(1) - true
+
+
+def kl_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
+    """KL(softmax(clean) || softmax(adversarial)), both logits [B, C]."""
+    return F.kl_div(F.log_softmax(adversarial, 1), F.log_softmax(clean, 1), reduction="none", log_target=True).sum(1)

@@ -1,0 +1,41 @@
+"""The networks, by the name that a checkpoint and `--arch` call them."""
+
+from collections.abc import Sequence
+
+from robench.errors import UserError, unknown
+from robench.models.digit_cnn import DigitCNN
+from robench.models.lenet import LeNet
+from robench.models.network import Network
+from robench.models.resnet import ResNet18
+from robench.models.small_cnn import SmallCNN
+
+ARCHITECTURES: dict[str, type[Network]] = {
+    "digit_cnn": DigitCNN,
+    "lenet": LeNet,
+    "resnet18": ResNet18,
+    "small_cnn": SmallCNN,
+}
+
+
+def build(
+    arch: str,
+    shape: Sequence[int],
+    classes: int,
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> Network:
+    """A fresh network for images [C, H, W]; `mean` and `std`, one for all channels or one each, normalise its input."""
+    if arch not in ARCHITECTURES:
+        raise unknown("architecture", arch, ARCHITECTURES)
+    if len(shape) != 3:
+        raise UserError(f"expected images of shape (channels, height, width), got {tuple(shape)}")
+    smallest = ARCHITECTURES[arch].smallest
+    if min(shape[1:]) < smallest:
+        raise UserError(f"{arch} needs images of at least {smallest}x{smallest} pixels, got {shape[1]}x{shape[2]}")
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, shape[0]):
+            raise UserError(f"expected 1 or {shape[0]} values for the {name}, got {len(values)}")
+    network = ARCHITECTURES[arch](shape, classes)
+    network.normalize.set(mean, std)
+    return network

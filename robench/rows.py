@@ -1,0 +1,76 @@
+"""Turns what a search found into rows of the ledger: columns of NumPy arrays, None where a value is missing."""
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from robench.ledger import ROW
+from robench.search import Outcome
+from robench.verify import Verdicts
+
+Columns = dict[str, np.ndarray]
+
+
+def untouched(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, seed: int) -> Columns:
+    """Rows before any attack. An example misclassified when clean is fooled already, by itself at distance 0."""
+    columns: Columns = {
+        field.name: np.full(len(ids), None if field.nullable else 0, dtype=object if field.nullable else np.int64)
+        for field in ROW
+    }
+    wrong = clean_predictions != labels
+    columns |= {
+        "example": ids,
+        "label": labels,
+        "clean_prediction": clean_predictions,
+        "adversarial_prediction": clean_predictions.astype(object),
+        "fooled": wrong.astype(object),
+        "distance": np.zeros(len(ids), dtype=object),
+        "seconds": np.zeros(len(ids)),
+        "seed": np.full(len(ids), seed),
+        "status": np.full(len(ids), "ok", dtype=object),
+    }
+    return columns
+
+
+def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Verdicts, *, final: bool) -> None:
+    """Fills in the rows at positions `where` from an attack's outcome and the judge's view of the candidates kept."""
+    fooled, invalid, unstable = (array(t) for t in (outcome.fooled, outcome.invalid, verdicts.unstable))
+    first_step = array(outcome.first_step).astype(object)
+    first_step[~fooled] = None
+    status = np.where(fooled, np.where(unstable, "unstable", "ok"), np.where(invalid, "invalid", "ok"))
+    values = {
+        "fooled": fooled,
+        "first_step": first_step,
+        "adversarial_prediction": array(verdicts.prediction),
+        "margin": array(verdicts.margin),
+        "distance": array(verdicts.distance),
+        "forwards": array(outcome.forwards),
+        "backwards": array(outcome.backwards),
+        "queries": array(outcome.queries),
+        "status": status,
+    }
+    for name, value in values.items():
+        columns[name][where] = value
+    if final:
+        columns["fooled_final"] = columns["fooled"].copy()
+        columns["fooled_final"][where] = array(outcome.last_fooled)
+
+
+def erred(columns: Columns, where: np.ndarray, message: str) -> None:
+    """Marks rows whose attack failed: neither fooled nor robust."""
+    for name, value in {
+        "fooled": None,
+        "adversarial_prediction": None,
+        "distance": None,
+        "status": "error",
+        "message": message,
+    }.items():
+        columns[name][where] = value
+
+
+def table(columns: Columns) -> pa.Table:
+    return pa.table([pa.array(columns[field.name], field.type, from_pandas=True) for field in ROW], schema=ROW)
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()

@@ -1,0 +1,267 @@
+"""The working set an attack drives: the examples still standing, and every candidate it shows the model.
+
+An attack never judges. It moves candidates; each forward pass that it needs anyway also tells whether the candidate
+fooled the model. The judge confirms that, and who fell leaves the batch, with all the state the attack keeps.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from robench.classifier import Classifier
+from robench.draws import Draws
+from robench.errors import AttackError
+from robench.losses import Loss, margin
+from robench.threat import Size, ThreatModel, parse_size, per_example
+from robench.verify import Judge
+
+Access = Literal["labels", "scores", "gradients"]
+"""What an attack may see of the model; each level includes those before it."""
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+def sees(access: Access) -> Callable[[Function], Function]:
+    """Declares what an attack may see; the search refuses it anything else."""
+
+    def declare(attack: Function) -> Function:
+        attack.access = access  # type: ignore[attr-defined]
+        return attack
+
+    return declare
+
+
+class State:
+    """Tensors [B, ...] of an attack, one row for each example standing, kept aligned as examples leave."""
+
+    def __init__(self, **tensors: Tensor) -> None:
+        self.__dict__.update(tensors)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Tensor: ...
+        def __setattr__(self, name: str, value: Tensor) -> None: ...
+
+    def _keep(self, index: Tensor) -> None:
+        self.__dict__.update({name: tensor[index] for name, tensor in self.__dict__.items()})
+
+
+@dataclass
+class Outcome:
+    """What a search found, per example of its batch [B]."""
+
+    fooled: Tensor
+    """some candidate fooled the judge"""
+    last_fooled: Tensor
+    """the candidate a run offered last fooled the judge (only where nobody is dropped)"""
+    kept: Tensor
+    """[B, ...]: the first candidate that fooled the judge, else the one of largest margin, else x"""
+    margin: Tensor
+    """of `kept`: max_{j != y} z_j - z_y; -inf where nothing was tried"""
+    first_step: Tensor
+    """steps taken before `kept` was made, in its own run"""
+    invalid: Tensor
+    """an offered candidate left the box or the ball or was not finite"""
+    forwards: Tensor
+    backwards: Tensor
+    queries: Tensor
+
+
+class Search:
+    """One attack on a batch of examples, restarts included.
+
+    Attacks see `x` [B, ...], the originals of the examples standing, `y` [B], their labels, and `draws`, their random
+    streams. With `drop=False` nobody leaves: every run goes to its last iterate (the papers' reading `final`).
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        judge: Judge,
+        threat: ThreatModel,
+        x: Tensor,
+        y: Tensor,
+        draws: Draws,
+        *,
+        access: Access = "gradients",
+        drop: bool = True,
+    ) -> None:
+        self.threat = threat
+        self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
+        self._everyone = (x, y, draws)
+        zeros = torch.zeros(len(x), dtype=torch.int32, device=x.device)
+        self._outcome = Outcome(
+            fooled=zeros.bool(),
+            last_fooled=zeros.bool(),
+            kept=x.clone(),
+            margin=torch.full((len(x),), -torch.inf, device=x.device),
+            first_step=zeros.clone(),
+            invalid=zeros.bool(),
+            forwards=zeros.clone(),
+            backwards=zeros.clone(),
+            queries=zeros.clone(),
+        )
+        self._begin(0)
+
+    def _begin(self, restart: int) -> None:
+        """The working set of a run: who has not fallen, with the best candidates of the runs before."""
+        x, y, draws = self._everyone
+        fallen = self._outcome.fooled & self._drop
+        self._standing = rows = (~fallen).nonzero().squeeze(1)  # rows of the outcome
+        self.x, self.y = x[rows], y[rows]
+        self.draws = replace(draws.keep(rows.cpu().numpy()), restart=restart)
+        self._states: list[State] = []
+        self._step = 0
+        self._suspect = torch.zeros_like(rows, dtype=torch.bool)  # fooled the search, not yet judged
+        self._best = self._outcome.margin[rows]  # largest margin so far
+        self._candidate = self._outcome.kept[rows]  # the candidate that had it
+        self._candidate_step = self._outcome.first_step[rows]
+        self._last = self.x
+
+    # What every attack may do
+
+    @property
+    def eps(self) -> float:
+        return self.threat.eps
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """The shape of one image."""
+        return self.x.shape[1:]
+
+    def size(self, written: Size) -> float:
+        """The value of a length such as "eps/4" or 2/255."""
+        return parse_size(written, self.eps)
+
+    def state(self, **tensors: Tensor) -> State:
+        """Registers tensors [B, ...] that must stay aligned with the examples standing."""
+        state = State(**tensors)
+        self._states.append(state)
+        return state
+
+    def steps(self, count: int) -> Iterator[int]:
+        """Counts steps; between two of them the fallen leave. Ends early when nobody stands."""
+        for step in range(count):
+            self._settle()
+            if not len(self._standing):
+                return
+            yield step
+            self._step += 1
+        self._settle()
+
+    def random_start(self) -> Tensor:
+        """A uniform point of the ball around each x, projected into the box."""
+        if self.threat.norm == "linf":
+            offset = self.threat.ball_point(self.draws.uniform("start", self.shape))
+        else:
+            offset = self.threat.ball_point(self.draws.uniform("radius", ()), self.draws.normal("start", self.shape))
+        return self.project(self.x + offset)
+
+    def project(self, x_adv: Tensor) -> Tensor:
+        return self.threat.project(x_adv, self.x)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The unit step that raises the loss most: the sign for l-infinity, the direction for l2."""
+        return self.threat.steepest(gradient)
+
+    def offer(self, x_adv: Tensor) -> None:
+        """Shows candidates [B, ...] to the model: one forward pass. Those outside the threat are marked invalid."""
+        self._check_shape(x_adv)
+        if not len(x_adv):
+            return
+        self._last = x_adv.detach()
+        self._outcome.invalid[self._standing] |= ~self.threat.contains(self._last, self.x)
+        self._watch(self._last, self._forward(self._last))
+
+    # What needs access
+
+    def gradient(self, x_adv: Tensor, loss: Loss) -> Tensor:
+        """d loss / d x_adv for each example: one forward and one backward pass. What is not finite counts as 0.
+
+        x_adv is a candidate too where it lies within the threat; it may lie outside.
+        """
+        self._require("gradients")
+        self._check_shape(x_adv)
+        logits, gradient = self._classifier.logits_and_gradient(x_adv, lambda logits: loss(logits, self.y))
+        self._outcome.forwards[self._standing] += 1
+        self._outcome.backwards[self._standing] += 1
+        self._watch(x_adv.detach(), logits)
+        return gradient.nan_to_num(0.0, 0.0, 0.0)
+
+    # What the engine does
+
+    def run(self, attack: Callable[["Search"], Any], restarts: int = 1) -> Outcome:
+        """Drives the attack to its end, each restart on the survivors of those before, and gives what it found."""
+        with torch.no_grad():
+            for restart in range(restarts):
+                self._begin(restart)
+                if not len(self._standing):
+                    break
+                attack(self)
+                self._settle()
+                self._end()
+        return self._outcome
+
+    def _end(self) -> None:
+        outcome = self._outcome
+        unbroken = ~outcome.fooled[self._standing]
+        rows = self._standing[unbroken]
+        outcome.kept[rows], outcome.margin[rows] = self._candidate[unbroken], self._best[unbroken]
+        outcome.first_step[rows] = self._candidate_step[unbroken]
+        if not self._drop:
+            outcome.last_fooled |= self._judge(self._last, self.x, self.y).fooled
+
+    def _forward(self, x_adv: Tensor) -> Tensor:
+        self._outcome.forwards[self._standing] += 1
+        if self._access != "gradients":
+            self._outcome.queries[self._standing] += 1
+        return self._classifier.logits(x_adv)
+
+    def _watch(self, x_adv: Tensor, logits: Tensor) -> None:
+        """Remembers the best valid candidate of each example; the first one that fools the search is not replaced."""
+        margins = margin(logits, self.y)  # NaN, and so never better, where logits are not finite
+        better = (margins > self._best) & self.threat.contains(x_adv, self.x) & logits.isfinite().all(1)
+        better &= ~self._suspect & ~self._outcome.fooled[self._standing]
+        self._best = margins.where(better, self._best)
+        self._candidate = x_adv.where(per_example(better, x_adv), self._candidate)
+        self._candidate_step = self._candidate_step.where(~better, torch.full_like(self._candidate_step, self._step))
+        self._suspect |= better & (logits.argmax(1) != self.y)
+
+    def _settle(self) -> None:
+        """Has the suspects judged. The confirmed leave; the others go on from a clean slate."""
+        suspects = self._suspect.nonzero().squeeze(1)
+        if not len(suspects):
+            return
+        verdicts = self._judge(self._candidate[suspects], self.x[suspects], self.y[suspects])
+        self._suspect[suspects] = False
+        self._best[suspects] = verdicts.margin.nan_to_num(-torch.inf)
+        fallen = suspects[verdicts.fooled]
+        rows = self._standing[fallen]
+        self._outcome.fooled[rows] = True
+        self._outcome.kept[rows], self._outcome.margin[rows] = self._candidate[fallen], self._best[fallen]
+        self._outcome.first_step[rows] = self._candidate_step[fallen]
+        if self._drop and len(fallen):
+            standing = torch.ones_like(self._suspect)
+            standing[fallen] = False
+            self._keep(standing.nonzero().squeeze(1))
+
+    def _keep(self, index: Tensor) -> None:
+        self.x, self.y = self.x[index], self.y[index]
+        self.draws = self.draws.keep(index.cpu().numpy())
+        self._standing, self._suspect = self._standing[index], self._suspect[index]
+        self._best, self._candidate = self._best[index], self._candidate[index]
+        self._candidate_step, self._last = self._candidate_step[index], self._last[index]
+        for state in self._states:
+            state._keep(index)
+
+    def _check_shape(self, x_adv: Tensor) -> None:
+        if x_adv.shape != self.x.shape:
+            raise AttackError(f"the attack offered images of shape {tuple(x_adv.shape)}, not {tuple(self.x.shape)}")
+
+    def _require(self, access: Access) -> None:
+        order = get_args(Access)
+        if order.index(access) > order.index(self._access):
+            raise AttackError(f"the attack declared that it sees {self._access} and asked for {access}")

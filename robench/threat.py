@@ -1,0 +1,116 @@
+"""The threat model: which images around x an attacker may show the model."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from robench.errors import UserError
+
+Norm = Literal["linf", "l2"]
+Size = str | float
+"""A length in the units of the threat: a number, "2/255", or a multiple of the radius such as "eps/4"."""
+
+RELATIVE_TOLERANCE = 1e-6
+ABSOLUTE_TOLERANCE = 1e-6
+
+_FACTOR = r"(?:eps|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
+_SIZE = re.compile(rf"\s*{_FACTOR}(?:\s*[*/]\s*{_FACTOR})*\s*")
+
+
+def parse_size(written: Size, eps: float | None = None) -> float:
+    """The value of a `Size`; `eps` is the radius that the word "eps" stands for (where it may stand)."""
+    text = str(written)
+    if not _SIZE.fullmatch(text) or (eps is None and "eps" in text):
+        form = "a positive number or a fraction such as 8/255" + ("" if eps is None else ", or a share of eps as eps/4")
+        raise UserError(f"expected {form}, got {text!r}")
+    value, operator = 1.0, "*"
+    for token in re.findall(rf"{_FACTOR}|[*/]", text):
+        if token in "*/":
+            operator = token
+            continue
+        factor = cast(float, eps) if token == "eps" else float(token)
+        if operator == "/" and factor == 0:
+            raise UserError(f"expected a length, got {text!r}, which divides by zero")
+        value = value * factor if operator == "*" else value / factor
+    return value
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """The images within `eps` of x (l-infinity or l2) that lie in the box [0, 1].
+
+    `eps_written` keeps the radius as the user wrote it ("8/255"); `eps` is its value. All shapes below: x, x_adv and
+    gradient are [B, ...], a result per example is [B].
+    """
+
+    norm: Norm
+    eps_written: str
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.norm not in get_args(Norm):
+            raise UserError(f"expected a norm among {', '.join(get_args(Norm))}, got {self.norm!r}")
+        if not (self.eps > 0 and math.isfinite(self.eps)):
+            raise UserError(f"expected eps above 0, got {self.eps_written!r}")
+
+    @classmethod
+    def of(cls, norm: str, eps: Size) -> "ThreatModel":
+        return cls(cast(Norm, norm), str(eps))
+
+    def __str__(self) -> str:
+        return f"{self.norm} {self.eps_written}"
+
+    @property
+    def eps(self) -> float:
+        return parse_size(self.eps_written)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        difference = (x_adv - x).flatten(1)
+        return difference.abs().amax(1) if self.norm == "linf" else difference.norm(dim=1)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Whether x_adv is finite, inside the box and inside the ball, up to the one tolerance used everywhere."""
+        reach = self.eps * (1 + RELATIVE_TOLERANCE) + ABSOLUTE_TOLERANCE
+        flat = x_adv.flatten(1)
+        in_box = (flat.amin(1) >= self.low - ABSOLUTE_TOLERANCE) & (flat.amax(1) <= self.high + ABSOLUTE_TOLERANCE)
+        return in_box & (self.distance(x_adv, x) <= reach)  # a comparison with NaN is false
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """The nearest point of the ball (for l2 along the ray to x), then of the box."""
+        if self.norm == "linf":
+            x_adv = torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
+        else:
+            difference = x_adv - x
+            length = per_example(difference.flatten(1).norm(dim=1), difference)
+            x_adv = x + difference * (self.eps / length.clamp(min=self.eps))
+        return x_adv.clamp(self.low, self.high)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The direction of unit length in this norm along which a linear function rises most; 0 where it is flat."""
+        if self.norm == "linf":
+            return gradient.sign()
+        flat = gradient.flatten(1)
+        flat = flat / flat.abs().amax(1, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)  # no underflow below
+        return (flat / flat.norm(dim=1, keepdim=True).clamp(min=1)).view_as(gradient)
+
+    def ball_point(self, uniform: Tensor, normal: Tensor | None = None) -> Tensor:
+        """A uniform point of the ball of radius eps about 0.
+
+        linf: `uniform` [B, ...] in [0, 1) gives each coordinate. l2: `normal` [B, ...] gives the direction and
+        `uniform` [B] the radius.
+        """
+        if self.norm == "linf":
+            return (2 * uniform - 1) * self.eps
+        assert normal is not None
+        radius = self.eps * uniform ** (1 / normal[0].numel())
+        return self.steepest(normal) * per_example(radius, normal)
+
+
+def per_example(values: Tensor, like: Tensor) -> Tensor:
+    """[B] reshaped to [B, 1, ...] so that it broadcasts over `like` [B, ...]."""
+    return values.view(-1, *[1] * (like.dim() - 1))
