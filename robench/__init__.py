@@ -1,0 +1,29 @@
+"""Train, attack, verify and rank adversarially robust image classifiers.
+
+    robench.evaluate(model, suite="quick", dataset="digits", eps=0.2)
+    robench.train("ald_trades")
+    robench.attack("pgd-20")(model, x, y, eps="8/255")
+
+Each command of the command line is a function here with the same words; see `robench.api`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robench.api import attack as attack
+    from robench.api import bench as bench
+    from robench.api import evaluate as evaluate
+    from robench.api import leaderboard as leaderboard
+    from robench.api import load_model as load_model
+    from robench.api import train as train
+
+__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the API, and torch with it, when it is first used."""
+    if name in __all__:
+        import importlib
+
+        return getattr(importlib.import_module("robench.api"), name)
+    raise AttributeError(f"module 'robench' has no attribute {name!r}")

@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from robench import content
 from robench.content import Strict
 from robench.errors import UserError, unknown
+from robench.fingerprints import source_fingerprint
 from robench.search import Access, Search
-from robench.source import source_fingerprint
 from robench.threat import Size, parse_size
 
 Readings = Literal["any", "final"]
@@ -63,7 +63,7 @@ def catalog() -> dict[str, dict[str, Any]]:
 def attack(written: str) -> Attack:
     """The attack called `written`: a catalog name or a .py file, then settings if any: "pgd-20:restarts=5"."""
     name, colon, tail = written.rpartition(":") if "=" in written.rpartition(":")[2] else (written, "", "")
-    given = dict(_assignment(part) for part in tail.split(",")) if colon else {}
+    given = dict(assignment(part) for part in tail.split(",")) if colon else {}
     if name.endswith(".py"):
         entry: dict[str, Any] = {"attack": name}
     else:
@@ -118,7 +118,8 @@ def battery(suite_name: str | None, attack_names: Sequence[str]) -> tuple[list[A
     return [attack(name) for name in dict.fromkeys([*chosen.attacks, *attack_names])], chosen.readings
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """A key and its value from "key=value", the value read as YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"expected settings as key=value, got {text!r}")

@@ -99,6 +99,10 @@ def attack_function(name: str) -> Callable[..., None]:
     return function
 
 
+def defense_file(name: str) -> Path:
+    return Path(name) if name.endswith(".py") else folder("defenses") / f"{name}.py"
+
+
 def defense_class(name: str) -> type[Any]:
     """The one class of a defense's file that is a Defense."""
     from robench.defense import Defense

@@ -17,10 +17,10 @@ from robench.classifier import Classifier
 from robench.data import Split
 from robench.draws import Draws
 from robench.errors import UserError
+from robench.fingerprints import source_fingerprint
 from robench.ledger import CLEAN, Cell, Ledger
 from robench.rows import Columns
 from robench.search import Search
-from robench.source import source_fingerprint
 from robench.subject import Subject
 from robench.threat import ThreatModel
 from robench.verify import Judge

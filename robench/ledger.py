@@ -5,7 +5,6 @@ words), with its rows in Parquet parts. A part is written under a temporary name
 run leaves whole parts, and two runs over one folder can only repeat each other's rows.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robench.errors import UserError
+from robench.fingerprints import fingerprint
 
 FLUSH_SECONDS = 20.0
 """A killed run loses at most the rows of this long."""
@@ -173,11 +173,6 @@ class Ledger:
         except OSError as error:
             raise UserError(f"the results folder {self.path.parent} cannot be written: {error.strerror}") from None
         return Cell(path)
-
-
-def fingerprint(key: dict[str, Any]) -> str:
-    """16 hexadecimal digits of the SHA-256 of a JSON-like value."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def now() -> str:

@@ -17,14 +17,13 @@ def run_manifest(device: torch.device | str) -> dict[str, Any]:
     """JSON-like; holds no name of a user, a host or an absolute path of the program."""
     device = torch.device(device)
     commit, dirty = _commit()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": library_versions(),
         "commit": commit,
         "dirty": dirty,
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type} {platform.machine()}",
+        "device": f"{device.type} {name}",
         "started": now(),
     }
 

@@ -67,7 +67,7 @@ class Summary:
 
 
 def summarise(cells: Sequence[Cell], n: int | None = None) -> Summary:
-    """From the clean cell and one cell an attack, all of one model; the first `n` examples, or those in the clean cell."""
+    """From the clean cell and one cell an attack, all of one model; of the first `n` examples, or of all there are."""
     by_name = {cell.about["attack"]: cell for cell in cells}
     if CLEAN not in by_name:
         raise UserError(f"expected a clean cell among those of {cells[0].about['model']}, found none")

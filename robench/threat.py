@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast, get_args
 
 import torch
@@ -65,7 +66,7 @@ class ThreatModel:
     def __str__(self) -> str:
         return f"{self.norm} {self.eps_written}"
 
-    @property
+    @cached_property
     def eps(self) -> float:
         return parse_size(self.eps_written)
 

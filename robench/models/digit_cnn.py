@@ -6,22 +6,22 @@ from robench.models.network import Network
 
 
 class DigitCNN(Network):
-    """A network for 8x8 images: conv 32, 64, 64 (3x3, padded; a max-pool after the second), fc 128. No batch norm."""
+    """A network for 8x8 images: conv 16, 32, 32 (3x3, padded; a max-pool after the second), fc 128. No batch norm."""
 
     smallest = 2
 
     def __init__(self, shape: Sequence[int], classes: int) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Conv2d(shape[0], 32, 3, padding=1),
+            nn.Conv2d(shape[0], 16, 3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(32, 64, 3, padding=1),
+            nn.Conv2d(16, 32, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(64, 64, 3, padding=1),
+            nn.Conv2d(32, 32, 3, padding=1),
             nn.ReLU(),
         )
-        self.hidden = nn.Linear(64 * (shape[1] // 2) * (shape[2] // 2), 128)
+        self.hidden = nn.Linear(32 * (shape[1] // 2) * (shape[2] // 2), 128)
         self.classifier = nn.Linear(128, classes)
 
     def feature_map(self, x: Tensor) -> Tensor:

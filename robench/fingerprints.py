@@ -1,14 +1,21 @@
-"""A hash of source code that ignores what cannot change a number: comments, docstrings, layout."""
+"""Short hashes of what could change a number."""
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+
+def fingerprint(value: dict[str, Any]) -> str:
+    """16 hexadecimal digits of the SHA-256 of a JSON-like value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def source_fingerprint(paths: Iterable[Path]) -> str:
-    """One hash of Python files: of what they do, not of how they lie or are called."""
+    """One hash of Python files that ignores comments, docstrings and layout, and what the files are called."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(_normalised(path))

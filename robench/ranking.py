@@ -8,7 +8,8 @@ import pandas as pd
 from rich.table import Table
 
 from robench.errors import UserError
-from robench.ledger import CLEAN, Cell, Ledger, fingerprint, newest
+from robench.fingerprints import fingerprint
+from robench.ledger import CLEAN, Cell, Ledger, newest
 from robench.stats import Interval
 from robench.summary import summarise
 
@@ -107,18 +108,18 @@ def to_rich(frame: pd.DataFrame) -> list[Table]:
     return tables
 
 
-def write(frame: pd.DataFrame, results: Path | str) -> list[Path]:
-    """leaderboard.csv and leaderboard.md in the results folder."""
-    paths = []
-    for name, text in (("leaderboard.csv", to_csv(frame)), ("leaderboard.md", to_markdown(frame))):
-        path = Path(results) / name
+def write(frame: pd.DataFrame, results: Path | str) -> None:
+    """leaderboard.csv and leaderboard.md into the results folder."""
+    for path, text in zip(paths(results), (to_csv(frame), to_markdown(frame)), strict=True):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}") from None
-        paths.append(path)
-    return paths
+
+
+def paths(results: Path | str) -> list[Path]:
+    return [Path(results) / "leaderboard.csv", Path(results) / "leaderboard.md"]
 
 
 def _cells(group: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -1,0 +1,75 @@
+"""Adversarial distributional training with an explicit distribution (ADT_EXP)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robench.ascend import evaluating
+from robench.defense import Batch, Defense, Step
+from robench.errors import UserError
+from robench.losses import cross_entropy
+
+REFERENCE_BATCH = 64
+"""The paper's batch size. Adam's epsilon is not free of scale, so the inner objective is always divided by it."""
+
+
+@dataclass(frozen=True)
+class ADTEXP(Defense):
+    """ce(f(x + delta), y), delta drawn from the worst distribution found around each example (Dong et al. 2020).
+
+    delta = eps * tanh(mu + sigma * r), r ~ N(0, I), sigma = softplus(rho). From mu = rho = 0, Adam raises the expected
+    ce plus `entropy_weight` times the entropy per dimension; the model then descends on one fresh draw. The released
+    code never clears the gradients of mu and rho between inner steps: `accumulate`.
+
+    For l-infinity only. Passes a step: steps * samples + 1.
+    """
+
+    steps: int = 7
+    samples: int = 5
+    entropy_weight: float = 0.01
+    lr: float = 0.3
+    accumulate: bool = False
+
+    def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        if step.threat.norm != "linf":
+            raise UserError(f"adt_exp is defined for linf, not for {step.threat.norm}")
+        x, eps = batch.x, step.threat.eps
+        mu, rho = (torch.zeros_like(x, requires_grad=True) for _ in range(2))
+        adam = torch.optim.Adam([mu, rho], lr=self.lr, betas=(0.0, 0.0), maximize=True)
+        y = batch.y.repeat(self.samples)
+        with evaluating(step.model):
+            for _ in range(self.steps):
+                noise = self._noise(x, step, self.samples)
+                x_adv = perturbed(x, noise, mu, rho, eps).flatten(0, 1)
+                risk = cross_entropy(step.model(x_adv), y).sum() / self.samples
+                entropy = negative_log_density(noise, mu, rho, eps).flatten(2).mean(2).mean(0).sum()
+                objective = (risk + self.entropy_weight * entropy) / REFERENCE_BATCH
+                gradients = torch.autograd.grad(objective, (mu, rho))
+                for parameter, gradient in zip((mu, rho), gradients, strict=True):
+                    keep = self.accumulate and parameter.grad is not None
+                    parameter.grad = parameter.grad + gradient if keep else gradient  # type: ignore[operator]
+                adam.step()
+        step.log(entropy=entropy / len(x))
+        with torch.no_grad():
+            x_adv = perturbed(x, self._noise(x, step, 1), mu, rho, eps)[0]
+        return {"model": F.cross_entropy(step.model(x_adv), batch.y)}
+
+    @staticmethod
+    def _noise(x: Tensor, step: Step, samples: int) -> Tensor:
+        return torch.randn((samples, *x.shape), generator=step.generator, device=x.device)
+
+
+def perturbed(x: Tensor, noise: Tensor, mu: Tensor, rho: Tensor, eps: float) -> Tensor:
+    """x + eps * tanh(mu + softplus(rho) * noise) in the box; noise [k, B, ...] gives [k, B, ...]."""
+    return (x + eps * torch.tanh(mu + F.softplus(rho) * noise)).clamp(0, 1)
+
+
+def negative_log_density(noise: Tensor, mu: Tensor, rho: Tensor, eps: float) -> Tensor:
+    """-log p(delta) of each dimension at the draws `noise` [k, B, ...]; its expectation is the entropy (eq. 11)."""
+    sigma = F.softplus(rho)
+    u = mu + sigma * noise
+    log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))  # log(1 - tanh(u)^2), without cancellation
+    return noise.square() / 2 + math.log(2 * math.pi) / 2 + sigma.log() + log_slope + math.log(eps)

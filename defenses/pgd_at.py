@@ -1,0 +1,38 @@
+"""Adversarial training with PGD."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from robench.ascend import Start, ascend, start_points
+from robench.defense import Batch, Defense, Step
+from robench.losses import cross_entropy
+from robench.threat import Size
+
+
+@dataclass(frozen=True)
+class PGDAT(Defense):
+    """ce(f(x_adv), y) + clean_weight * ce(f(x), y), x_adv by PGD on ce (Madry et al. 2018).
+
+    Passes a step: steps + 1, and one more with a clean weight.
+    """
+
+    steps: int = 7
+    step_size: Size = "eps/4"
+    start: Start = "ball"
+    clean_weight: float = 0.0
+
+    def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        x, y = batch.x, batch.y
+        x_adv = ascend(
+            step.model,
+            lambda logits: cross_entropy(logits, y),
+            x,
+            start_points(self.start, x, step.threat, step.generator),
+            step.threat,
+            steps=self.steps,
+            step_size=step.size(self.step_size),
+        )
+        clean = self.clean_weight * F.cross_entropy(step.model(x), y) if self.clean_weight else 0.0
+        return {"model": clean + F.cross_entropy(step.model(x_adv), y)}

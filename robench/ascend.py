@@ -1,0 +1,75 @@
+"""The inner maximisation of adversarial training, shared by all defenses."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from robench.threat import ThreatModel
+
+Start = Literal["clean", "ball", "near_uniform", "near_normal"]
+"""Where it begins: at x, at a uniform point of the ball, or within about 0.001 of x."""
+
+NEAR = 1e-3
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode: batch norm by its running statistics, no dropout."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def start_points(kind: Start, x: Tensor, threat: ThreatModel, generator: torch.Generator) -> Tensor:
+    """A start for each of x [B, ...], projected; randomness from `generator`, on the device of x."""
+    if kind == "clean":
+        return x
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=x.device)
+
+    def normal() -> Tensor:
+        return torch.randn(x.shape, generator=generator, device=x.device)
+
+    if kind == "near_uniform":
+        offset = NEAR * (2 * uniform(*x.shape) - 1)
+    elif kind == "near_normal":
+        offset = NEAR * normal()
+    elif threat.norm == "linf":
+        offset = threat.ball_point(uniform(*x.shape))
+    else:
+        offset = threat.ball_point(uniform(len(x)), normal())
+    return threat.project(x + offset, x)
+
+
+def ascend(
+    model: nn.Module,
+    objective: Callable[[Tensor], Tensor],
+    x: Tensor,
+    start: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float,
+    direction: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Steps from `start` up `objective(logits)` [B], projected around x [B, ...] each time; nobody leaves.
+
+    `direction(x_adv, gradient)` replaces the gradient where a method does not follow it. Costs `steps` forward and
+    backward passes; no gradient of a parameter is computed.
+    """
+    x_adv = start
+    with evaluating(model):
+        for _ in range(steps):
+            x_adv = x_adv.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(objective(model(x_adv)).sum(), x_adv)
+            with torch.no_grad():
+                ascent = gradient if direction is None else direction(x_adv, gradient)
+                x_adv = threat.project(x_adv + step_size * threat.steepest(ascent), x)
+    return x_adv.detach()

@@ -1,0 +1,141 @@
+"""A benchmark: some defenses and checkpoints against a battery, from training to the leaderboard."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from pydantic import Field
+
+from robench import api, content, evaluation, ranking, training
+from robench.content import Strict
+from robench.errors import UserError, unknown
+from robench.subject import load_model
+from robench.threat import Norm, Size
+
+
+class TrainedDefense(Strict):
+    """A recipe with changes to its settings, as `--set` makes them."""
+
+    defense: str
+    settings: dict[str, Any] = Field(default={}, alias="set")
+
+
+class Benchmark(Strict):
+    """benchmarks/NAME.yaml. `models` are checkpoints that exist; `train` changes the settings of all defenses."""
+
+    dataset: str = api.DATASET
+    norm: Norm = "linf"
+    eps: Size
+    suite: str | None = None
+    attacks: list[str] = []
+    defenses: list[str | TrainedDefense] = []
+    models: list[str] = []
+    seeds: list[int] = [0]
+    n: int | None = None
+    limit: int | None = None
+    epochs: int | None = None
+    train: dict[str, Any] = {}
+
+
+class Reporter(Protocol):
+    """Shows what a benchmark is doing."""
+
+    def say(self, text: str) -> None: ...
+    def training(self) -> training.Progress: ...
+    def evaluation(self) -> evaluation.Progress: ...
+
+
+def names() -> list[str]:
+    return content.names("benchmarks", "*.yaml")
+
+
+def load(name: str) -> Benchmark:
+    """A benchmark of ours by name, or a user's .yaml file by its path."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    elif name in names():
+        path = content.folder("benchmarks") / f"{name}.yaml"
+    else:
+        raise unknown("benchmark", name, names())
+    return content.parse(Benchmark, content.read_yaml(path), f"benchmark {name}")
+
+
+def run(
+    name: str,
+    *,
+    results: Path | str = "results",
+    data_root: Path | str = "data",
+    download: bool = False,
+    device: str | None = None,
+    n: int | None = None,
+    limit: int | None = None,
+    epochs: int | None = None,
+    reporter: Reporter | None = None,
+) -> pd.DataFrame:
+    """The leaderboard of the benchmark's models; that of all models is written to the results folder.
+
+    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. n, limit and
+    epochs cut the benchmark to the machine.
+    """
+    benchmark = load(name)
+    say = reporter.say if reporter else lambda text: None
+    if not benchmark.defenses and not benchmark.models:
+        raise UserError(f"benchmark {name}: expected defenses or models, got neither")
+    plans = _plans(benchmark, data_root, download, limit, epochs)
+    shown: list[str] = []
+    for plan in plans:
+        path = api.checkpoint_path(plan, results)
+        if path.is_file():
+            say(f"{plan.recipe.name}: using {path}")
+        else:
+            say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
+            progress = reporter.training() if reporter else None
+            training.train(plan, path, device=api.resolve_device(device), resume=True, progress=progress)
+        shown.append(str(path))
+    shown += benchmark.models
+    evaluated = []
+    for model in shown:
+        subject = load_model(model)
+        say(f"{subject.name}: evaluating")
+        planned = api.plan_evaluation(
+            subject,
+            suite=benchmark.suite,
+            attacks=benchmark.attacks,
+            dataset=benchmark.dataset,
+            data_root=data_root,
+            download=download,
+            eps=benchmark.eps,
+            norm=benchmark.norm,
+            device=device,
+        )
+        progress_of_evaluation = reporter.evaluation() if reporter else None
+        api.run_evaluation(planned, n=benchmark.n if n is None else n, results=results, progress=progress_of_evaluation)
+        evaluated.append((planned.subject.key(), planned.split.fingerprint, str(planned.threat)))
+    ranking.write(ranking.leaderboard(results), results)
+    return ranking.leaderboard(
+        results, only=lambda cell: (cell.key["model"], cell.key["dataset"], cell.key["threat"]) in evaluated
+    )
+
+
+def _plans(
+    benchmark: Benchmark, data_root: Path | str, download: bool, limit: int | None, epochs: int | None
+) -> Sequence[training.Plan]:
+    return [
+        api.plan_training(
+            defense.defense,
+            dataset=benchmark.dataset,
+            data_root=data_root,
+            download=download,
+            eps=benchmark.eps,
+            norm=benchmark.norm,
+            epochs=benchmark.epochs if epochs is None else epochs,
+            limit=benchmark.limit if limit is None else limit,
+            settings={**benchmark.train, **defense.settings},
+            seed=seed,
+        )
+        for defense in (
+            TrainedDefense(defense=entry) if isinstance(entry, str) else entry for entry in benchmark.defenses
+        )
+        for seed in benchmark.seeds
+    ]

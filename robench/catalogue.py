@@ -1,0 +1,93 @@
+"""What robench knows by name, for people: the lists and descriptions of `robench list` and `robench show`."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from robench import content
+from robench.errors import unknown
+
+
+def listing(kind: str) -> list[tuple[str, str]]:
+    """Names with a line about each. `kind`: attacks, defenses, suites, datasets, models or benchmarks."""
+    listings: dict[str, Callable[[], list[tuple[str, str]]]] = {
+        "attacks": _attacks,
+        "defenses": lambda: [(name, content.read_yaml(_recipe(name))["paper"]) for name in _recipes()],
+        "suites": lambda: [(name, ", ".join(content.read_yaml(_suite(name))["attacks"])) for name in _suites()],
+        "datasets": _datasets,
+        "models": _models,
+        "benchmarks": lambda: [(name, _comment(_benchmark(name))) for name in content.names("benchmarks", "*.yaml")],
+    }
+    return listings[kind]()
+
+
+def describe(kind: str, name: str) -> str:
+    """Everything about one thing. `kind` in the singular."""
+    known = [known for known, _ in listing(f"{kind}s")]
+    if name not in known:
+        raise unknown(kind, name, known)
+    if kind == "attack":
+        from robench.battery import attack
+
+        configured = attack(name)
+        settings = configured.settings | {"restarts": configured.restarts, "sees": configured.access}
+        return f"{inspect.getdoc(configured.function)}\n\n{_block(settings)}"
+    if kind == "defense":
+        recipe = content.read_yaml(_recipe(name))
+        doc = inspect.getdoc(content.defense_class(recipe["defense"]))
+        return f"{doc}\n\n{_recipe(name).read_text()}".rstrip()
+    if kind == "model":
+        from robench.models import ARCHITECTURES
+
+        return inspect.getdoc(ARCHITECTURES[name]) or ""
+    if kind == "dataset":
+        return dict(listing("datasets"))[name]
+    return (_suite(name) if kind == "suite" else _benchmark(name)).read_text().rstrip()
+
+
+def _attacks() -> list[tuple[str, str]]:
+    entries = content.read_yaml(content.folder("attacks") / "catalog.yaml")
+    return [(name, _block(entry).replace("\n", ", ")) for name, entry in entries.items()]
+
+
+def _datasets() -> list[tuple[str, str]]:
+    from robench.data import DATASETS
+
+    return list(DATASETS.items())
+
+
+def _models() -> list[tuple[str, str]]:
+    from robench.models import ARCHITECTURES
+
+    return [(name, (inspect.getdoc(kind) or "").splitlines()[0]) for name, kind in ARCHITECTURES.items()]
+
+
+def _recipes() -> list[str]:
+    return content.names("defenses", "recipes/*.yaml")
+
+
+def _recipe(name: str) -> Path:
+    return content.folder("defenses") / "recipes" / f"{name}.yaml"
+
+
+def _suites() -> list[str]:
+    return content.names("benchmarks", "suites/*.yaml")
+
+
+def _suite(name: str) -> Path:
+    return content.folder("benchmarks") / "suites" / f"{name}.yaml"
+
+
+def _benchmark(name: str) -> Path:
+    return content.folder("benchmarks") / f"{name}.yaml"
+
+
+def _comment(path: Path) -> str:
+    first = path.read_text().splitlines()[0]
+    return first.removeprefix("# ") if first.startswith("#") else ""
+
+
+def _block(values: dict[str, object]) -> str:
+    return yaml.safe_dump(values, sort_keys=False).strip()

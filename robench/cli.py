@@ -1,0 +1,285 @@
+"""The command line: parse, call one function, print. Heavy imports wait inside the commands."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robench.errors import UserError
+
+app = typer.Typer(
+    name="robench",
+    help="Train, attack, verify and rank adversarially robust image classifiers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+
+
+class Kind(StrEnum):
+    attacks = "attacks"
+    defenses = "defenses"
+    suites = "suites"
+    datasets = "datasets"
+    models = "models"
+    benchmarks = "benchmarks"
+
+
+class Thing(StrEnum):
+    attack = "attack"
+    defense = "defense"
+    suite = "suite"
+    dataset = "dataset"
+    model = "model"
+    benchmark = "benchmark"
+
+
+Results = Annotated[Path, typer.Option(help="The folder of results.")]
+DataRoot = Annotated[Path, typer.Option(help="Where torchvision's data sets lie.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a missing torchvision data set.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")]
+Eps = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 or a number.")]
+Norm = Annotated[str | None, typer.Option(help="linf or l2.")]
+Arch = Annotated[str | None, typer.Option(help="The architecture of a bare state dict, or of the model to train.")]
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="A benchmark's name, or a .yaml file.")],
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    results: Results = Path("results"),
+    device: Device = None,
+    n: Annotated[int | None, typer.Option(help="Evaluate on the first N examples.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Train on the first N images.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
+) -> None:
+    """Train or load every defense, evaluate, rank: the main job."""
+    from robench import ranking
+    from robench.benchmark import run
+    from robench.console import ConsoleReporter, stderr
+
+    frame = run(
+        name,
+        results=results,
+        data_root=data_root,
+        download=download,
+        device=device,
+        n=n,
+        limit=limit,
+        epochs=epochs,
+        reporter=ConsoleReporter(),
+    )
+    _print_leaderboard(frame, Format.table)
+    stderr.print(f"wrote {', '.join(str(path) for path in ranking.paths(results))}")
+
+
+@app.command()
+def train(
+    defense: Annotated[str, typer.Option(help="A recipe's name, or a .py file with a Defense.")],
+    dataset: Annotated[str, typer.Option(help="A data set's name, parquet:DIR or npz:FILE.")] = "digits",
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    arch: Arch = None,
+    eps: Eps = None,
+    norm: Norm = None,
+    epochs: Annotated[int | None, typer.Option(help="Length; drops of the learning rate scale with it.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Train on the first N images only.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, of the defense or the training.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The checkpoint to write.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    seed: int = 0,
+    device: Device = None,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    results: Results = Path("results"),
+) -> None:
+    """Train one defense by its recipe."""
+    from robench import api, training
+    from robench.battery import assignment
+    from robench.console import TrainingProgress, stderr
+
+    plan = api.plan_training(
+        defense,
+        dataset=dataset,
+        data_root=data_root,
+        download=download,
+        arch=arch,
+        eps=eps,
+        norm=norm,
+        epochs=epochs,
+        limit=limit,
+        settings=dict(assignment(text) for text in set_ or []),
+        init=init,
+        seed=seed,
+        precision=precision,
+    )
+    path = out or api.checkpoint_path(plan, results)
+    resolved = api.resolve_device(device)
+    described = plan.recipe.describe()
+    stderr.print(f"{plan.recipe.name} on {dataset} (settings for {plan.recipe.settings_of}), seed {seed}, {resolved}")
+    for block in ("settings", "setup"):
+        stderr.print(f"  {block}: " + ", ".join(f"{key}={value}" for key, value in described[block].items()))
+    card = training.train(plan, path, device=resolved, resume=resume, progress=TrainingProgress())
+    best = card.metrics["best"]
+    held_out = f": clean {best['clean']:.3f}, PGD-10 {best['robust']:.3f} on held-out images" if "clean" in best else ""
+    stderr.print(f"kept epoch {best['epoch']}{held_out}")
+    print(path)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Option(help="A checkpoint, or FACTORY.py:function (runs that code).")],
+    suite: Annotated[str | None, typer.Option(help="A named list of attacks.")] = None,
+    attack: Annotated[list[str] | None, typer.Option(help="An attack's name, or FILE.py:key=value,...")] = None,
+    dataset: Annotated[str | None, typer.Option(help="By default the checkpoint's, else digits.")] = None,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    eps: Eps = None,
+    norm: Norm = None,
+    arch: Arch = None,
+    mean: Annotated[str | None, typer.Option(help="Of each channel, for a bare state dict: 0.49,0.48,0.45.")] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
+    seed: int = 0,
+    device: Device = None,
+    batch_size: Annotated[int, typer.Option(help="Examples attacked together.")] = 128,
+    fail_under: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Exit 1 unless the worst case's lower end reaches this.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
+    format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
+    results: Results = Path("results"),
+) -> None:
+    """Attack a model with a battery and report its worst case."""
+    from robench import api, report
+    from robench.console import EvaluationProgress, stderr
+
+    if suite is None and not attack:
+        suite = "quick"
+    planned = api.plan_evaluation(
+        model,
+        suite=suite,
+        attacks=attack or [],
+        dataset=dataset,
+        data_root=data_root,
+        download=download,
+        eps=eps,
+        norm=norm,
+        arch=arch,
+        mean=_numbers(mean),
+        std=_numbers(std),
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+    )
+    for notice in planned.subject.notices:
+        stderr.print(notice)
+    size = min(n, len(planned.split)) if n else len(planned.split)
+    stderr.print(
+        f"{planned.subject.name} ({planned.subject.arch}) on {size} of {planned.split.name}, {planned.threat}, "
+        f"{len(planned.attacks)} attacks{f' of suite {suite}' if suite and not attack else ''}, {planned.device}"
+    )
+    if dry_run:
+        from robench.estimate import estimate
+        from robench.ledger import Ledger
+
+        _emit(report.costs(estimate(planned, Ledger(results), n), format))
+        return
+    summary = api.run_evaluation(planned, n=n, results=results, progress=EvaluationProgress())
+    _emit(report.evaluation(summary, format))
+    if fail_under is not None and not report.passes(summary, fail_under):
+        stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def leaderboard(
+    format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
+    results: Results = Path("results"),
+) -> None:
+    """Rank every model in the ledger."""
+    from robench import ranking
+
+    frame = ranking.leaderboard(results)
+    ranking.write(frame, results)
+    _print_leaderboard(frame, format)
+
+
+@app.command("list")
+def list_(kind: Kind) -> None:
+    """Names that robench knows."""
+    from robench import catalogue
+
+    for name, line in catalogue.listing(kind.value):
+        print(f"{name:<18} {line}".rstrip())
+
+
+@app.command()
+def show(kind: Thing, name: str) -> None:
+    """Everything about one of them."""
+    from robench import catalogue
+
+    print(catalogue.describe(kind.value, name))
+
+
+@app.command()
+def doctor(data_root: DataRoot = Path("data"), results: Results = Path("results")) -> None:
+    """Check this machine: versions, devices, data sets, the results folder."""
+    from robench.doctor import examine
+
+    for finding in examine(data_root, results):
+        print(f"{'ok  ' if finding.well else 'LACK'} {finding.what}: {finding.detail}")
+
+
+def _print_leaderboard(frame: Any, format: Format) -> None:
+    from robench import ranking
+
+    if format is Format.table:
+        _emit(ranking.to_rich(frame))
+    elif format is Format.md:
+        print(ranking.to_markdown(frame), end="")
+    elif format is Format.csv:
+        print(ranking.to_csv(frame), end="")
+    else:
+        print(json.dumps(json.loads(frame.to_json(orient="records")), indent=1))
+
+
+def _emit(output: Any) -> None:
+    """Text to standard output as it is; rich tables at full width where it is no terminal."""
+    from rich.console import Console
+
+    if isinstance(output, str):
+        print(output)
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    for table in output:
+        console.print(table)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"expected numbers separated by commas, got {text!r}") from None
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"robench: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,69 @@
+"""What a defense is: the losses that one minibatch gives to the networks it trains."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from robench.threat import Size, ThreatModel, parse_size
+
+MODEL = "model"
+"""The player that every defense trains."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x [B, C, H, W] in [0, 1] and y [B], on the device."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a defense may use in one step of training.
+
+    players: the networks in training mode, `model` among them; threat: at the radius of this step (it grows during a
+    warm-up); generator: randomness, the same for the same seed and step; epoch: as a fraction.
+    """
+
+    players: Mapping[str, nn.Module]
+    threat: ThreatModel
+    generator: torch.Generator
+    epoch: float
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.players[MODEL]
+
+    def size(self, written: Size) -> float:
+        """The value of a length such as "eps/4", at this step's radius."""
+        return parse_size(written, self.threat.eps)
+
+    def log(self, **metrics: Tensor | float) -> None:
+        """Scalars to show; the mean over an epoch is kept."""
+        self.metrics.update({name: torch.as_tensor(value).detach() for name, value in metrics.items()})
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A network that a defense trains beside the model, with its own optimizer."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Defense(ABC):
+    """A subclass is a frozen dataclass of the paper's hyperparameters."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
+        """One scalar for each player; the loop differentiates it into that player's parameters and no other's."""
+
+    def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
+        """Fresh players beside the model, for images [C, H, W]."""
+        return {}

@@ -1,0 +1,163 @@
+"""A defense's settings from its paper, for each data set: defenses/recipes/NAME.yaml."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from robench import content
+from robench.content import Strict
+from robench.defense import Defense
+from robench.errors import UserError, unknown
+from robench.threat import Norm, Size, ThreatModel, parse_size
+
+RELATIVES = {(1, 8, 8): "digits", (1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
+"""Whose settings a data set without its own takes, by the shape of its images."""
+
+
+class Setup(Strict):
+    """How a model is trained, whatever the defense.
+
+    Drops are epochs at which the learning rate is multiplied by `drop_factor`; they scale when `--epochs` changes the
+    length. Over `eps_warmup` epochs the radius grows linearly from 0. Of the training images `holdout` are kept back;
+    the epoch kept is the best on them (`select`: accuracy under PGD-10, clean accuracy, or just the last).
+    """
+
+    arch: str
+    norm: Norm = "linf"
+    eps: Size
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(default=0.0, ge=0)
+    drops: list[float] = []
+    drop_factor: float = 0.1
+    eps_warmup: float = Field(default=0.0, ge=0)
+    augment: list[Literal["crop", "flip"]] = []
+    mean: list[float] = [0.0]
+    std: list[float] = [1.0]
+    holdout: int = Field(default=0, ge=0)
+    select: Literal["robust", "clean", "last"] = "robust"
+
+
+class _Entry(Strict):
+    """One data set in a recipe: a named setup, what differs from it, and what differs in the defense's settings."""
+
+    setup: str
+    train: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+
+class _RecipeFile(Strict):
+    defense: str
+    paper: str
+    settings: dict[str, Any] = {}
+    datasets: dict[str, _Entry]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A defense and how to train it, resolved for one data set; `settings_of` names whose settings were taken."""
+
+    name: str
+    defense: Defense
+    setup: Setup
+    settings_of: str
+    source: str
+    """the defense's file: a name under defenses/ or the user's path"""
+
+    @property
+    def threat(self) -> ThreatModel:
+        return ThreatModel.of(self.setup.norm, self.setup.eps)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that was resolved, JSON-like."""
+        return {"name": self.name, "settings": asdict(self.defense), "setup": self.setup.model_dump()}
+
+
+def names() -> list[str]:
+    return content.names("defenses", "recipes/*.yaml")
+
+
+def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str, Any]) -> Recipe:
+    """The recipe `name`, or a defense in a user's .py file, for a data set, with `changes` to any of its settings.
+
+    A data set without settings of its own takes those of the one with images of the same shape.
+    """
+    if name.endswith(".py"):
+        relative = RELATIVES.get(tuple(shape), "cifar10")
+        file = _RecipeFile(defense=name, paper="", datasets={relative: _Entry(setup=relative)})
+    elif name in names():
+        path = content.folder("defenses") / "recipes" / f"{name}.yaml"
+        file = content.parse(_RecipeFile, content.read_yaml(path), f"recipe {name}")
+    else:
+        raise unknown("defense", name, names())
+    settings_of = dataset if dataset in file.datasets else RELATIVES.get(tuple(shape), "cifar10")
+    if settings_of not in file.datasets:
+        raise UserError(f"recipe {name} has no settings for {dataset}; it has them for {', '.join(file.datasets)}")
+    entry = file.datasets[settings_of]
+    kind = content.defense_class(file.defense)
+    return _resolved(name, kind, entry, file, settings_of, changes)
+
+
+def _resolved(
+    name: str, kind: type[Defense], entry: _Entry, file: _RecipeFile, settings_of: str, changes: Mapping[str, Any]
+) -> Recipe:
+    hyperparameters = {field.name for field in fields(kind)}
+    for key in changes:
+        if key not in hyperparameters | set(Setup.model_fields):
+            raise unknown("setting", key, hyperparameters | set(Setup.model_fields))
+    of_training = {key: value for key, value in changes.items() if key in Setup.model_fields}
+    base = {**_setup(entry.setup), **entry.train}
+    if "epochs" in of_training and "drops" not in of_training and isinstance(of_training["epochs"], int):
+        factor = of_training["epochs"] / base["epochs"]
+        base["drops"] = [round(drop * factor, 3) for drop in base.get("drops", [])]
+        base["eps_warmup"] = round(base.get("eps_warmup", 0.0) * factor, 3)
+    setup = content.parse(Setup, {**base, **of_training}, f"training settings of {name}")
+    of_defense = {key: value for key, value in changes.items() if key in hyperparameters}
+    defense = configure(kind, {**file.settings, **entry.settings, **of_defense}, name)
+    recipe = Recipe(name, defense, setup, settings_of, file.defense)
+    assert recipe.threat  # refuses an eps that is not one
+    return recipe
+
+
+def configure(kind: type[Defense], settings: Mapping[str, Any], name: str) -> Defense:
+    """The defense with its hyperparameters checked against their types."""
+    hints = get_type_hints(kind)
+    known = {field.name: field.default for field in fields(kind)}
+    values = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise UserError(f"defense {name}: {unknown('setting', key, known)}")
+        try:
+            values[key] = TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].lower()
+            raise UserError(f"defense {name}: {key}: {reason}, got {value!r}") from None
+        if hints[key] == Size:
+            parse_size(value, 1.0)
+        elif isinstance(known[key], int | float) and not isinstance(known[key], bool) and values[key] < 0:
+            raise UserError(f"defense {name}: expected {key} of at least 0, got {value}")
+        if key in ("particles", "samples") and values[key] < 1:
+            raise UserError(f"defense {name}: expected {key} of at least 1, got {value}")
+    return kind(**values)
+
+
+def _setup(name: str) -> dict[str, Any]:
+    setups: dict[str, dict[str, Any]] = content.read_yaml(content.folder("defenses") / "setups.yaml")
+    if name not in setups:
+        raise unknown("setup", name, setups)
+    return setups[name]
+
+
+def default_eps(dataset: str, shape: Sequence[int]) -> Size:
+    """The radius usual on a data set, or on that with images of the same shape."""
+    known = dataset if dataset in ("digits", "mnist", "cifar10", "cifar100", "svhn") else RELATIVES.get(tuple(shape))
+    if known is None:
+        raise UserError(f"there is no usual eps for {dataset}; give one with --eps")
+    eps: Size = _setup(known)["eps"]
+    return eps

@@ -1,0 +1,76 @@
+"""An evaluation, or what it will cost, as text or a table."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from robench.ranking import percent_interval
+from robench.summary import Summary
+
+if TYPE_CHECKING:
+    from robench.estimate import Cost
+
+Output = str | list[Table]
+"""Text to print as it is, or tables for a console."""
+
+
+def evaluation(summary: Summary, format: str) -> Output:
+    """`json`: the object of `Summary.to_json`; otherwise a row for each of clean, the attacks and the worst case."""
+    if format == "json":
+        return json.dumps(summary.to_json(), indent=1)
+    header = ["attack", "accuracy [95 %]", "kills", "invalid", "errors", "passes", "seconds"]
+    rows = [["clean", percent_interval(summary.clean), "", "", "", "", ""]]
+    for name, attack in summary.attacks.items():
+        passes = f"{attack.forwards + attack.backwards:,}"
+        counts = [str(attack.kills), str(attack.invalid), str(attack.errors), passes, f"{attack.seconds:.1f}"]
+        rows.append([name, percent_interval(attack.accuracy), *counts])
+    rows.append(["worst case", percent_interval(summary.worst_case), "", "", "", "", ""])
+    notes = [f"{name}: {attack.message}" for name, attack in summary.attacks.items() if attack.message]
+    notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
+    title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
+    return _render(title, header, rows, format, notes)
+
+
+def costs(costs: "Sequence[Cost]", format: str) -> Output:
+    """What an evaluation will cost at most."""
+    if format == "json":
+        return json.dumps([vars(cost) for cost in costs], indent=1)
+    total = ["total", "", *(f"{sum(getattr(cost, name) for cost in costs):,}" for name in ("forwards", "backwards"))]
+    rows = [
+        [cost.name, str(cost.examples), f"{cost.forwards:,}", f"{cost.backwards:,}", f"{cost.seconds:.1f}"]
+        for cost in costs
+    ]
+    rows.append([*total, f"{sum(cost.seconds for cost in costs):.1f}"])
+    header = ["attack", "examples to run", "forwards", "backwards", "seconds"]
+    return _render("at most, if no example fell", header, rows, format, [])
+
+
+def passes(summary: Summary, fail_under: float) -> bool:
+    """Whether the worst case's lower end reaches the gate, with a verdict that is not `unreliable`."""
+    worst = summary.worst_case
+    return worst is not None and worst.low >= fail_under and summary.verdict.reliable is not False
+
+
+def gate(summary: Summary, fail_under: float) -> str:
+    worst = percent_interval(summary.worst_case)
+    return f"worst case {worst} % against {100 * fail_under:g} %, verdict {summary.verdict}"
+
+
+def _render(title: str, header: list[str], rows: list[list[str]], format: str, notes: list[str]) -> Output:
+    if format == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([header, *rows])
+        return text.getvalue().rstrip("\n")
+    if format == "md":
+        lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *(f"\n{note}" for note in notes)])
+    table = Table(title=title, caption="\n".join(notes) or None)
+    for position, name in enumerate(header):
+        table.add_column(name, justify="left" if position == 0 else "right")
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0] == "worst case" else None)
+    return [table]

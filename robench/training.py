@@ -1,0 +1,352 @@
+"""The training loop that every defense shares."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from robench import checkpoint, content
+from robench.ascend import ascend, evaluating, start_points
+from robench.augment import augment
+from robench.checkpoint import Card
+from robench.data import Split
+from robench.defense import MODEL, Batch, Helper, Step
+from robench.errors import UserError
+from robench.fingerprints import fingerprint, source_fingerprint
+from robench.losses import cross_entropy
+from robench.models import build
+from robench.recipe import Recipe
+from robench.threat import ThreatModel
+
+SAVE_SECONDS = 60.0
+"""A killed training loses at most this long."""
+
+SELECTION_STEPS = 10
+ENGINE = ("threat", "losses", "ascend", "augment", "defense", "training")
+
+
+class Progress(Protocol):
+    """Is told how a training goes."""
+
+    def begin(self, name: str, steps: int, done: int) -> None: ...
+    def advance(self, step: int, loss: float) -> None: ...
+    def epoch(self, metrics: Mapping[str, float]) -> None: ...
+    def end(self) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def begin(self, name: str, steps: int, done: int) -> None: ...
+    def advance(self, step: int, loss: float) -> None: ...
+    def epoch(self, metrics: Mapping[str, float]) -> None: ...
+    def end(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run with everything that could change its weights, but for the device and its thread count.
+
+    `split` is the training part; `limit` takes the first so many of what `holdout` leaves.
+    """
+
+    recipe: Recipe
+    dataset: str
+    split: Split
+    limit: int | None = None
+    seed: int = 0
+    precision: str = "float32"
+    init: Mapping[str, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise UserError(f"expected the precision float32 or bfloat16, got {self.precision!r}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"expected a limit of at least 1 image, got {self.limit}")
+        if self.recipe.setup.holdout >= len(self.split):
+            raise UserError(
+                f"expected a holdout below the {len(self.split)} training images, got {self.recipe.setup.holdout}"
+            )
+
+    def key(self) -> dict[str, Any]:
+        files = [*(Path(__file__).with_name(f"{name}.py") for name in ENGINE), content.defense_file(self.recipe.source)]
+        return {
+            **self.recipe.describe(),
+            "data": self.split.fingerprint,
+            "limit": self.limit,
+            "seed": self.seed,
+            "precision": self.precision,
+            "init": fingerprint({name: float(value.double().sum()) for name, value in self.init.items()})
+            if self.init
+            else None,
+            "source": source_fingerprint(files),
+        }
+
+    @property
+    def name(self) -> str:
+        """A file name that tells what it is, and differs where anything does."""
+        dataset = self.dataset.partition(":")[0]
+        return f"{dataset}-{Path(self.recipe.name).stem}-s{self.seed}-{fingerprint(self.key())[:6]}"
+
+
+@dataclass
+class _Run:
+    """The state of a training run: what a resumed one needs to go on to the bit."""
+
+    players: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    """of this epoch's metrics, over its steps so far"""
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    """score, metrics and weights of the best epoch"""
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "players": {name: network.state_dict() for name, network in self.players.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "step": self.step,
+            "sums": self.sums,
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, network in self.players.items():
+            network.load_state_dict(state["players"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+        self.step, self.sums = state["step"], state["sums"]
+        self.history, self.best = state["history"], state["best"]
+
+
+def train(
+    plan: Plan,
+    out: Path,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress | None = None,
+    save_seconds: float = SAVE_SECONDS,
+) -> Card:
+    """Trains, and writes the checkpoint `out`; while it runs, `out`.state holds what resuming needs.
+
+    The order of the images is a function of (seed, epoch), every draw of (seed, step): on one device and thread count
+    a resumed run ends with the weights of an uninterrupted one, to the bit.
+    """
+    AcceleratorState._reset_state(True)  # it is global, and would keep an earlier run's precision
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if plan.precision == "bfloat16" else "no")
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        return _Loop(plan, out, accelerator, progress or Silent(), save_seconds).run(resume)
+
+
+class _Loop:
+    def __init__(
+        self, plan: Plan, out: Path, accelerator: Accelerator, progress: Progress, save_seconds: float
+    ) -> None:
+        self.plan, self.out, self.accelerator, self.progress = plan, out, accelerator, progress
+        self.save_seconds = save_seconds
+        self.setup, self.defense, self.device = plan.recipe.setup, plan.recipe.defense, accelerator.device
+        self.split, self.held_out = self._divide()
+        self.steps_per_epoch = max(len(self.split) // self.setup.batch_size, 1)
+        self.state_file = out.with_name(out.name + ".state")
+        self.classes = plan.split.classes
+        self.run_state = self._fresh()
+
+    def run(self, resume: bool) -> Card:
+        run, total = self.run_state, self.setup.epochs * self.steps_per_epoch
+        if resume and self.state_file.is_file():
+            self._restore()
+        saved = time.monotonic()
+        self.progress.begin(self.plan.recipe.name, total, run.step)
+        try:
+            while run.step < total:
+                self._step()
+                if run.step % self.steps_per_epoch == 0:
+                    self._end_epoch()
+                if time.monotonic() - saved >= self.save_seconds and run.step < total:
+                    self._save_state()
+                    saved = time.monotonic()
+        finally:
+            self.progress.end()
+        return self._finish()
+
+    # One step
+
+    def _step(self) -> None:
+        run, setup = self.run_state, self.setup
+        epoch, position = divmod(run.step, self.steps_per_epoch)
+        generator = torch.Generator(self.device).manual_seed(_seed(self.plan.seed, "step", run.step))
+        torch.manual_seed(_seed(self.plan.seed, "layers", run.step))  # dropout and other random layers
+        order = torch.randperm(
+            len(self.split), generator=torch.Generator().manual_seed(_seed(self.plan.seed, "order", epoch))
+        )
+        rows = order[position * setup.batch_size : (position + 1) * setup.batch_size].to(self.device)
+        x = augment(self.split.floats(rows), setup.augment, generator)
+        fraction = epoch + position / self.steps_per_epoch
+        step = Step(run.players, self._threat(fraction), generator, fraction)
+        for network in run.players.values():
+            network.train()
+        losses = self.defense.losses(Batch(x, self.split.labels[rows]), step)
+        self._descend(losses, epoch)
+        run.step += 1
+        values = {"loss": losses[MODEL], **{f"{name}_loss": loss for name, loss in losses.items() if name != MODEL}}
+        for name, value in {**values, **step.metrics}.items():
+            run.sums[name] = run.sums.get(name, 0.0) + float(value.detach())
+        self.progress.advance(run.step, float(losses[MODEL].detach()))
+
+    def _descend(self, losses: Mapping[str, Tensor], epoch: int) -> None:
+        """Each loss moves its own player only; all are differentiated before any player moves."""
+        run = self.run_state
+        for name, loss in losses.items():
+            if not loss.isfinite():
+                raise UserError(
+                    f"the loss of {name} is {float(loss.detach())} at step {run.step}, so training stopped; lower the "
+                    f"learning rate (--set lr=...) or warm the radius up (--set eps_warmup=...); {self._kept()}"
+                )
+        for position, (name, loss) in enumerate(losses.items()):
+            run.optimizers[name].zero_grad()
+            parameters = [parameter for parameter in run.players[name].parameters() if parameter.requires_grad]
+            self.accelerator.backward(loss, inputs=parameters, retain_graph=position + 1 < len(losses))
+        drops = sum(drop <= epoch for drop in self.setup.drops)
+        for group in run.optimizers[MODEL].param_groups:
+            group["lr"] = self.setup.lr * self.setup.drop_factor**drops
+        for name in losses:
+            run.optimizers[name].step()
+
+    def _kept(self) -> str:
+        return f"the state of {self.state_file} is kept" if self.state_file.exists() else "nothing had been saved yet"
+
+    def _threat(self, epoch: float) -> ThreatModel:
+        threat = self.plan.recipe.threat
+        warmup = self.setup.eps_warmup
+        if epoch >= warmup:
+            return threat
+        share = (epoch + 1 / self.steps_per_epoch) / (warmup + 1 / self.steps_per_epoch)
+        return ThreatModel.of(threat.norm, threat.eps * share)
+
+    # One epoch
+
+    def _end_epoch(self) -> None:
+        run = self.run_state
+        metrics = {name: total / self.steps_per_epoch for name, total in run.sums.items()}
+        metrics |= {"epoch": run.step // self.steps_per_epoch, **self._validate()}
+        run.sums = {}
+        run.history.append(metrics)
+        score = (metrics.get(self.setup.select, 0.0), metrics.get("clean", 0.0))
+        warming = metrics["epoch"] < self.setup.eps_warmup  # the adversary is not yet the one trained for
+        if run.best is None or run.best["warming"] or score >= tuple(run.best["score"]) or self.setup.select == "last":
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self._model().state_dict().items()}
+            run.best = {"score": list(score), "warming": warming, "metrics": metrics, "weights": weights}
+        self.progress.epoch(metrics)
+
+    def _validate(self) -> dict[str, float]:
+        """Clean accuracy and accuracy under PGD on the images held out, at the full radius."""
+        if self.held_out is None:
+            return {}
+        model, threat, held_out = self.run_state.players[MODEL], self.plan.recipe.threat, self.held_out
+        generator = torch.Generator(self.device).manual_seed(_seed(self.plan.seed, "validate", 0))
+        clean = robust = 0
+        with evaluating(model):
+            for start in range(0, len(held_out), 250):
+                rows = slice(start, start + 250)
+                x, y = held_out.floats(rows), held_out.labels[rows]
+                begin = start_points("ball", x, threat, generator)
+                x_adv = ascend(
+                    model,
+                    lambda logits, y=y: cross_entropy(logits, y),  # type: ignore[misc]
+                    x,
+                    begin,
+                    threat,
+                    steps=SELECTION_STEPS,
+                    step_size=threat.eps / 4,
+                )
+                with torch.no_grad():
+                    correct = model(x).argmax(1) == y
+                    clean += int(correct.sum())
+                    robust += int((correct & (model(x_adv).argmax(1) == y)).sum())
+        return {"clean": clean / len(held_out), "robust": robust / len(held_out)}
+
+    # Before and after
+
+    def _divide(self) -> tuple[Split, Split | None]:
+        """The images trained on and those held out, which a fixed shuffle chooses, whatever the seed."""
+        everything, setup = self.plan.split, self.setup
+        shuffled = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0))
+        held_out = shuffled[: setup.holdout].sort().values
+        trained = shuffled[setup.holdout :].sort().values[: self.plan.limit]
+        if len(trained) < setup.batch_size:
+            raise UserError(f"expected at least a batch of {setup.batch_size} training images, got {len(trained)}")
+        return (
+            everything.take(trained).to(self.device),
+            everything.take(held_out).to(self.device) if setup.holdout else None,
+        )
+
+    def _fresh(self) -> _Run:
+        setup, plan = self.setup, self.plan
+        torch.manual_seed(_seed(plan.seed, "weights", 0))
+        model = build(setup.arch, plan.split.shape, self.classes, mean=setup.mean, std=setup.std)
+        if plan.init is not None:
+            checkpoint.load_weights(model, plan.init, "--init")
+        sgd = torch.optim.SGD(
+            model.parameters(),
+            lr=setup.lr,
+            momentum=setup.momentum,
+            nesterov=setup.nesterov,
+            weight_decay=setup.weight_decay,
+        )
+        players = {MODEL: Helper(model, sgd), **self.defense.helpers(plan.split.shape, self.classes)}
+        networks, optimizers = {}, {}
+        for name, player in players.items():
+            networks[name], optimizers[name] = self.accelerator.prepare(player.network, player.optimizer)
+        return _Run(networks, optimizers)
+
+    def _model(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.run_state.players[MODEL], keep_fp32_wrapper=False)  # type: ignore[no-any-return]
+
+    def _save_state(self) -> None:
+        checkpoint.save_atomically(self.state_file, {"plan": fingerprint(self.plan.key()), **self.run_state.state()})
+
+    def _restore(self) -> None:
+        state = checkpoint.read(self.state_file)
+        if state.get("plan") != fingerprint(self.plan.key()):
+            raise UserError(
+                f"{self.state_file} is of a training with other settings; remove it, or train without --resume"
+            )
+        self.run_state.restore(state)
+
+    def _finish(self) -> Card:
+        setup, plan, best = self.setup, self.plan, self.run_state.best
+        assert best is not None
+        card = Card(
+            arch=setup.arch,
+            shape=list(plan.split.shape),
+            classes=self.classes,
+            mean=setup.mean,
+            std=setup.std,
+            dataset=plan.dataset,
+            norm=setup.norm,
+            eps=str(setup.eps),
+            defense=plan.recipe.name,
+            recipe=plan.recipe.describe() | {"limit": plan.limit},
+            seed=plan.seed,
+            metrics={"best": best["metrics"], "history": self.run_state.history},
+            versions=checkpoint.library_versions(),
+        )
+        model = self._model()
+        model.load_state_dict(best["weights"])
+        checkpoint.save(self.out, model, card)
+        self.state_file.unlink(missing_ok=True)
+        return card
+
+
+def _seed(seed: int, purpose: str, index: int) -> int:
+    """An independent seed for each purpose and index."""
+    return int(fingerprint({"seed": seed, "purpose": purpose, "index": index}), 16) >> 1
