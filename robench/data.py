@@ -95,6 +95,7 @@ def load(name: str, part: Part, *, root: Path | str = "data", download: bool = F
     }
     if colon and kind in from_path:
         images, labels = from_path[kind]()
+        name = f"{kind}:{Path(where).name}"
     elif name in known:
         images, labels = known[name]()
     else:

@@ -1,0 +1,93 @@
+"""Models whose worst case is known in closed form, and attacks run on them with nothing around."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robench import data
+from robench.battery import attack
+from robench.classifier import Classifier
+from robench.draws import Draws
+from robench.search import Outcome, Search
+from robench.threat import ThreatModel
+from robench.verify import Judge
+
+
+class Linear(nn.Module):
+    """Logits W x + b of flattened images."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.layer = nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            self.layer.weight.copy_(weight)
+            self.layer.bias.copy_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1))  # type: ignore[no-any-return]
+
+
+def linear_case(classes: int, examples: int = 12, seed: int = 0) -> tuple[Linear, Tensor, Tensor]:
+    """A random linear model of 1x4x4 images near the middle of the box, and their own predictions as labels."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(classes, 16, generator=generator)
+    model = Linear(weight, -0.5 * weight.sum(1))
+    x = 0.5 + 0.02 * torch.randn(examples, 1, 4, 4, generator=generator)
+    return model, x, model(x).argmax(1).detach()
+
+
+def hadamard_case(examples: int = 20) -> tuple[Linear, Tensor, Tensor]:
+    """A 10-class linear model whose classes are all equally far apart in every norm: the nearest is the runner-up."""
+    signs = torch.ones(1, 1)
+    while len(signs) < 16:
+        signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
+    model = Linear(signs[1:11], torch.zeros(10))
+    x = 0.5 + 0.02 * torch.randn(examples, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return model, x, model(x).argmax(1).detach()
+
+
+def minimal_eps(model: Linear, x: Tensor, y: Tensor, norm: str) -> Tensor:
+    """The distance from each x to the nearest other class: the closed form for a linear model."""
+    weight, logits = model.layer.weight.detach(), model(x).detach()
+    gap = logits.gather(1, y[:, None]) - logits
+    slope = weight[y][:, None] - weight[None]
+    length = slope.abs().sum(2) if norm == "linf" else slope.norm(dim=2)
+    distance = gap / length
+    distance[torch.arange(len(y)), y] = torch.inf
+    return distance.amin(1)
+
+
+def run_attack(
+    name: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    ids: Sequence[int] | None = None,
+    seed: int = 0,
+    drop: bool = True,
+) -> Outcome:
+    """One attack on examples `ids` (by default 0, 1, ...) with nothing around it."""
+    configured = attack(name)
+    classifier = Classifier(model)
+    draws = Draws(seed, np.arange(len(x)) if ids is None else np.array(ids), x.device)
+    judge = Judge(classifier, threat)
+    search = Search(classifier, judge, threat, x, y, draws, access=configured.access, drop=drop)
+    return search.run(configured, configured.restarts)
+
+
+@dataclass(frozen=True)
+class Trained:
+    model: nn.Module
+    split: data.Split
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
