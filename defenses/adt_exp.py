@@ -30,7 +30,7 @@ class ADTEXP(Defense):
     steps: int = 7
     samples: int = 5
     entropy_weight: float = 0.01
-    lr: float = 0.3
+    inner_lr: float = 0.3
     accumulate: bool = False
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ class ADTEXP(Defense):
             raise UserError(f"adt_exp is defined for linf, not for {step.threat.norm}")
         x, eps = batch.x, step.threat.eps
         mu, rho = (torch.zeros_like(x, requires_grad=True) for _ in range(2))
-        adam = torch.optim.Adam([mu, rho], lr=self.lr, betas=(0.0, 0.0), maximize=True)
+        adam = torch.optim.Adam([mu, rho], lr=self.inner_lr, betas=(0.0, 0.0), maximize=True)
         y = batch.y.repeat(self.samples)
         with evaluating(step.model):
             for _ in range(self.steps):

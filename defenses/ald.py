@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robench.ascend import Start, ascend, evaluating, start_points
 from robench.defense import Batch, Defense, Step
+from robench.errors import UserError
 from robench.losses import cross_entropy, kl_divergence
 from robench.threat import Size
 
@@ -36,6 +37,10 @@ class ALD(Defense):
     start: Start = "near_uniform"
     kernel_scope: Literal["example", "batch"] = "example"
     bandwidth: float | Literal["paper", "median"] = "paper"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bandwidth, str) and not 0 < self.bandwidth < math.inf:
+            raise UserError(f"expected a bandwidth above 0, paper or median, got {self.bandwidth}")
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         n = self.particles
@@ -66,8 +71,8 @@ class ALD(Defense):
         )
         clean = step.model(batch.x)
         logits = step.model(x_adv)
-        outer = cross_entropy(logits, y) if self.loss == "ce" else kl_divergence(clean.repeat(n, 1), logits)
-        return {"model": F.cross_entropy(clean, batch.y) + self.weight * outer.mean()}
+        outer = F.cross_entropy(logits, y) if self.loss == "ce" else kl_divergence(clean.repeat(n, 1), logits).mean()
+        return {"model": F.cross_entropy(clean, batch.y) + self.weight * outer}
 
     def _group(self, stacked: Tensor) -> Tensor:
         """[n * B, ...] as the groups that share a kernel: [B, n, D], or [1, n * B, D]."""
@@ -78,10 +83,11 @@ class ALD(Defense):
     def _sigma(self, particles: Tensor) -> Tensor:
         """The bandwidth for groups [G, n, D]: one each [G, 1, 1], or one for all."""
         if self.bandwidth == "paper":
-            return particles.new_tensor(10.0 ** (1 - self.particles))
+            return particles.new_tensor(max(10.0 ** (1 - self.particles), 1e-30))  # float32 ends there
         if self.bandwidth == "median":
             n = particles.shape[1]
-            squared = torch.cdist(particles, particles).square().flatten(1).median(1).values
+            first, second = torch.triu_indices(n, n, 1, device=particles.device)
+            squared = (particles[:, first] - particles[:, second]).square().sum(2).median(1).values
             return (squared / (2 * math.log(n + 1))).sqrt().clamp(min=1e-12).view(-1, 1, 1)
         return particles.new_tensor(self.bandwidth)
 

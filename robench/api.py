@@ -41,22 +41,26 @@ class Trained:
 def attack(name: str) -> Callable[..., Tensor]:
     """The attack of that name (or "FILE.py:key=value") as a function.
 
-    It takes (model, x, y, *, eps, norm="linf", seed=0): x [B, C, H, W] in [0, 1], y [B]; and gives x_adv [B, C, H, W],
-    for each example the first candidate that fooled the model, else the one that came nearest.
+    It takes (model, x, y, *, eps, norm="linf", seed=0): x [B, C, H, W] float32 in [0, 1], y [B] integers; and gives
+    x_adv [B, C, H, W], for each example the first candidate that fooled the model, else the one that came nearest.
     """
     configured = configured_attack(name)
 
     def run(model: nn.Module, x: Tensor, y: Tensor, *, eps: Size, norm: str = "linf", seed: int = 0) -> Tensor:
-        data.Split("x", x.detach().cpu(), y.detach().cpu())  # checks both
-        return _run_attack(configured, model, x, y, ThreatModel.of(norm, eps), seed)
+        images = data.Split("x", x.detach(), y.detach().long())  # checks both
+        if images.images.dtype == torch.uint8:
+            raise UserError("expected images as floats in [0, 1], got uint8")
+        return _run_attack(configured, model, images, ThreatModel.of(norm, eps), seed)
 
     return run
 
 
-def _run_attack(configured: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, seed: int) -> Tensor:
+def _run_attack(configured: Attack, model: nn.Module, images: data.Split, threat: ThreatModel, seed: int) -> Tensor:
+    x, y = images.images.float(), images.labels
     classifier = Classifier(model, x.device)
+    evaluation.check_model(classifier, images, type(model).__name__)
     draws = Draws(seed, np.arange(len(x)), x.device)
-    search = Search(classifier, Judge(classifier, threat), threat, x.detach(), y, draws, access=configured.access)
+    search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, access=configured.access)
     return search.run(configured, configured.restarts).kept
 
 
@@ -80,6 +84,8 @@ def plan_evaluation(
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+    if seed < 0:
+        raise UserError(f"expected a seed of at least 0, got {seed}")
     chosen, readings = battery(suite, attacks)
     card = None
     if not isinstance(model, nn.Module | Subject) and not str(model).rpartition(":")[0].endswith(".py"):
@@ -116,10 +122,14 @@ def evaluate(
 def run_evaluation(
     planned: Evaluation, *, n: int | None, results: Path | str, progress: evaluation.Progress | None = None
 ) -> Summary:
-    if n is not None and n < 1:
-        raise UserError(f"expected n of at least 1, got {n}")
+    check_n(n)
     run = run_manifest(planned.device)
     return summarise(evaluation.evaluate(planned, Ledger(results), run, n=n, progress=progress), n)
+
+
+def check_n(n: int | None) -> None:
+    if n is not None and n < 1:
+        raise UserError(f"expected n of at least 1, got {n}")
 
 
 def plan_training(
@@ -187,10 +197,8 @@ def resolve_device(device: str | None) -> str:
     """The device asked for; by default CUDA where there is one."""
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UserError(f"expected a device such as cpu or cuda, got {device!r}") from None
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        raise UserError(f"the device {device!r} is not available here; cpu is")
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"expected the device cpu or cuda (CUDA_VISIBLE_DEVICES chooses among several), got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("the device cuda is not available here; cpu is")
     return device

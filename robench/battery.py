@@ -13,6 +13,7 @@ from robench import content
 from robench.content import Strict
 from robench.errors import UserError, unknown
 from robench.fingerprints import source_fingerprint
+from robench.ledger import CLEAN
 from robench.search import Access, Search
 from robench.threat import Size, parse_size
 
@@ -82,7 +83,7 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    hints = get_type_hints(function) | {"restarts": int}
+    hints = dict.fromkeys(parameters, Any) | get_type_hints(function) | {"restarts": int}
     values = dict(parameters) | {"restarts": 1}
     for key, value in settings.items():
         if key not in values:
@@ -93,12 +94,12 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
             reason = error.errors()[0]["msg"].lower()
             raise UserError(f"attack {name}: {key}: {reason}, got {value!r}") from None
     for key, value in values.items():
+        if value is inspect.Parameter.empty:
+            raise UserError(f"attack {name}: the setting {key} has no default and was not given")
         if hints[key] == Size:
             parse_size(value, 1.0)
         if key in ("steps", "restarts") and value < 1:
             raise UserError(f"attack {name}: expected {key} of at least 1, got {value}")
-        if value is inspect.Parameter.empty:
-            raise UserError(f"attack {name}: the setting {key} has no default and was not given")
     return Attack(name, function, {key: values[key] for key in parameters}, restarts=values["restarts"])
 
 
@@ -115,7 +116,11 @@ def battery(suite_name: str | None, attack_names: Sequence[str]) -> tuple[list[A
     chosen = suite(suite_name) if suite_name else Suite(attacks=[])
     if suite_name is None and not attack_names:
         raise UserError("expected a suite or an attack, got neither; try --suite quick")
-    return [attack(name) for name in dict.fromkeys([*chosen.attacks, *attack_names])], chosen.readings
+    attacks = [attack(name) for name in dict.fromkeys([*chosen.attacks, *attack_names])]
+    for position, configured in enumerate(attacks):
+        if configured.name in [CLEAN, *(other.name for other in attacks[:position])]:
+            raise UserError(f"two columns would be called {configured.name!r}; rename the file of one attack")
+    return attacks, chosen.readings
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -123,4 +128,7 @@ def assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"expected settings as key=value, got {text!r}")
-    return key.strip(), yaml.safe_load(value)
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"expected a number, a word or a [list] after {key}=, got {value!r}") from None

@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import Field
 
 from robench import api, content, evaluation, ranking, training
+from robench.battery import battery
 from robench.content import Strict
 from robench.errors import UserError, unknown
 from robench.subject import load_model
@@ -82,8 +83,12 @@ def run(
     say = reporter.say if reporter else lambda text: None
     if not benchmark.defenses and not benchmark.models:
         raise UserError(f"benchmark {name}: expected defenses or models, got neither")
+    battery(benchmark.suite, benchmark.attacks)  # what is wrong is said before anything is trained
+    n = benchmark.n if n is None else n
+    api.check_n(n)
+    existing = [load_model(model) for model in benchmark.models]
     plans = _plans(benchmark, data_root, download, limit, epochs)
-    shown: list[str] = []
+    subjects = []
     for plan in plans:
         path = api.checkpoint_path(plan, results)
         if path.is_file():
@@ -92,11 +97,9 @@ def run(
             say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
             progress = reporter.training() if reporter else None
             training.train(plan, path, device=api.resolve_device(device), resume=True, progress=progress)
-        shown.append(str(path))
-    shown += benchmark.models
+        subjects.append(load_model(path))
     evaluated = []
-    for model in shown:
-        subject = load_model(model)
+    for subject in [*subjects, *existing]:
         say(f"{subject.name}: evaluating")
         planned = api.plan_evaluation(
             subject,
@@ -110,11 +113,12 @@ def run(
             device=device,
         )
         progress_of_evaluation = reporter.evaluation() if reporter else None
-        api.run_evaluation(planned, n=benchmark.n if n is None else n, results=results, progress=progress_of_evaluation)
-        evaluated.append((planned.subject.key(), planned.split.fingerprint, str(planned.threat)))
+        api.run_evaluation(planned, n=n, results=results, progress=progress_of_evaluation)
+        key = planned.key(None)
+        evaluated.append([key[part] for part in ("model", "dataset", "threat")])
     ranking.write(ranking.leaderboard(results), results)
     return ranking.leaderboard(
-        results, only=lambda cell: (cell.key["model"], cell.key["dataset"], cell.key["threat"]) in evaluated
+        results, only=lambda cell: [cell.key[part] for part in ("model", "dataset", "threat")] in evaluated
     )
 
 

@@ -1,5 +1,6 @@
 """robench's own file of a trained model: weights and a description, read without running any code in it."""
 
+import hashlib
 import os
 import pickle
 import platform
@@ -112,6 +113,15 @@ def state_dict_of(document: Any, where: str) -> dict[str, Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def weights_fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits that name these tensors to the bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], where: str) -> list[str]:

@@ -29,10 +29,11 @@ StrictModel = TypeVar("StrictModel", bound=Strict)
 
 
 def folder(name: Folder) -> Path:
-    """Beside the package in a checkout, inside it where it was installed from a wheel."""
+    """Inside the package where it was installed from a wheel, beside it in a checkout."""
     inside = Path(__file__).parent / name
-    checkout = Path(__file__).resolve().parents[1] / name
-    return checkout if checkout.is_dir() else inside
+    if any(path.name != "__init__.py" for pattern in ("*.py", "*.yaml") for path in inside.glob(pattern)):
+        return inside
+    return Path(__file__).resolve().parents[1] / name
 
 
 def names(name: Folder, pattern: str) -> list[str]:
@@ -107,10 +108,11 @@ def defense_class(name: str) -> type[Any]:
     """The one class of a defense's file that is a Defense."""
     from robench.defense import Defense
 
+    found_in = module("defenses", name)
     found = [
         value
-        for value in vars(module("defenses", name)).values()
-        if inspect.isclass(value) and issubclass(value, Defense) and value is not Defense
+        for value in vars(found_in).values()
+        if inspect.isclass(value) and issubclass(value, Defense) and value.__module__ == found_in.__name__
     ]
     if len(found) != 1:
         raise UserError(f"expected one subclass of Defense in {name}, found {len(found)}")

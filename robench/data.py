@@ -16,6 +16,9 @@ from robench.errors import UserError, unknown
 
 Part = Literal["train", "test"]
 
+Arrays = tuple[np.ndarray, np.ndarray]
+"""images [N, C, H, W] and labels [N], as a file has them"""
+
 DIGITS_TRAIN = 1297
 """Of the 1,797 digits, in scikit-learn's order; the last 500 (other writers) are the test set."""
 
@@ -30,13 +33,13 @@ class Split:
 
     def __post_init__(self) -> None:
         where = f"dataset {self.name}"
-        if len(self.images) == 0:
-            raise UserError(f"{where} is empty")
-        if self.images.dim() != 4 or self.labels.shape != (len(self.images),):
+        if self.images.dim() != 4 or self.labels.shape != self.images.shape[:1]:
             raise UserError(
                 f"{where}: expected images (N, channels, height, width) and one label each, "
                 f"got {tuple(self.images.shape)} and {tuple(self.labels.shape)}"
             )
+        if self.images.numel() == 0:
+            raise UserError(f"{where} is empty")
         if self.images.dtype != torch.uint8:
             low, high = float(self.images.min()), float(self.images.max())
             if not (low >= 0 and high <= 1):  # NaN fails too
@@ -84,23 +87,17 @@ class Split:
 
 def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False) -> Split:
     """One part of a data set. `root` is where torchvision's sets lie; `download` fetches one that is missing."""
-    kind, colon, where = name.partition(":")
-    known: dict[str, Callable[[], tuple[Any, Any]]] = {
-        "digits": lambda: _digits(part),
-        **{key: lambda key=key: _torchvision(key, part, Path(root), download) for key in _TORCHVISION},  # type: ignore[misc]
-    }
-    from_path: dict[str, Callable[[], tuple[Any, Any]]] = {
-        "parquet": lambda: _parquet(Path(where), part),
-        "npz": lambda: _npz(Path(where), part),
-    }
-    if colon and kind in from_path:
-        images, labels = from_path[kind]()
+    kind, _, where = name.partition(":")
+    if kind in _FROM_PATH and where:
+        images, labels = _FROM_PATH[kind](Path(where), part)
         name = f"{kind}:{Path(where).name}"
-    elif name in known:
-        images, labels = known[name]()
+    elif name in _TORCHVISION:
+        images, labels = _torchvision(name, part, Path(root), download)
+    elif name == "digits":
+        images, labels = _digits(part)
     else:
         raise unknown("dataset", name, DATASETS)
-    return Split(f"{name} ({part})", torch.as_tensor(images), torch.as_tensor(np.array(labels)).long())
+    return Split(f"{name} ({part})", torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
 
 
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
@@ -116,7 +113,7 @@ DATASETS = {
 }
 
 
-def _digits(part: Part) -> tuple[np.ndarray, np.ndarray]:
+def _digits(part: Part) -> Arrays:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -124,7 +121,7 @@ def _digits(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return (digits.images[rows, None] / 16).astype(np.float32), digits.target[rows]
 
 
-def _torchvision(key: str, part: Part, root: Path, download: bool) -> tuple[Any, Any]:
+def _torchvision(key: str, part: Part, root: Path, download: bool) -> Arrays:
     import torchvision.datasets
 
     which = {"split": part} if key == "svhn" else {"train": part == "train"}
@@ -138,13 +135,14 @@ def _torchvision(key: str, part: Part, root: Path, download: bool) -> tuple[Any,
             f"dataset {key} is not complete under {place}; put torchvision's files there, point --data-root at the "
             "folder that has them, or let --download fetch it"
         ) from None
-    images, labels = found.data, found.labels if key == "svhn" else found.targets
     if key == "mnist":
-        return images[:, None], labels
-    return (images if key == "svhn" else images.transpose(0, 3, 1, 2).copy()), labels
+        return found.data.numpy()[:, None], found.targets.numpy()
+    if key == "svhn":
+        return found.data, found.labels
+    return found.data.transpose(0, 3, 1, 2).copy(), np.array(found.targets)
 
 
-def _parquet(folder: Path, part: Part) -> tuple[np.ndarray, np.ndarray]:
+def _parquet(folder: Path, part: Part) -> Arrays:
     """Files PART-*.parquet with a column of encoded images (bytes, or a struct with a field `bytes`) and one of
     integer labels; of several integer columns the one called `label`."""
     import pyarrow as pa
@@ -189,7 +187,7 @@ def _decode(buffer: Any, where: str) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _npz(file: Path, part: Part) -> tuple[np.ndarray, np.ndarray]:
+def _npz(file: Path, part: Part) -> Arrays:
     """Arrays x_PART: [N, C, H, W], uint8 or floats in [0, 1]; y_PART: [N] integers."""
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -208,3 +206,6 @@ def _npz(file: Path, part: Part) -> tuple[np.ndarray, np.ndarray]:
             raise UserError(f"dataset npz:{file}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
         images = images.astype(np.float32)
     return images, labels
+
+
+_FROM_PATH: dict[str, Callable[[Path, Part], Arrays]] = {"parquet": _parquet, "npz": _npz}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from robench.battery import Attack
 from robench.classifier import Classifier
 from robench.draws import Draws
-from robench.evaluation import Evaluation
+from robench.evaluation import Evaluation, check_model
 from robench.ledger import CLEAN, Ledger
 from robench.search import Search
 from robench.verify import Judge
@@ -67,6 +67,7 @@ def _passes(evaluation: Evaluation, attack: Attack) -> tuple[int, int]:
 def _probe(evaluation: Evaluation) -> Sequence[float]:
     """Seconds a forward and a backward pass of one image take, from a batch run twice after a warm-up."""
     classifier = Classifier(evaluation.subject.model, evaluation.device)
+    check_model(classifier, evaluation.split.take(slice(1)).to(classifier.device), evaluation.subject.name)
     x = evaluation.split.floats(slice(evaluation.batch_size)).to(classifier.device)
     totals = np.full((3, 2), np.nan)
     for repeat in range(3):

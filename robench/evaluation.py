@@ -25,7 +25,7 @@ from robench.subject import Subject
 from robench.threat import ThreatModel
 from robench.verify import Judge
 
-ENGINE = ("threat", "draws", "losses", "classifier", "verify", "search", "rows", "evaluation")
+ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "rows", "evaluation")
 """The modules whose code decides the numbers."""
 
 
@@ -66,11 +66,9 @@ class Evaluation:
         return {
             "model": self.subject.key(),
             "dataset": self.split.fingerprint,
-            "threat": str(self.threat),
-            "attack": attack.key() if attack else CLEAN,
-            "seed": self.seed,
+            "threat": [self.threat.norm, self.threat.eps],
+            "attack": attack.key() | {"seed": self.seed, "readings": self.readings} if attack else CLEAN,
             "precision": "float32",
-            "readings": self.readings,
             "engine": source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE),
             "libraries": {name: library_versions()[name] for name in ("torch", "numpy")},
         }
@@ -94,8 +92,8 @@ def evaluate(
     *,
     n: int | None = None,
     progress: Progress | None = None,
-) -> list[Cell]:
-    """Runs what the ledger lacks of the first `n` examples and gives the cells: the clean one, then one an attack.
+) -> dict[str, Cell]:
+    """Runs what the ledger lacks of the first `n` examples and gives the cells by name: clean, then the attacks.
 
     `run` describes this run; a cell that an earlier run began keeps that run's batch size and thread count, so that it
     ends as it would have without the interruption.
@@ -107,27 +105,29 @@ def evaluate(
     wanted = range(len(split) if n is None else min(n, len(split)))
     run = {**run, "batch_size": evaluation.batch_size, "threads": torch.get_num_threads()}
 
-    split.check_labels(_classes(classifier, split, evaluation.subject.name))
+    check_model(classifier, split, evaluation.subject.name)
     clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
     _fill(clean, wanted, progress, CLEAN, classifier, CleanRows(judge, split, evaluation.seed))
     predictions = clean.rows().set_index("example")["clean_prediction"]
 
-    cells = [clean]
+    cells = {CLEAN: clean}
     for attack in evaluation.attacks:
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
         rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions)
         _fill(cell, wanted, progress, attack.name, classifier, rows_of)
-        cells.append(cell)
+        cells[attack.name] = cell
     return cells
 
 
-def _classes(classifier: Classifier, split: Split, name: str) -> int:
-    """The number of classes, from the logits of one image."""
+def check_model(classifier: Classifier, split: Split, name: str) -> None:
+    """Refuses a model that does not give logits for these images, or has fewer classes than their labels."""
     try:
         with torch.no_grad():
-            return classifier.logits(split.floats(slice(1))).shape[1]
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+            split.check_labels(classifier.logits(split.floats(slice(1))).shape[1])
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's model does
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
 
 
@@ -190,14 +190,15 @@ class AttackRows:
 
     def __call__(self, ids: np.ndarray) -> Columns:
         y = self.split.labels[ids]
-        columns = rows.untouched(
-            ids, rows.array(y), self.predictions.loc[ids].to_numpy(dtype=np.int64), self.evaluation.seed
-        )
+        clean = self.predictions.loc[ids].to_numpy(dtype=np.int64)
+        columns = rows.untouched(ids, rows.array(y), clean, self.evaluation.seed)
+        final = self.evaluation.readings == "final"
+        if final:
+            columns["fooled_final"] = columns["fooled"].copy()
         correct = np.flatnonzero(columns["fooled"] == False)  # noqa: E712
         if not len(correct):
             return columns
         x, y = self.split.floats(ids[correct]), y[correct]
-        final = self.evaluation.readings == "final"
         draws = Draws(self.evaluation.seed, ids[correct], x.device)
         search = Search(
             self.classifier,
@@ -216,5 +217,7 @@ class AttackRows:
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             rows.erred(columns, correct, f"{type(error).__name__}: {error}")
         else:
-            rows.attacked(columns, correct, outcome, self.judge(outcome.kept, x, y), final=final)
+            rows.attacked(columns, correct, outcome, self.judge(outcome.kept, x, y))
+            if final:
+                columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
         return columns

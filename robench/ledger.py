@@ -60,7 +60,7 @@ class Cell:
     path: Path
 
     @cached_property
-    def _document(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, dict[str, Any]]:
         path = self.path / "cell.json"
         try:
             document = json.loads(path.read_text())
@@ -83,7 +83,7 @@ class Cell:
     def rows(self) -> pd.DataFrame:
         """One row an example, in order of example; where two runs wrote the same one, an error gives way."""
         tables = [table for _, table in self._tables()]
-        frame = pa.concat_tables([ROW.empty_table(), *tables]).to_pandas(types_mapper=_nullable)
+        frame: pd.DataFrame = pa.concat_tables([ROW.empty_table(), *tables]).to_pandas(types_mapper=_nullable)
         frame = frame.assign(erred=frame["status"] == "error").sort_values(["example", "erred"], kind="stable")
         return frame.drop_duplicates("example").drop(columns="erred").reset_index(drop=True)
 
@@ -107,8 +107,8 @@ class Cell:
                 part.unlink(missing_ok=True)
 
     @contextmanager
-    def writer(self, flush_seconds: float = FLUSH_SECONDS) -> Iterator[Callable[[pa.Table], None]]:
-        """Gives a function that takes rows; they are on disk after `flush_seconds`, or when the block ends or fails."""
+    def writer(self) -> Iterator[Callable[[pa.Table], None]]:
+        """Gives a function that takes rows; they are on disk after `FLUSH_SECONDS`, or when the block ends or fails."""
         waiting: list[pa.Table] = []
         flushed = time.monotonic()
 
@@ -121,7 +121,7 @@ class Cell:
 
         def add(rows: pa.Table) -> None:
             waiting.append(rows)
-            if time.monotonic() - flushed >= flush_seconds:
+            if time.monotonic() - flushed >= FLUSH_SECONDS:
                 flush()
 
         try:
@@ -165,11 +165,14 @@ class Ledger:
             temporary = path / f".{uuid.uuid4().hex}"
             temporary.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
             try:
-                os.link(temporary, path / "cell.json")
+                os.link(temporary, path / "cell.json")  # of two beginners the first wins
             except FileExistsError:
                 pass
+            except OSError:  # a file system without hard links
+                if not (path / "cell.json").exists():
+                    temporary.replace(path / "cell.json")
             finally:
-                temporary.unlink()
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"the results folder {self.path.parent} cannot be written: {error.strerror}") from None
         return Cell(path)

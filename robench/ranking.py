@@ -1,7 +1,7 @@
 """All evaluated models side by side: one row a model, grouped by data set and threat, best worst case first."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -39,17 +39,16 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
         groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
     rows, shown = [], set()
     for group in groups.values():  # newest first
-        about = group[0].about
-        if not any(cell.about["attack"] == CLEAN for cell in group):
+        cells: dict[str, Cell] = {}
+        for cell in group:
+            if cell.about["attack"] not in cells and cell.present():  # not only begun
+                cells[cell.about["attack"]] = cell
+        if CLEAN not in cells:
             continue
-        identity = fingerprint(
-            {name: about[name] for name in ("recipe", "arch", "train_seed", "dataset", "norm", "eps")}
-            if about["recipe"]
-            else {"model": group[0].key["model"], "dataset": about["dataset"], "threat": group[0].key["threat"]}
-        )
+        identity = _identity(cells[CLEAN])
         if identity not in shown:
             shown.add(identity)
-            rows.append(_row(group))
+            rows.append(_row(cells))
     if not rows:
         raise UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
     attacks = sorted({name for row in rows for name in row} - set(FIXED))
@@ -58,12 +57,17 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
     return frame.sort_values(order, ascending=[True, True, False, True]).reset_index(drop=True)
 
 
-def _row(cells: Sequence[Cell]) -> dict[str, object]:
-    chosen: dict[str, Cell] = {}
-    for cell in cells:  # newest first
-        chosen.setdefault(cell.about["attack"], cell)
-    summary = summarise(list(chosen.values()))
-    about = chosen[CLEAN].about
+def _identity(cell: Cell) -> str:
+    """What is shown once on a data set and threat: a recipe as it was run with its seed, or else a model."""
+    about, key = cell.about, cell.key
+    trained = {name: about[name] for name in ("recipe", "train_seed", "trained_on")}
+    what = trained if about["recipe"] else {"model": key["model"]}
+    return fingerprint({**what, "dataset": key["dataset"], "threat": key["threat"]})
+
+
+def _row(cells: Mapping[str, Cell]) -> dict[str, object]:
+    summary = summarise(cells)
+    about = cells[CLEAN].about
     worst = summary.worst_case
     return {
         "model": summary.model,

@@ -1,10 +1,10 @@
 """A defense's settings from its paper, for each data set: defenses/recipes/NAME.yaml."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from robench import content
 from robench.content import Strict
@@ -12,7 +12,7 @@ from robench.defense import Defense
 from robench.errors import UserError, unknown
 from robench.threat import Norm, Size, ThreatModel, parse_size
 
-RELATIVES = {(1, 8, 8): "digits", (1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
+RELATIVES: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
 """Whose settings a data set without its own takes, by the shape of its images."""
 
 
@@ -41,6 +41,12 @@ class Setup(Strict):
     std: list[float] = [1.0]
     holdout: int = Field(default=0, ge=0)
     select: Literal["robust", "clean", "last"] = "robust"
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "Setup":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
 
 
 class _Entry(Strict):
@@ -76,7 +82,7 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """Everything that was resolved, JSON-like."""
-        return {"name": self.name, "settings": asdict(self.defense), "setup": self.setup.model_dump()}
+        return {"name": self.name, "settings": asdict(self.defense), "setup": self.setup.model_dump(mode="json")}
 
 
 def names() -> list[str]:
@@ -108,16 +114,23 @@ def _resolved(
     name: str, kind: type[Defense], entry: _Entry, file: _RecipeFile, settings_of: str, changes: Mapping[str, Any]
 ) -> Recipe:
     hyperparameters = {field.name for field in fields(kind)}
+    if shared := hyperparameters & set(Setup.model_fields):
+        raise UserError(
+            f"defense {name}: {', '.join(sorted(shared))} is a setting of the training; rename the defense's"
+        )
     for key in changes:
         if key not in hyperparameters | set(Setup.model_fields):
             raise unknown("setting", key, hyperparameters | set(Setup.model_fields))
     of_training = {key: value for key, value in changes.items() if key in Setup.model_fields}
     base = {**_setup(entry.setup), **entry.train}
-    if "epochs" in of_training and "drops" not in of_training and isinstance(of_training["epochs"], int):
-        factor = of_training["epochs"] / base["epochs"]
-        base["drops"] = [round(drop * factor, 3) for drop in base.get("drops", [])]
-        base["eps_warmup"] = round(base.get("eps_warmup", 0.0) * factor, 3)
-    setup = content.parse(Setup, {**base, **of_training}, f"training settings of {name}")
+    where = f"training settings of {name}"
+    longest = content.parse(Setup, base, where)
+    factor = content.parse(Setup, {**base, **of_training}, where).epochs / longest.epochs
+    scaled = {
+        "drops": [round(drop * factor, 3) for drop in longest.drops],
+        "eps_warmup": round(longest.eps_warmup * factor, 3),
+    }
+    setup = content.parse(Setup, {**base, **scaled, **of_training}, where)
     of_defense = {key: value for key, value in changes.items() if key in hyperparameters}
     defense = configure(kind, {**file.settings, **entry.settings, **of_defense}, name)
     recipe = Recipe(name, defense, setup, settings_of, file.defense)
@@ -129,6 +142,8 @@ def configure(kind: type[Defense], settings: Mapping[str, Any], name: str) -> De
     """The defense with its hyperparameters checked against their types."""
     hints = get_type_hints(kind)
     known = {field.name: field.default for field in fields(kind)}
+    if bare := [key for key, default in known.items() if default is MISSING]:
+        raise UserError(f"defense {name}: the setting {bare[0]} has no default")
     values = {}
     for key, value in settings.items():
         if key not in known:
@@ -142,9 +157,12 @@ def configure(kind: type[Defense], settings: Mapping[str, Any], name: str) -> De
             parse_size(value, 1.0)
         elif isinstance(known[key], int | float) and not isinstance(known[key], bool) and values[key] < 0:
             raise UserError(f"defense {name}: expected {key} of at least 0, got {value}")
-        if key in ("particles", "samples") and values[key] < 1:
+        if key in ("steps", "particles", "samples") and values[key] < 1:
             raise UserError(f"defense {name}: expected {key} of at least 1, got {value}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except TypeError as error:  # a user's class that leaves `losses` abstract
+        raise UserError(f"defense {name}: {error}") from None
 
 
 def _setup(name: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def untouched(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray
     return columns
 
 
-def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Verdicts, *, final: bool) -> None:
+def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Verdicts) -> None:
     """Fills in the rows at positions `where` from an attack's outcome and the judge's view of the candidates kept."""
     fooled, invalid, unstable = (array(t) for t in (outcome.fooled, outcome.invalid, verdicts.unstable))
     first_step = array(outcome.first_step).astype(object)
@@ -51,15 +51,13 @@ def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Ve
     }
     for name, value in values.items():
         columns[name][where] = value
-    if final:
-        columns["fooled_final"] = columns["fooled"].copy()
-        columns["fooled_final"][where] = array(outcome.last_fooled)
 
 
 def erred(columns: Columns, where: np.ndarray, message: str) -> None:
     """Marks rows whose attack failed: neither fooled nor robust."""
     for name, value in {
         "fooled": None,
+        "fooled_final": None,
         "adversarial_prediction": None,
         "distance": None,
         "status": "error",

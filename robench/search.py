@@ -222,7 +222,7 @@ class Search:
 
     def _watch(self, x_adv: Tensor, logits: Tensor) -> None:
         """Remembers the best valid candidate of each example; the first one that fools the search is not replaced."""
-        margins = margin(logits, self.y)  # NaN, and so never better, where logits are not finite
+        margins = margin(logits, self.y).float()  # NaN, and so never better, where logits are not finite
         better = (margins > self._best) & self.threat.contains(x_adv, self.x) & logits.isfinite().all(1)
         better &= ~self._suspect & ~self._outcome.fooled[self._standing]
         self._best = margins.where(better, self._best)

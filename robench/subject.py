@@ -1,18 +1,18 @@
 """What is evaluated: a model with what is known of it, from a checkpoint, a factory, or Python."""
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robench import checkpoint, content
+from robench.checkpoint import weights_fingerprint
 from robench.errors import UserError
-from robench.models import build
+from robench.fingerprints import fingerprint, source_fingerprint
+from robench.models import build, source_files
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,14 @@ class Subject:
     arch: str
     card: checkpoint.Card | None = None
     source: str = ""
-    """of a user's own code, where that made the model"""
+    """a hash of the code that the model runs"""
     notices: list[str] = field(default_factory=list)
 
     def key(self) -> dict[str, Any]:
         """What of the model could change its predictions."""
-        normalize = getattr(self.model, "normalize", None)
         return {
             "arch": self.arch,
-            "weights": weights_fingerprint(self.model),
-            "normalize": [getattr(normalize, name).flatten().tolist() for name in ("mean", "std")] if normalize else [],
+            "weights": weights_fingerprint(dict([*self.model.named_parameters(), *self.model.named_buffers()])),
             "source": self.source,
         }
 
@@ -51,14 +49,6 @@ class Subject:
         }
 
 
-def weights_fingerprint(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def load_model(
     model: str | Path | nn.Module,
     *,
@@ -71,9 +61,9 @@ def load_model(
     factory "PATH.py:FUNCTION" (runs that code), or an nn.Module."""
     if isinstance(model, nn.Module):
         return from_module(model)
-    path, colon, function = str(model).rpartition(":")
-    if colon and path.endswith(".py"):
-        return _from_factory(Path(path), function)
+    file, colon, function = str(model).rpartition(":")
+    if colon and file.endswith(".py"):
+        return _from_factory(Path(file), function)
     path = Path(model)
     document = checkpoint.read(path)
     card = checkpoint.card_of(document)
@@ -91,18 +81,41 @@ def load_model(
         network = build(arch or card.arch, card.shape, card.classes, mean=mean or card.mean, std=std or card.std)
     dropped = checkpoint.load_weights(network, state, str(path))
     notices = [f"{len(dropped)} unused weights in {path} were dropped (sub_block1)"] if dropped else []
-    return Subject(network.eval(), path.stem, arch or card.arch if card else str(arch), card, notices=notices)
+    name = arch or card.arch if card else str(arch)
+    source = source_fingerprint(source_files(name))
+    return Subject(network.eval(), path.stem, name, card, source, notices)
 
 
 def from_module(model: nn.Module) -> Subject:
-    """A module of the user's own. Two of one class, one structure and one set of weights count as the same."""
+    """A module of the user's own. Two with the same code, structure, attributes and weights count as the same."""
     kind = type(model)
-    try:
-        code = inspect.getsource(kind)
-    except (OSError, TypeError):
-        code = ""
-    source = hashlib.sha256(f"{model}\n{code}".encode()).hexdigest()[:16]
-    return Subject(model, kind.__name__, f"{kind.__module__}.{kind.__qualname__}", source=source)
+    return Subject(model, kind.__name__, f"{kind.__module__}.{kind.__qualname__}", source=_code_fingerprint(model))
+
+
+def _code_fingerprint(model: nn.Module) -> str:
+    """Of what a module does beside its weights: the source of its parts' classes, and their plain attributes."""
+    parts: dict[str, Any] = {"structure": str(model)}
+    for name, part in model.named_modules():
+        kind = type(part)
+        if not kind.__module__.startswith("torch.nn."):
+            try:
+                parts[f"{name} source"] = inspect.getsource(kind)
+            except (OSError, TypeError):  # defined where no file is: its name must do
+                parts[f"{name} source"] = f"{kind.__module__}.{kind.__qualname__}"
+        for attribute, value in vars(part).items():
+            if attribute.startswith("_") or attribute == "training":
+                continue
+            if isinstance(value, Tensor):
+                parts[f"{name}.{attribute}"] = weights_fingerprint({attribute: value})
+            elif _is_plain(value):
+                parts[f"{name}.{attribute}"] = repr(value)
+    return fingerprint(parts)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str)
 
 
 def _from_factory(path: Path, function: str) -> Subject:
@@ -116,5 +129,5 @@ def _from_factory(path: Path, function: str) -> Subject:
         raise UserError(f"{path}:{function} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"expected {path}:{function} to return an nn.Module, got {type(model).__name__}")
-    source = hashlib.sha256(path.read_bytes() + str(model).encode()).hexdigest()[:16]
+    source = fingerprint({"file": path.read_text(), "module": _code_fingerprint(model)})
     return Subject(model.eval(), f"{path.stem}-{function}", f"{path.name}:{function}", source=source)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from robench.errors import UserError
 from robench.ledger import CLEAN, Cell
 from robench.stats import Interval, wilson
 from robench.verdict import Verdict, judge_evaluation
@@ -40,7 +39,7 @@ class Summary:
     clean: Interval
     attacks: Mapping[str, AttackSummary]
     worst_case: Interval | None
-    """over the examples that every attack could run on"""
+    """over the examples that an attack broke or that no attack erred on"""
     verdict: Verdict
     ledger: Sequence[str]
     """the folders of the cells"""
@@ -66,15 +65,19 @@ class Summary:
         }
 
 
-def summarise(cells: Sequence[Cell], n: int | None = None) -> Summary:
-    """From the clean cell and one cell an attack, all of one model; of the first `n` examples, or of all there are."""
-    by_name = {cell.about["attack"]: cell for cell in cells}
-    if CLEAN not in by_name:
-        raise UserError(f"expected a clean cell among those of {cells[0].about['model']}, found none")
-    clean_cell = by_name.pop(CLEAN)
-    clean = _first(clean_cell.rows(), n)
-    rows = {name: _first(cell.rows(), n) for name, cell in by_name.items()}
-    about = clean_cell.about
+def summarise(cells: Mapping[str, Cell], n: int | None = None) -> Summary:
+    """From the cells of one model by the name of their attack, the clean one among them.
+
+    Every accuracy is over the same examples: those in all cells, of the first `n` where it is given.
+    """
+    everything = {name: cell.rows() for name, cell in cells.items()}
+    shared = set.intersection(*(set(frame["example"]) for frame in everything.values()))
+    rows = {
+        name: frame[frame["example"].isin({example for example in shared if n is None or example < n})]
+        for name, frame in everything.items()
+    }
+    clean = rows.pop(CLEAN)
+    about = cells[CLEAN].about
     return Summary(
         model=about["model"],
         dataset=about["dataset"],
@@ -84,12 +87,8 @@ def summarise(cells: Sequence[Cell], n: int | None = None) -> Summary:
         attacks={name: _summarise_attack(frame) for name, frame in rows.items()},
         worst_case=_worst_case(rows),
         verdict=judge_evaluation(rows),
-        ledger=[str(cell.path) for cell in cells],
+        ledger=[str(cell.path) for cell in cells.values()],
     )
-
-
-def _first(rows: pd.DataFrame, n: int | None) -> pd.DataFrame:
-    return rows if n is None else rows[rows["example"] < n]
 
 
 def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
@@ -111,12 +110,14 @@ def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
 
 
 def _worst_case(rows: Mapping[str, pd.DataFrame]) -> Interval | None:
-    """Over the examples that every attack has run on (eq. 12 of Adversarial Distributional Training)."""
+    """Per example over the battery (eq. 12 of Adversarial Distributional Training), where that is known."""
     if not rows:
         return None
     columns = [frame.set_index("example")["fooled"] for frame in rows.values()]
-    fooled = pd.concat(columns, axis=1, join="inner").dropna()
-    return wilson(int((~fooled.any(axis=1)).sum()), len(fooled)) if len(fooled) else None
+    broken = pd.concat([column.fillna(False) for column in columns], axis=1).any(axis=1)
+    erred = pd.concat([column.isna() for column in columns], axis=1).any(axis=1)
+    known = broken | ~erred  # an example that one attack broke is broken, whatever became of the others
+    return wilson(int((known & ~broken).sum()), int(known.sum())) if known.any() else None
 
 
 def _accuracy(interval: Interval | None) -> dict[str, float | None]:

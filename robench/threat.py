@@ -72,7 +72,7 @@ class ThreatModel:
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         difference = (x_adv - x).flatten(1)
-        return difference.abs().amax(1) if self.norm == "linf" else difference.norm(dim=1)
+        return difference.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(difference, dim=1)
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Whether x_adv is finite, inside the box and inside the ball, up to the one tolerance used everywhere."""
@@ -87,7 +87,7 @@ class ThreatModel:
             x_adv = torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
         else:
             difference = x_adv - x
-            length = per_example(difference.flatten(1).norm(dim=1), difference)
+            length = per_example(torch.linalg.vector_norm(difference.flatten(1), dim=1), difference)
             x_adv = x + difference * (self.eps / length.clamp(min=self.eps))
         return x_adv.clamp(self.low, self.high)
 
@@ -97,7 +97,8 @@ class ThreatModel:
             return gradient.sign()
         flat = gradient.flatten(1)
         flat = flat / flat.abs().amax(1, keepdim=True).clamp(min=torch.finfo(flat.dtype).tiny)  # no underflow below
-        return (flat / flat.norm(dim=1, keepdim=True).clamp(min=1)).view_as(gradient)
+        unit: Tensor = flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp(min=1)
+        return unit.view_as(gradient)
 
     def ball_point(self, uniform: Tensor, normal: Tensor | None = None) -> Tensor:
         """A uniform point of the ball of radius eps about 0.

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from robench import checkpoint, content
 from robench.ascend import ascend, evaluating, start_points
 from robench.augment import augment
-from robench.checkpoint import Card
+from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
 from robench.defense import MODEL, Batch, Helper, Step
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.losses import cross_entropy
-from robench.models import build
+from robench.models import build, source_files
 from robench.recipe import Recipe
 from robench.threat import ThreatModel
 
@@ -28,7 +28,7 @@ SAVE_SECONDS = 60.0
 """A killed training loses at most this long."""
 
 SELECTION_STEPS = 10
-ENGINE = ("threat", "losses", "ascend", "augment", "defense", "training")
+ENGINE = ("threat", "data", "losses", "ascend", "augment", "defense", "training")
 
 
 class Progress(Protocol):
@@ -67,6 +67,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise UserError(f"expected the precision float32 or bfloat16, got {self.precision!r}")
+        if self.seed < 0:
+            raise UserError(f"expected a seed of at least 0, got {self.seed}")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"expected a limit of at least 1 image, got {self.limit}")
         if self.recipe.setup.holdout >= len(self.split):
@@ -74,17 +76,25 @@ class Plan:
                 f"expected a holdout below the {len(self.split)} training images, got {self.recipe.setup.holdout}"
             )
 
-    def key(self) -> dict[str, Any]:
-        files = [*(Path(__file__).with_name(f"{name}.py") for name in ENGINE), content.defense_file(self.recipe.source)]
+    def describe(self) -> dict[str, Any]:
+        """The recipe as it is run, JSON-like; a leaderboard shows the newest of those that agree in it and the seed."""
         return {
             **self.recipe.describe(),
-            "data": self.split.fingerprint,
             "limit": self.limit,
-            "seed": self.seed,
             "precision": self.precision,
-            "init": fingerprint({name: float(value.double().sum()) for name, value in self.init.items()})
-            if self.init
-            else None,
+            "init": weights_fingerprint(self.init) if self.init else None,
+        }
+
+    def key(self) -> dict[str, Any]:
+        files = [
+            *(Path(__file__).with_name(f"{name}.py") for name in ENGINE),
+            content.defense_file(self.recipe.source),
+            *source_files(self.recipe.setup.arch),
+        ]
+        return {
+            **self.describe(),
+            "data": self.split.fingerprint,
+            "seed": self.seed,
             "source": source_fingerprint(files),
         }
 
@@ -143,7 +153,9 @@ def train(
     AcceleratorState._reset_state(True)  # it is global, and would keep an earlier run's precision
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if plan.precision == "bfloat16" else "no")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    if out.is_dir() or not out.name:
+        raise UserError(f"expected a file to write the checkpoint to, got the folder {out}")
+    with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
         return _Loop(plan, out, accelerator, progress or Silent(), save_seconds).run(resume)
 
 
@@ -164,6 +176,8 @@ class _Loop:
         run, total = self.run_state, self.setup.epochs * self.steps_per_epoch
         if resume and self.state_file.is_file():
             self._restore()
+        elif resume and self.out.is_file():
+            return self._finished()
         saved = time.monotonic()
         self.progress.begin(self.plan.recipe.name, total, run.step)
         try:
@@ -309,7 +323,7 @@ class _Loop:
         return _Run(networks, optimizers)
 
     def _model(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.run_state.players[MODEL], keep_fp32_wrapper=False)  # type: ignore[no-any-return]
+        return self.accelerator.unwrap_model(self.run_state.players[MODEL], keep_fp32_wrapper=True)  # type: ignore[no-any-return]
 
     def _save_state(self) -> None:
         checkpoint.save_atomically(self.state_file, {"plan": fingerprint(self.plan.key()), **self.run_state.state()})
@@ -321,6 +335,13 @@ class _Loop:
                 f"{self.state_file} is of a training with other settings; remove it, or train without --resume"
             )
         self.run_state.restore(state)
+
+    def _finished(self) -> Card:
+        """The card of the checkpoint, if it is what this training would end in."""
+        card = checkpoint.card_of(checkpoint.read(self.out))
+        if card is None or (card.recipe, card.seed) != (self.plan.describe(), self.plan.seed):
+            raise UserError(f"{self.out} is of a training with other settings; name another --out to keep both")
+        return card
 
     def _finish(self) -> Card:
         setup, plan, best = self.setup, self.plan, self.run_state.best
@@ -335,7 +356,7 @@ class _Loop:
             norm=setup.norm,
             eps=str(setup.eps),
             defense=plan.recipe.name,
-            recipe=plan.recipe.describe() | {"limit": plan.limit},
+            recipe=plan.describe(),
             seed=plan.seed,
             metrics={"best": best["metrics"], "history": self.run_state.history},
             versions=checkpoint.library_versions(),

@@ -41,8 +41,8 @@ def _failed_runs(rows: Mapping[str, pd.DataFrame]) -> list[str]:
 
 def _one_step_beats_many(rows: Mapping[str, pd.DataFrame]) -> list[str]:
     """An attack of one gradient that breaks more than an iterative one: the gradient leads nowhere."""
-    single = {name: frame for name, frame in rows.items() if frame["backwards"].max() == 1}
-    iterative = {name: frame for name, frame in rows.items() if frame["backwards"].max() > 1}
+    single = {name: frame for name, frame in rows.items() if len(frame) and frame["backwards"].max() == 1}
+    iterative = {name: frame for name, frame in rows.items() if len(frame) and frame["backwards"].max() > 1}
     reasons = []
     for one, one_rows in single.items():
         for many, many_rows in iterative.items():

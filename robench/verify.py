@@ -27,6 +27,7 @@ class Verdicts:
     unstable: Tensor
     """fooled by a margin within rounding"""
     prediction: Tensor
+    """the class, -1 where the logits are not finite"""
     margin: Tensor
     """max_{j != y} z_j - z_y; NaN where the logits are not finite"""
     distance: Tensor
@@ -57,7 +58,7 @@ class Judge:
         margins = margin(logits, y)
         finite = logits.isfinite().all(1)
         valid = self._threat.contains(x_adv, x) & finite
-        prediction = logits.argmax(1)
+        prediction = logits.argmax(1).where(finite, -1)
         fooled = valid & (prediction != y)
         return Verdicts(
             valid=valid,

@@ -24,9 +24,9 @@ def digits_model() -> Trained:
     model = build("digit_cnn", split.shape, 10)
     adam = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(6):
-        for rows in torch.randperm(len(split), generator=generator).split(64):
+        for rows in torch.randperm(len(split), generator=generator).split(64):  # type: ignore[no-untyped-call]
             adam.zero_grad()
-            nn.functional.cross_entropy(model(split.floats(rows)), split.labels[rows]).backward()
+            nn.functional.cross_entropy(model(split.floats(rows)), split.labels[rows]).backward()  # type: ignore[no-untyped-call]
             adam.step()
     return Trained(model.eval(), data.load("digits", "test"))
 

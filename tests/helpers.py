@@ -54,8 +54,8 @@ def minimal_eps(model: Linear, x: Tensor, y: Tensor, norm: str) -> Tensor:
     weight, logits = model.layer.weight.detach(), model(x).detach()
     gap = logits.gather(1, y[:, None]) - logits
     slope = weight[y][:, None] - weight[None]
-    length = slope.abs().sum(2) if norm == "linf" else slope.norm(dim=2)
-    distance = gap / length
+    length = slope.abs().sum(2) if norm == "linf" else torch.linalg.vector_norm(slope, dim=2)
+    distance: Tensor = gap / length
     distance[torch.arange(len(y)), y] = torch.inf
     return distance.amin(1)
 

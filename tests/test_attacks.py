@@ -41,10 +41,10 @@ def test_no_attack_goes_beyond_the_bound_of_a_ten_class_linear_model(name: str, 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_cw_meets_the_bound_of_a_ten_class_linear_model(norm: str) -> None:
     model, x, y = hadamard_case()
-    assert len(y.unique()) > 4
+    assert len(set(y.tolist())) > 4
     for index, eps in enumerate(minimal_eps(model, x, y, norm).tolist()):
         one, label = x[index : index + 1], y[index : index + 1]
-        assert run_attack("cw-40", model, one, label, ThreatModel.of(norm, 1.01 * eps)).fooled.all()
+        assert run_attack("cw-40:random_start=false", model, one, label, ThreatModel.of(norm, 1.01 * eps)).fooled.all()
         assert not run_attack("cw-40", model, one, label, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
 
 
@@ -62,7 +62,7 @@ def test_what_an_attack_claims_survives_independent_scoring(name: str, norm: str
     assert distance.max() <= eps * (1 + 1e-6) + 1e-6
     wrong = digits_model.model(outcome.kept).argmax(1) != y
     assert torch.equal(wrong, outcome.fooled)
-    assert 10 < int(wrong.sum())
+    assert int(wrong.sum()) > 10
     assert not outcome.invalid.any()
 
 

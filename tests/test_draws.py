@@ -7,7 +7,7 @@ import torch
 from robench.draws import Draws
 
 
-def draws(ids: Sequence[int], seed: int = 0, restart: int = 0) -> Draws:
+def draws(ids: Sequence[int] | np.ndarray, seed: int = 0, restart: int = 0) -> Draws:
     return Draws(seed, np.array(ids), torch.device("cpu"), restart)
 
 

@@ -11,7 +11,15 @@ from robench.threat import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, ThreatModel, 
 
 @pytest.mark.parametrize(
     ("written", "value"),
-    [("8/255", 8 / 255), ("0.031", 0.031), (0.3, 0.3), ("1e-3", 1e-3), (".5", 0.5), ("eps/4", 0.05), ("2*eps/10", 0.04)],
+    [
+        ("8/255", 8 / 255),
+        ("0.031", 0.031),
+        (0.3, 0.3),
+        ("1e-3", 1e-3),
+        (".5", 0.5),
+        ("eps/4", 0.05),
+        ("2*eps/10", 0.04),
+    ],
 )
 def test_sizes_mean_what_they_say(written: str | float, value: float) -> None:
     assert parse_size(written, 0.2) == pytest.approx(value, rel=1e-12)

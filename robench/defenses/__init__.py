@@ -1,11 +1,8 @@
-"""The files of the top-level folder `defenses/`, importable as `robench.defenses.NAME`.
+"""The files of the folder `defenses/`, importable as `robench.defenses.NAME`.
 
-A top-level package called `defenses` would be shadowed by any researcher's own folder of that name. In a checkout the
-folder lies beside the package; in an installed wheel its files lie here.
+In a checkout that folder lies beside the package. As a top-level package it would be shadowed by any researcher's own.
 """
 
-from pathlib import Path
+from robench.content import folder
 
-_checkout = Path(__file__).resolve().parents[2] / "defenses"
-if _checkout.is_dir() and not any(path.name != "__init__.py" for path in Path(__file__).parent.glob("*.py")):
-    __path__ = [str(_checkout)]
+__path__ = [str(folder("defenses"))]

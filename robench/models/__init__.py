@@ -1,6 +1,8 @@
 """The networks, by the name that a checkpoint and `--arch` call them."""
 
+import inspect
 from collections.abc import Sequence
+from pathlib import Path
 
 from robench.errors import UserError, unknown
 from robench.models.digit_cnn import DigitCNN
@@ -15,6 +17,13 @@ ARCHITECTURES: dict[str, type[Network]] = {
     "resnet18": ResNet18,
     "small_cnn": SmallCNN,
 }
+
+
+def source_files(arch: str) -> list[Path]:
+    """The files whose code a network runs."""
+    if arch not in ARCHITECTURES:
+        raise unknown("architecture", arch, ARCHITECTURES)
+    return [Path(inspect.getfile(kind)) for kind in (Network, ARCHITECTURES[arch])]
 
 
 def build(
@@ -36,6 +45,8 @@ def build(
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, shape[0]):
             raise UserError(f"expected 1 or {shape[0]} values for the {name}, got {len(values)}")
+    if min(std) <= 0:
+        raise UserError(f"expected a std above 0, got {min(std)}")
     network = ARCHITECTURES[arch](shape, classes)
     network.normalize.set(mean, std)
     return network

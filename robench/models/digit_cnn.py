@@ -11,7 +11,7 @@ class DigitCNN(Network):
     smallest = 2
 
     def __init__(self, shape: Sequence[int], classes: int) -> None:
-        super().__init__()
+        super().__init__(shape, classes)
         self.trunk = nn.Sequential(
             nn.Conv2d(shape[0], 16, 3, padding=1),
             nn.ReLU(),

@@ -12,7 +12,7 @@ class LeNet(Network):
     smallest = 16
 
     def __init__(self, shape: Sequence[int], classes: int) -> None:
-        super().__init__()
+        super().__init__(shape, classes)
         height, width = (((side - 4) // 2 - 4) // 2 for side in shape[1:])
         self.conv1 = nn.Conv2d(shape[0], 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)

@@ -33,7 +33,8 @@ class Network(nn.Module, ABC):
     smallest: ClassVar[int]
     """the least height and width of an image"""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
+        """For images of `shape` [C, H, W]."""
         super().__init__()
         self.normalize = Normalize()
 

@@ -33,7 +33,7 @@ class ResNet18(Network):
     smallest = 8
 
     def __init__(self, shape: Sequence[int], classes: int) -> None:
-        super().__init__()
+        super().__init__(shape, classes)
         self.conv1 = nn.Conv2d(shape[0], 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.layer1 = self._stage(64, 64, 1)

@@ -15,7 +15,7 @@ class SmallCNN(Network):
     smallest = 16
 
     def __init__(self, shape: Sequence[int], classes: int) -> None:
-        super().__init__()
+        super().__init__(shape, classes)
         height, width = (((side - 4) // 2 - 4) // 2 for side in shape[1:])
         self.feature_extractor = nn.Sequential(
             OrderedDict(
@@ -44,8 +44,8 @@ class SmallCNN(Network):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
-        nn.init.zeros_(self.classifier.fc3.weight)
-        nn.init.zeros_(self.classifier.fc3.bias)
+        for parameter in self.classifier[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def feature_map(self, x: Tensor) -> Tensor:
         return self.feature_extractor(self.normalize(x))  # type: ignore[no-any-return]
@@ -54,4 +54,4 @@ class SmallCNN(Network):
         return self.classifier[:-1](feature_map.flatten(1))  # type: ignore[no-any-return]
 
     def head(self, features: Tensor) -> Tensor:
-        return self.classifier.fc3(features)  # type: ignore[no-any-return]
+        return self.classifier[-1](features)  # type: ignore[no-any-return]

@@ -1,0 +1,189 @@
+"""The loaders, on small files in the official formats."""
+
+import gzip
+import hashlib
+import io
+import pickle
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+
+from robench import data
+from robench.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+LABELS = [3, 1, 4, 1, 5, 9]
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_digits_are_real_and_divided() -> None:
+    train, test = data.load("digits", "train"), data.load("digits", "test")
+    assert (len(train), len(test)) == (1297, 500)
+    assert train.shape == (1, 8, 8)
+    assert (float(train.images.min()), float(train.images.max())) == (0.0, 1.0)
+    assert set(test.labels.tolist()) == set(range(10))
+    assert train.fingerprint != test.fingerprint
+
+
+def test_mnist(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    images = PIXELS[..., 0][:, :28, :28]
+    for part in ("train", "t10k"):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 6, 28, 28) + images.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 6) + bytes(LABELS))
+    split = data.load("mnist", "test", root=tmp_path)
+    assert np.array_equal(split.images[:, 0].numpy(), images)
+    assert split.labels.tolist() == LABELS
+    assert torch.equal(split.floats([2]), torch.from_numpy(images[2:3, None]) / 255)
+
+
+@pytest.mark.parametrize(("name", "key"), [("cifar10", "labels"), ("cifar100", "fine_labels")])
+def test_cifar(name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets
+
+    kind = getattr(torchvision.datasets, name.upper())
+    folder = tmp_path / kind.base_folder
+    folder.mkdir()
+    flat = PIXELS.transpose(0, 3, 1, 2).reshape(6, -1)
+    for entry in ("train_list", "test_list"):
+        files = []
+        for file, _ in getattr(kind, entry):
+            (folder / file).write_bytes(pickle.dumps({"data": flat, key: LABELS}))
+            files.append([file, md5(folder / file)])
+        monkeypatch.setattr(kind, entry, files)
+    meta = {"filename": "meta", "key": "names"}
+    (folder / "meta").write_bytes(pickle.dumps({"names": [str(i) for i in range(10)]}))
+    monkeypatch.setattr(kind, "meta", {**meta, "md5": md5(folder / "meta")})
+    split = data.load(name, "test", root=tmp_path)
+    assert np.array_equal(split.images.numpy(), PIXELS.transpose(0, 3, 1, 2))
+    assert split.labels.tolist() == LABELS
+
+
+def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets
+
+    (tmp_path / "svhn").mkdir()
+    path = tmp_path / "svhn" / "test_32x32.mat"
+    labels = np.array([10, 1, 4, 1, 5, 9])[:, None]  # the files call the digit 0 a 10
+    scipy.io.savemat(path, {"X": PIXELS.transpose(1, 2, 3, 0), "y": labels})
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", {"test": ["", path.name, md5(path)]})
+    split = data.load("svhn", "test", root=tmp_path)
+    assert np.array_equal(split.images.numpy(), PIXELS.transpose(0, 3, 1, 2))
+    assert split.labels.tolist() == [0, 1, 4, 1, 5, 9]
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "svhn"])
+def test_a_missing_set_says_where_to_put_it(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--data-root.*--download"):
+        data.load(name, "test", root=tmp_path)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_parquet(folder: Path, columns: dict[str, Any], part: str = "test") -> None:
+    pq.write_table(pa.table(columns), folder / f"{part}-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_parquet_of_encoded_images(wrapped: bool, tmp_path: Path) -> None:
+    encoded = [png(pixels) for pixels in PIXELS]
+    images = [{"bytes": value, "path": None} for value in encoded] if wrapped else encoded
+    write_parquet(tmp_path, {"id": list(range(6)), "img": images, "label": LABELS})
+    split = data.load(f"parquet:{tmp_path}", "test")
+    assert np.array_equal(split.images.numpy(), PIXELS.transpose(0, 3, 1, 2))
+    assert split.labels.tolist() == LABELS
+
+
+def test_parquet_of_grey_images_and_several_parts(tmp_path: Path) -> None:
+    for index in range(2):
+        columns = {"image": [{"bytes": png(PIXELS[index, ..., 0])}], "label": [index]}
+        pq.write_table(pa.table(columns), tmp_path / f"test-0000{index}-of-00002.parquet")
+    split = data.load(f"parquet:{tmp_path}", "test")
+    assert split.images.shape == (2, 1, 32, 32)
+    assert split.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"img": [b"\x00", b"\x01"], "label": [0, 1]}, "row 0: not an image"),
+        ({"label": [0, 1]}, "expected a column of encoded images"),
+        ({"img": [png(PIXELS[0])]}, "one of integer labels"),
+        ({"img": [png(PIXELS[0]), png(PIXELS[0, :16])], "label": [0, 1]}, "images of one size"),
+        ({"img": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "is empty"),
+        ({"img": [png(PIXELS[0])], "label": [-1]}, "labels of at least 0"),
+    ],
+)
+def test_broken_parquet(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
+    write_parquet(tmp_path, columns)
+    with pytest.raises(UserError, match=message):
+        data.load(f"parquet:{tmp_path}", "test")
+
+
+def test_parquet_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "test-0.parquet").write_bytes(b"no")
+    with pytest.raises(UserError, match="parquet"):
+        data.load(f"parquet:{tmp_path}", "test")
+    with pytest.raises(UserError, match="found none"):
+        data.load(f"parquet:{tmp_path}", "train")
+
+
+IMAGES = PIXELS.transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("images", [IMAGES, IMAGES / 255, (IMAGES / 255).astype(np.float32)])
+def test_npz(images: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", x_test=images, y_test=np.array(LABELS))
+    split = data.load(f"npz:{tmp_path / 'set.npz'}", "test")
+    assert np.allclose(split.floats(slice(None)).numpy(), IMAGES / 255, atol=1e-6)
+    assert split.classes == 10
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x_test": IMAGES / 100, "y_test": np.array(LABELS)}, r"images in \[0, 1\]"),
+        ({"x_test": IMAGES / 255 - 0.1, "y_test": np.array(LABELS)}, r"images in \[0, 1\]"),
+        ({"x_test": IMAGES * np.nan, "y_test": np.array(LABELS)}, r"images in \[0, 1\]"),
+        ({"x_test": IMAGES.astype(np.int64), "y_test": np.array(LABELS)}, "uint8 or floats"),
+        ({"x_test": IMAGES, "y_test": np.array(LABELS) - 2}, "labels of at least 0"),
+        ({"x_test": IMAGES, "y_test": np.array(LABELS) / 2}, "integer labels"),
+        ({"x_test": IMAGES, "y_test": np.array(LABELS[:3])}, "one label each"),
+        ({"x_test": IMAGES[:, 0], "y_test": np.array(LABELS)}, "channels, height, width"),
+        ({"x_test": IMAGES[:0], "y_test": np.array([], dtype=int)}, "is empty"),
+        ({"x_train": IMAGES, "y_train": np.array(LABELS)}, "x_test and y_test"),
+        ({"x_test": np.array([object()]), "y_test": np.array(LABELS)}, "plain arrays"),
+    ],
+)
+def test_broken_npz(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=message):
+        data.load(f"npz:{tmp_path / 'set.npz'}", "test")
+
+
+def test_npz_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "set.npz").write_bytes(gzip.compress(b"no"))
+    for path in (tmp_path / "set.npz", tmp_path / "none.npz"):
+        with pytest.raises(UserError, match="npz"):
+            data.load(f"npz:{path}", "test")
+
+
+def test_an_unknown_set_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'digits'"):
+        data.load("digit", "test")

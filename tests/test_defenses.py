@@ -1,0 +1,367 @@
+"""Each defense's loss against the paper's equation, computed again in the plainest way."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robench import content, recipe
+from robench.ascend import start_points
+from robench.defense import Batch, Defense, Step
+from robench.errors import UserError
+from robench.recipe import configure
+from robench.threat import ThreatModel
+
+THREAT = ThreatModel.of("linf", 0.1)
+
+
+class Net(nn.Module):
+    """A smooth little network with batch norm and dropout, so that a wrong mode shows; every pass is counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.BatchNorm1d(12), nn.Tanh(), nn.Dropout(0.3))
+        self.head = nn.Linear(12, 3)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(3)
+        self.images = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.images += len(x)
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+
+def make(name: str, **settings: Any) -> Defense:
+    return configure(content.defense_class(name), settings, name)
+
+
+def batch(size: int = 6) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(size, 1, 4, 4, generator=generator)
+    return Batch(x, torch.randint(3, (size,), generator=generator))
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(2)
+
+
+def loss_of(defense: Defense, model: nn.Module | None = None, threat: ThreatModel = THREAT) -> tuple[Tensor, Step]:
+    """The model's loss, with dropout's draws fixed."""
+    model = model or Net()
+    step = Step({"model": model.train()}, threat, generator(), 0.0)
+    torch.manual_seed(3)
+    return defense.losses(batch(), step)["model"], step
+
+
+def reference_ascent(
+    model: nn.Module, x: Tensor, start: Tensor, loss: Callable[[Tensor], Tensor], steps: int, size: float
+) -> Tensor:
+    model.eval()
+    x_adv = start
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(model(x_adv)).sum(), x_adv)
+        x_adv = (x_adv.detach() + size * gradient.sign()).clamp(x - 0.1, x + 0.1).clamp(0, 1)
+    model.train()
+    torch.manual_seed(3)
+    return x_adv.detach()
+
+
+def kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    p = p_logits.softmax(1)
+    return (p * (p.log() - q_logits.softmax(1).log())).sum(1)
+
+
+def test_pgd_at() -> None:
+    loss, _ = loss_of(make("pgd_at", steps=5, clean_weight=0.5))
+    model, data = Net(), batch()
+    start = start_points("ball", data.x, THREAT, generator())
+    x_adv = reference_ascent(
+        model, data.x, start, lambda logits: F.cross_entropy(logits, data.y, reduction="none"), 5, 0.025
+    )
+    clean = F.cross_entropy(model(data.x), data.y)
+    expected = F.cross_entropy(model(x_adv), data.y) + 0.5 * clean
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_trades() -> None:
+    loss, _ = loss_of(make("trades", beta=6, steps=5, step_size=0.02))
+    model, data = Net(), batch()
+    reference = model.eval()(data.x).detach()
+    start = start_points("near_normal", data.x, THREAT, generator())
+    x_adv = reference_ascent(model, data.x, start, lambda logits: kl(reference, logits), 5, 0.02)
+    clean = model(data.x)
+    expected = F.cross_entropy(clean, data.y) + 6 * kl(clean, model(x_adv)).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scope", ["example", "batch"])
+@pytest.mark.parametrize("bandwidth", ["paper", 0.3])
+def test_svgd_against_a_double_loop(scope: str, bandwidth: str | float) -> None:
+    ald = content.module("defenses", "ald")
+
+    n, size = 3, 4
+    x_adv = torch.rand(n * size, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.02
+    gradient = torch.randn(n * size, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    defense = make("ald", particles=n, kernel_scope=scope, bandwidth=bandwidth)
+    sigma = 10.0 ** (1 - n) if bandwidth == "paper" else float(bandwidth)
+    groups, gradients = defense._group(x_adv), defense._group(gradient)  # type: ignore[attr-defined]
+    phi, kernel = ald.svgd(groups, gradients, defense._sigma(groups))  # type: ignore[attr-defined]
+    particles, slopes = x_adv.flatten(1), gradient.flatten(1)
+    expected = torch.zeros_like(particles)
+    between = []
+    for i in range(n * size):
+        partners = [j for j in range(n * size) if scope == "batch" or j % size == i % size]
+        for j in partners:
+            k = torch.exp(-(particles[i] - particles[j]).square().sum() / (2 * sigma**2))
+            grad_k = -(particles[j] - particles[i]) / sigma**2 * k  # d k(x_j, x_i) / d x_j
+            expected[i] += (k * slopes[j] + grad_k) / len(partners)
+            if i != j:
+                between.append(float(k))
+    back = phi if scope == "batch" else phi.transpose(0, 1)
+    assert torch.allclose(back.reshape(n * size, -1), expected, rtol=1e-8, atol=1e-10)
+    assert float(kernel) == pytest.approx(sum(between) / len(between))
+    if bandwidth == 0.3:
+        assert float(kernel) > 0.5  # the kernel matters here
+
+
+def test_svgd_drives_particles_apart_and_survives_a_tiny_bandwidth() -> None:
+    ald = content.module("defenses", "ald")
+
+    particles = torch.tensor([[[0.0, 0.0], [0.1, 0.0]]])
+    phi, _ = ald.svgd(particles, torch.zeros_like(particles), torch.tensor(0.1))
+    assert phi[0, 0, 0] < 0 < phi[0, 1, 0]
+    phi, kernel = ald.svgd(particles, torch.ones_like(particles), torch.tensor(1e-31))
+    assert torch.allclose(phi, torch.full_like(phi, 0.5))
+    assert kernel == 0
+
+
+def test_the_median_bandwidth() -> None:
+    defense = make("ald", particles=2, bandwidth="median")
+    particles = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 2.0]]])
+    sigma = defense._sigma(particles)  # type: ignore[attr-defined]
+    for group, distance in enumerate((5.0, 2.0)):
+        assert float(sigma[group]) == pytest.approx(distance / math.sqrt(2 * math.log(3)))
+    with pytest.raises(UserError, match="bandwidth above 0"):
+        make("ald", bandwidth=0)
+
+
+@pytest.mark.parametrize("particles", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["ce", "kl"])
+def test_ald_objective(kind: str, particles: int) -> None:
+    """From the outside: with a kernel that sees nothing the particles are independent restarts, averaged."""
+    defense = make(
+        "ald", loss=kind, weight=2, particles=particles, steps=3, step_size=0.02, start="ball", bandwidth=1e-6
+    )
+    loss, _ = loss_of(defense)
+    model, data = Net(), batch()
+    reference = model.eval()(data.x).detach()
+    x, y = data.x.repeat(particles, 1, 1, 1), data.y.repeat(particles)
+
+    def inner(logits: Tensor) -> Tensor:
+        if kind == "ce":
+            return F.cross_entropy(logits, y, reduction="none")
+        return kl(reference.repeat(particles, 1), logits)
+
+    x_adv = reference_ascent(model, x, start_points("ball", x, THREAT, generator()), inner, 3, 0.02)
+    clean = model(data.x)
+    adversarial = model(x_adv)
+    outer = (
+        F.cross_entropy(adversarial, y, reduction="none")
+        if kind == "ce"
+        else kl(clean.repeat(particles, 1), adversarial)
+    )
+    expected = F.cross_entropy(clean, data.y) + 2 * outer.view(particles, -1).mean(0).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+PAIRS: dict[str, tuple[Defense, Defense]] = {
+    "ald_trades": (
+        make("ald", loss="kl", weight=6, particles=1, steps=5, step_size=0.02, start="near_normal"),
+        make("trades", beta=6, steps=5, step_size=0.02, start="near_normal"),
+    ),
+    "ald_pgd": (
+        make("ald", loss="ce", weight=1, particles=1, steps=5, step_size=0.02, start="ball"),
+        make("pgd_at", clean_weight=1, steps=5, step_size=0.02, start="ball"),
+    ),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_with_one_particle_the_step_is_that_of_the_plain_method(pair: str) -> None:
+    stepped = []
+    for defense in PAIRS[pair]:
+        model = Net()
+        loss, _ = loss_of(defense, model)
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss.backward()  # type: ignore[no-untyped-call]
+        sgd.step()
+        stepped.append(model.state_dict())
+    for name, tensor in stepped[0].items():
+        assert torch.equal(tensor, stepped[1][name]), name
+
+
+def test_the_adt_entropy_is_that_of_the_tanh_gaussian() -> None:
+    """Against the entropy computed from the density of delta on a grid."""
+    adt = content.module("defenses", "adt_exp")
+
+    eps = 0.3
+    for mu, rho in ((0.0, 0.0), (0.7, -1.0), (-1.5, 0.5)):
+        mean, raw = torch.tensor([mu], dtype=torch.float64), torch.tensor([rho], dtype=torch.float64)
+        noise = torch.randn(400_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        estimate = float(adt.negative_log_density(noise, mean, raw, eps).mean())
+        sigma = F.softplus(raw)
+        edges = torch.linspace(-1, 1, 200_001, dtype=torch.float64)[1:-1] * eps
+        u = torch.atanh(edges / eps)
+        density = torch.exp(-((u - mean) ** 2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
+        density = density / (eps * (1 - (edges / eps) ** 2))
+        width = edges[1] - edges[0]
+        assert float((density * width).sum()) == pytest.approx(1, abs=1e-3)
+        exact = float(-(density * density.clamp(min=1e-300).log() * width).sum())
+        assert estimate == pytest.approx(exact, abs=0.01)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_adt_exp(accumulate: bool) -> None:
+    loss, _ = loss_of(make("adt_exp", steps=3, samples=2, entropy_weight=0.5, inner_lr=0.3, accumulate=accumulate))
+    model, data, draws = Net(), batch(), generator()
+    mu, rho = torch.zeros_like(data.x), torch.zeros_like(data.x)
+    held = [torch.zeros_like(mu), torch.zeros_like(rho)]
+    model.eval()
+    for _ in range(3):
+        noise = torch.randn((2, *data.x.shape), generator=draws)
+        mu.requires_grad_(), rho.requires_grad_()
+        objective = torch.zeros(())
+        for r in noise:
+            sigma = torch.log1p(rho.exp())
+            delta = torch.tanh(mu + sigma * r)
+            risk = F.cross_entropy(model((data.x + 0.1 * delta).clamp(0, 1)), data.y, reduction="sum")
+            entropy = r**2 / 2 + math.log(2 * math.pi) / 2 + sigma.log() + (1 - delta**2).log() + math.log(0.1)
+            objective = objective + (risk + 0.5 * entropy.flatten(1).mean(1).sum()) / 2 / 64
+        gradients = torch.autograd.grad(objective, (mu, rho))
+        held = [old * accumulate + new for old, new in zip(held, gradients, strict=True)]
+        mu, rho = (  # Adam without memory
+            (value + 0.3 * slope / (slope.abs() + 1e-8)).detach() for value, slope in zip((mu, rho), held, strict=True)
+        )
+    last = torch.randn((1, *data.x.shape), generator=draws)[0]
+    x_adv = (data.x + 0.1 * torch.tanh(mu + F.softplus(rho) * last)).clamp(0, 1)
+    torch.manual_seed(3)
+    expected = F.cross_entropy(model.train()(x_adv), data.y)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+def test_adt_exp_needs_linf() -> None:
+    with pytest.raises(UserError, match="linf"):
+        loss_of(make("adt_exp"), threat=ThreatModel.of("l2", 1))
+
+
+PASSES: Mapping[str, tuple[dict[str, Any], float]] = {
+    "standard": ({}, 1),
+    "pgd_at": ({"steps": 7}, 7 + 1),
+    "trades": ({"steps": 10}, 10 + 3),
+    "ald": ({"loss": "ce", "particles": 3, "steps": 4}, 3 * (4 + 1) + 1),
+    "adt_exp": ({"steps": 7, "samples": 5}, 7 * 5 + 1),
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_passes_a_step_are_the_methods_own(name: str) -> None:
+    settings, passes = PASSES[name]
+    model = Net()
+    loss_of(make(name, **settings), model)
+    assert model.images == passes * len(batch().x)
+
+
+@pytest.mark.parametrize("name", ["pgd_at", "trades", "ald"])
+def test_l2_is_served_too(name: str) -> None:
+    loss, _ = loss_of(make(name, step_size="eps/4"), threat=ThreatModel.of("l2", 0.5))
+    assert loss.isfinite()
+
+
+def test_the_particles_stay_in_the_ball_and_the_inner_passes_leave_no_trace() -> None:
+    model = Net().train()
+    running_mean = model.state_dict()["body.2.running_mean"]
+    before = running_mean.clone()
+    seen: list[Tensor] = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
+    make("ald", particles=2, steps=6, step_size=0.05).losses(batch(), Step({"model": model}, THREAT, generator(), 0.0))
+    x = batch().x
+    for points in seen:
+        assert (points - x.repeat(len(points) // len(x), 1, 1, 1)).abs().max() <= 0.1 + 1e-6
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not torch.equal(running_mean, before)  # the two outer passes count
+
+
+@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize(
+    ("dataset", "shape"), [("digits", (1, 8, 8)), ("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))]
+)
+def test_every_recipe_resolves_for_every_data_set(name: str, dataset: str, shape: tuple[int, ...]) -> None:
+    resolved = recipe.resolve(name, dataset, shape, {})
+    assert resolved.settings_of == dataset
+    assert resolved.setup.eps == {"digits": 0.2, "mnist": 0.3}.get(dataset, resolved.setup.eps)
+    assert recipe.resolve(name, "npz:x", shape, {}).describe() == resolved.describe()
+
+
+def test_recipes_carry_the_papers_settings() -> None:
+    shape = (3, 32, 32)
+    ald = recipe.resolve("ald_trades", "cifar10", shape, {})
+    assert ald.threat.eps_written == "0.031"
+    settings = {field.name: getattr(ald.defense, field.name) for field in fields(ald.defense)}
+    assert settings == {
+        "loss": "kl",
+        "weight": 6,
+        "particles": 4,
+        "steps": 10,
+        "step_size": "0.007",
+        "start": "near_uniform",
+        "kernel_scope": "example",
+        "bandwidth": "paper",
+    }
+    assert (ald.setup.batch_size, ald.setup.epochs, ald.setup.drops) == (100, 100, [75, 90])
+    assert (ald.setup.lr, ald.setup.momentum, ald.setup.weight_decay) == (0.1, 0.9, 5e-4)
+    adt = recipe.resolve("adt_exp", "svhn", shape, {})
+    assert (adt.setup.eps, adt.setup.augment, adt.setup.epochs) == ("4/255", [], 76)
+    trades = recipe.resolve("trades", "mnist", (1, 28, 28), {})
+    assert (trades.setup.arch, trades.setup.lr, trades.setup.drops) == ("small_cnn", 0.01, [55, 75, 90])
+
+
+def test_drops_and_warm_up_scale_with_the_length() -> None:
+    setup = recipe.resolve("ald_pgd", "mnist", (1, 28, 28), {"epochs": 20}).setup
+    assert (setup.drops, setup.eps_warmup) == ([15, 18], 2)
+    kept = recipe.resolve("ald_pgd", "mnist", (1, 28, 28), {"epochs": 20, "drops": [19], "eps_warmup": 7}).setup
+    assert (kept.drops, kept.eps_warmup) == ([19], 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beta_": 1}, "did you mean 'beta'"),
+        ({"beta": "six"}, "valid number"),
+        ({"beta": -1}, "at least 0"),
+        ({"step_size": "eps/0"}, "divides by zero"),
+        ({"eps": -0.1}, "expected"),
+        ({"epochs": -1}, "greater than 0"),
+        ({"lr": 0}, "greater than 0"),
+        ({"arch": 5}, "valid string"),
+        ({"start": "somewhere"}, "ball"),
+        ({"norm": "l9"}, "linf"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        recipe.resolve("trades", "digits", (1, 8, 8), changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean 'trades'"):
+        recipe.resolve("tradse", "digits", (1, 8, 8), {})

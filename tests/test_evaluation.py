@@ -1,0 +1,295 @@
+"""The ledger that an evaluation leaves: complete, resumable, and equal however the run went."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from robench.api import plan_evaluation, run_evaluation
+from robench.battery import attack, battery, configure
+from robench.data import Split
+from robench.errors import UserError
+from robench.evaluation import Evaluation, evaluate
+from robench.ledger import Ledger
+from robench.losses import cross_entropy
+from robench.search import Search, sees
+from robench.subject import from_module, load_model
+from robench.summary import summarise
+from robench.threat import ThreatModel
+from tests.helpers import Linear, Trained, linear_case, minimal_eps
+
+RUN: dict[str, Any] = {"started": "2026-01-01T00:00:00"}
+
+
+def planned(trained: Trained, **options: Any) -> Evaluation:
+    return plan_evaluation(trained.model, **{"attacks": ["pgd-10"], "eps": 0.08, "batch_size": 32, **options})
+
+
+def frames(results: Path) -> dict[str, pd.DataFrame]:
+    """Every cell's rows by its attack's name, without the time they took."""
+    return {cell.about["attack"]: cell.rows().drop(columns="seconds") for cell in Ledger(results).cells()}
+
+
+def assert_equal_ledgers(first: Path, second: Path) -> None:
+    a, b = frames(first), frames(second)
+    assert a.keys() == b.keys()
+    for name in a:
+        pd.testing.assert_frame_equal(a[name], b[name], check_exact=True)
+
+
+def test_accuracies_of_a_linear_model_are_those_of_the_closed_form(tmp_path: Path) -> None:
+    model, x, y = linear_case(2, examples=40)
+    flipped = y.clone()
+    flipped[:10] = 1 - flipped[:10]  # misclassified when clean
+    distances = minimal_eps(model, x, y, "linf")
+    eps = float(distances.median())
+    robust = (distances > eps) & (flipped == y)
+    evaluation = Evaluation(
+        from_module(model), Split("toy", x, flipped), ThreatModel.of("linf", eps), [attack("pgd-20")]
+    )
+    summary = summarise(evaluate(evaluation, Ledger(tmp_path), RUN))
+    assert summary.clean.value == 30 / 40
+    assert summary.attacks["pgd-20"].accuracy is not None
+    assert summary.attacks["pgd-20"].accuracy.value == pytest.approx(float(robust.float().mean()))
+    assert summary.attacks["pgd-20"].kills == 30 - int(robust.sum())
+    rows = frames(tmp_path)["pgd-20"]
+    untouched = rows[rows["clean_prediction"] != rows["label"]]
+    assert len(untouched) == 10
+    assert untouched["fooled"].all()
+    assert (untouched["forwards"] == 0).all()
+    assert untouched["first_step"].isna().all()
+
+
+def test_more_examples_later_run_only_what_is_missing(tmp_path: Path, digits_model: Trained) -> None:
+    evaluation = planned(digits_model)
+    seen: list[int] = []
+
+    class Counter:
+        def begin(self, attack: str, examples: int) -> None:
+            seen.append(examples)
+
+        def advance(self, examples: int, robust: int, passes: int) -> None: ...
+        def end(self) -> None: ...
+
+    first = run_evaluation(evaluation, n=100, results=tmp_path, progress=Counter())
+    assert seen == [100, 100]
+    second = run_evaluation(evaluation, n=250, results=tmp_path, progress=Counter())
+    assert seen == [100, 100, 150, 150]
+    assert (first.n, second.n) == (100, 250)
+    again = run_evaluation(evaluation, n=100, results=tmp_path, progress=Counter())
+    assert len(seen) == 4
+    assert again == first
+
+
+def test_every_setting_that_changes_numbers_changes_the_cell(digits_model: Trained) -> None:
+    base = planned(digits_model)
+    changed = [
+        replace(base, seed=1),
+        replace(base, readings="final"),
+        replace(base, threat=ThreatModel.of("linf", 0.09)),
+        replace(base, threat=ThreatModel.of("l2", 0.08)),
+        replace(base, attacks=[attack("pgd-20")]),
+        replace(base, attacks=[attack("pgd-10:restarts=2")]),
+        replace(base, attacks=[attack("pgd-10:step_size=eps/5")]),
+        replace(base, split=base.split.take(slice(400))),
+        replace(base, subject=from_module(Linear(torch.zeros(10, 64), torch.zeros(10)))),
+    ]
+    keys = [str(evaluation.key(evaluation.attacks[0])) for evaluation in [base, *changed]]
+    assert len(set(keys)) == len(keys)
+    assert str(replace(base, batch_size=7).key(base.attacks[0])) == keys[0]
+
+
+def test_the_weights_are_in_the_key(digits_model: Trained, tmp_path: Path) -> None:
+    base = planned(digits_model)
+    with torch.no_grad():
+        moved = replace(base, subject=from_module(nudged(digits_model.model)))
+    assert moved.key(None) != base.key(None)
+
+
+def nudged(model: torch.nn.Module) -> torch.nn.Module:
+    import copy
+
+    other = copy.deepcopy(model)
+    next(other.parameters()).view(-1)[0] += 1e-6
+    return other
+
+
+@sees("gradients")
+def breaks_down(search: Search) -> None:
+    search.gradient(search.x, cross_entropy)
+    if float(search.x[0, 0, 0, 0]) < 0:
+        return
+    raise ZeroDivisionError("as it was bound to")
+
+
+def test_an_attack_that_fails_is_an_error_and_is_tried_again(tmp_path: Path, digits_model: Trained) -> None:
+    evaluation = replace(planned(digits_model), attacks=[configure(breaks_down, {}, name="breaks_down")])
+    for _ in range(2):
+        summary = run_evaluation(evaluation, n=40, results=tmp_path)
+        found = summary.attacks["breaks_down"]
+        assert found.errors + summary.attacks["breaks_down"].n_run == 40
+        assert found.errors >= 30
+        assert found.message == "ZeroDivisionError: as it was bound to"
+        assert summary.verdict.reliable is False
+    healed = replace(evaluation, attacks=[replace(evaluation.attacks[0], function=attack("fgsm").function)])
+    cell = Ledger(tmp_path).find(evaluation.key(evaluation.attacks[0]))
+    assert cell is not None
+    assert len(cell.present()) < 10
+    assert healed.key(healed.attacks[0]) != evaluation.key(evaluation.attacks[0])
+
+
+@sees("gradients")
+def leaves_the_ball(search: Search) -> None:
+    search.offer((search.x + 2 * search.eps).clamp(0, 1))
+
+
+def test_an_attack_that_leaves_the_ball_is_marked_and_not_believed(tmp_path: Path, digits_model: Trained) -> None:
+    evaluation = replace(planned(digits_model), attacks=[configure(leaves_the_ball, {}, name="leaves_the_ball")])
+    summary = run_evaluation(evaluation, n=40, results=tmp_path)
+    found = summary.attacks["leaves_the_ball"]
+    assert found.accuracy == summary.clean
+    assert found.invalid == round(40 * summary.clean.value)
+    assert summary.verdict.reliable is False
+    assert "outside the threat" in summary.verdict.reasons[0]
+
+
+def test_final_readings_are_no_stronger_than_any(tmp_path: Path, digits_model: Trained) -> None:
+    base = planned(digits_model)
+    any_ = run_evaluation(base, n=100, results=tmp_path).attacks["pgd-10"]
+    final = run_evaluation(replace(base, readings="final"), n=100, results=tmp_path).attacks["pgd-10"]
+    assert any_.accuracy_final is None
+    assert final.accuracy == any_.accuracy
+    assert final.accuracy is not None
+    assert final.accuracy_final is not None
+    assert final.accuracy_final >= final.accuracy.value
+    assert final.forwards > any_.forwards
+
+
+@pytest.mark.parametrize("size", [1, 3, 17])
+def test_batch_sizes_change_no_outcome(size: int, tmp_path: Path, digits_model: Trained) -> None:
+    for results, batch_size in ((tmp_path / "a", 64), (tmp_path / "b", size)):
+        run_evaluation(planned(digits_model, batch_size=batch_size), n=34, results=results)
+    a, b = (frames(tmp_path / name)["pgd-10"] for name in "ab")
+    assert a["fooled"].equals(b["fooled"])
+    assert a["first_step"].equals(b["first_step"])
+
+
+def test_an_evaluation_killed_at_random_moments_ends_with_the_same_ledger(
+    tmp_path: Path, digits_model: Trained
+) -> None:
+    """Each attempt is a fork of one process, which has paid for importing torch."""
+    from robench import checkpoint
+    from robench.checkpoint import Card
+
+    path = tmp_path / "digits.pt"
+    card = Card("digit_cnn", [1, 8, 8], 10, [0.0], [1.0], "digits", "linf", "0.2", "standard", {}, 0)
+    checkpoint.save(path, digits_model.model, card)
+    script = tmp_path / "forks.py"
+    script.write_text(FORKS)
+    done = subprocess.run(
+        [sys.executable, str(script), str(path), str(tmp_path)], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert "killed 20" in done.stdout
+    assert_equal_ledgers(tmp_path / "whole", tmp_path / "killed")
+    assert load_model(path).card == card
+
+
+FORKS = """
+import os, random, signal, sys, time
+import torch
+torch.set_num_threads(1)
+from robench.api import plan_evaluation, run_evaluation
+from robench import ledger
+from robench.ledger import Ledger
+
+ledger.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
+model, folder = sys.argv[1:]
+evaluation = plan_evaluation(model, attacks=["fgsm", "pgd-40", "mim:steps=40"], eps=0.08, batch_size=8)
+
+def child(results):
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            run_evaluation(evaluation, n=160, results=results)
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+started = time.monotonic()
+assert os.waitpid(child(f"{folder}/whole"), 0)[1] == 0
+length = time.monotonic() - started
+randomness = random.Random(0)
+killed = 0
+while killed < 20:
+    pid = child(f"{folder}/killed")
+    time.sleep(randomness.uniform(0.02, 0.25) * length)
+    if os.waitpid(pid, os.WNOHANG)[0]:  # it had ended: begin another ledger's worth of work
+        for cell in Ledger(f"{folder}/killed").cells():
+            for part in cell.path.glob("part-*"):
+                part.unlink()
+        continue
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    killed += 1
+assert os.waitpid(child(f"{folder}/killed"), 0)[1] == 0
+print("killed", killed)
+"""
+
+
+def test_nan_logits_on_clean_images_are_wrong_not_robust(tmp_path: Path, digits_model: Trained) -> None:
+    model = torch.nn.Sequential(digits_model.model, Blind())
+    summary = run_evaluation(plan_evaluation(model, attacks=["fgsm"], eps=0.1), n=50, results=tmp_path)
+    assert summary.clean.value == 0
+    assert summary.worst_case is not None
+    assert summary.worst_case.value == 0
+
+
+class Blind(torch.nn.Module):
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits * torch.nan
+
+
+def test_the_final_accuracy_does_not_depend_on_the_batches(tmp_path: Path, digits_model: Trained) -> None:
+    finals = [
+        run_evaluation(replace(planned(digits_model, batch_size=size), readings="final"), n=60, results=tmp_path / name)
+        for name, size in (("a", 1), ("b", 60))
+    ]
+    assert finals[0].attacks["pgd-10"].accuracy_final == finals[1].attacks["pgd-10"].accuracy_final
+
+
+def test_two_attacks_of_one_name_are_refused(tmp_path: Path) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        text = "from robench.search import Search, sees\n@sees('labels')\ndef mine(search: Search) -> None: ...\n"
+        (tmp_path / folder / "mine.py").write_text(text)
+    with pytest.raises(UserError, match="two columns would be called 'mine'"):
+        battery(None, [str(tmp_path / "a" / "mine.py"), str(tmp_path / "b" / "mine.py")])
+
+
+def test_a_model_for_other_images_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    model = Linear(torch.zeros(10, 100), torch.zeros(10))
+    evaluation = plan_evaluation(model, attacks=["fgsm"], eps=0.1)
+    with pytest.raises(UserError, match="cannot take images of shape"):
+        run_evaluation(evaluation, n=5, results=tmp_path)
+
+
+def test_labels_beyond_the_models_classes_are_refused(tmp_path: Path) -> None:
+    model = Linear(torch.zeros(5, 64), torch.zeros(5))
+    with pytest.raises(UserError, match="expected labels below 5"):
+        run_evaluation(plan_evaluation(model, attacks=["fgsm"], eps=0.1), n=5, results=tmp_path)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_outcomes_of_a_cpu(tmp_path: Path, digits_model: Trained) -> None:
+    for device in ("cpu", "cuda"):
+        run_evaluation(planned(digits_model, device=device), n=300, results=tmp_path / device)
+    cpu, cuda = (frames(tmp_path / device)["pgd-10"] for device in ("cpu", "cuda"))
+    assert (cpu["fooled"] == cuda["fooled"]).mean() > 0.99

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from robench.errors import UserError
+from robench.models import ARCHITECTURES, build
+
+SHAPES = {"digit_cnn": (1, 8, 8), "lenet": (1, 28, 28), "small_cnn": (1, 28, 28), "resnet18": (3, 32, 32)}
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_logits_features_and_map_fit_together(arch: str) -> None:
+    model = build(arch, SHAPES[arch], 7).eval()
+    x = torch.rand(3, *SHAPES[arch])
+    features = model.features(x)
+    assert model(x).shape == (3, 7)
+    assert features.dim() == 2
+    assert torch.equal(model.head(features), model(x))
+    assert torch.equal(model.pool(model.feature_map(x)), features)
+
+
+def test_sizes_are_the_papers() -> None:
+    counts = {arch: sum(p.numel() for p in build(arch, SHAPES[arch], 10).parameters()) for arch in SHAPES}
+    assert counts["lenet"] == 44_426
+    assert counts["small_cnn"] == 312_202
+    assert counts["resnet18"] == 11_173_962
+    assert build("lenet", (1, 28, 28), 10).feature_map(torch.rand(1, 1, 28, 28)).shape == (1, 16, 4, 4)
+
+
+def test_parameters_bear_the_public_names() -> None:
+    resnet = build("resnet18", (3, 32, 32), 10).state_dict()
+    assert {"conv1.weight", "bn1.running_var", "layer1.0.conv1.weight", "layer2.0.shortcut.0.weight"} <= set(resnet)
+    assert resnet["linear.weight"].shape == (10, 512)
+    small = build("small_cnn", (1, 28, 28), 10).state_dict()
+    convolutions = {f"feature_extractor.conv{i}.weight" for i in range(1, 5)}
+    assert convolutions | {f"classifier.fc{i}.bias" for i in range(1, 4)} <= set(small)
+    assert not small["classifier.fc3.weight"].any()
+
+
+def test_normalisation_is_a_layer_outside_the_state_dict() -> None:
+    plain, normalised = build("lenet", (1, 28, 28), 10), build("lenet", (1, 28, 28), 10, mean=[0.1], std=[0.3])
+    normalised.load_state_dict(plain.state_dict())
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.allclose(normalised(x), plain((x - 0.1) / 0.3), atol=1e-6)
+    assert not any("normalize" in name for name in plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("arch", "shape", "mean", "message"),
+    [
+        ("lennet", (1, 28, 28), [0.0], "did you mean 'lenet'"),
+        ("lenet", (1, 8, 8), [0.0], "at least 16x16"),
+        ("lenet", (28, 28), [0.0], "channels, height, width"),
+        ("resnet18", (3, 32, 32), [0.1, 0.2], "1 or 3 values for the mean"),
+    ],
+)
+def test_a_network_that_cannot_be_built(arch: str, shape: tuple[int, ...], mean: list[float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(arch, shape, 10, mean=mean)

@@ -1,0 +1,208 @@
+"""Summaries, verdicts and the leaderboard, from ledgers written by hand."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from robench import ranking, report
+from robench.errors import UserError
+from robench.ledger import ROW, Cell, Ledger
+from robench.stats import wilson
+from robench.summary import Summary, summarise
+
+CLEAN = [True, True, True, True, True, True, True, False]
+"""whether the model is right, example by example"""
+
+
+def write(
+    results: Path,
+    attack: str,
+    fooled: Sequence[bool | None],
+    *,
+    model: str = "m",
+    started: str = "2026-01-01",
+    backwards: int = 5,
+    status: str = "ok",
+    **about: Any,
+) -> Cell:
+    names = {"model": model, "defense": None, "recipe": None, "arch": "lenet", "train_seed": None}
+    names |= {"attack": attack, "trained_on": None, "dataset": "toy", "norm": "linf", "eps": "0.1", **about}
+    key = {"model": model, "dataset": names["dataset"], "threat": ["linf", names["eps"]], "attack": [attack, started]}
+    cell = Ledger(results).cell(key, names, {"started": started})
+    n = len(fooled)
+    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in ROW}
+    columns |= {
+        "example": range(n),
+        "clean_prediction": [0 if (CLEAN * n)[i] else 1 for i in range(n)],
+        "fooled": fooled,
+        "backwards": [backwards] * n,
+        "status": ["error" if value is None else status for value in fooled],
+    }
+    cell.append(pa.table({name: list(values) for name, values in columns.items()}, schema=ROW))
+    return cell
+
+
+def clean(results: Path, **options: Any) -> Cell:
+    return write(results, "clean", [not right for right in CLEAN], backwards=0, **options)
+
+
+def by_name(*cells: Cell) -> dict[str, Cell]:
+    return {cell.about["attack"]: cell for cell in cells}
+
+
+def fooled(*examples: int) -> list[bool]:
+    """These, and the example that is wrong when clean."""
+    return [i in examples or not CLEAN[i] for i in range(8)]
+
+
+def test_the_worst_case_is_taken_example_by_example(tmp_path: Path) -> None:
+    cells = by_name(clean(tmp_path), write(tmp_path, "a", fooled(0, 1)), write(tmp_path, "b", fooled(1, 2)))
+    summary = summarise(cells)
+    assert summary.clean == wilson(7, 8)
+    assert summary.attacks["a"].accuracy == wilson(5, 8)
+    assert summary.attacks["a"].kills == 2
+    assert summary.worst_case == wilson(4, 8)
+    assert summarise(cells, 2).worst_case == wilson(0, 2)
+
+
+def test_errors_are_neither_robust_nor_fooled(tmp_path: Path) -> None:
+    broken: list[bool | None] = [None, *fooled(1)[1:]]
+    summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", broken)))
+    assert summary.attacks["a"].accuracy == wilson(5, 7)
+    assert (summary.attacks["a"].n_run, summary.attacks["a"].errors) == (7, 1)
+    assert summary.worst_case == wilson(5, 7)
+    both = summarise(by_name(clean(tmp_path), write(tmp_path, "a", broken), write(tmp_path, "b", fooled(0))))
+    assert both.worst_case == wilson(5, 8)  # that b broke example 0 is known
+    assert summary.verdict.reliable is False
+    assert "a ended in an error on 1 of 8 examples" in summary.verdict.reasons
+
+
+def test_every_accuracy_is_over_the_examples_that_all_attacks_have(tmp_path: Path) -> None:
+    cells = by_name(clean(tmp_path), write(tmp_path, "a", fooled(0, 5)), write(tmp_path, "b", fooled(1)[:4]))
+    summary = summarise(cells)
+    assert summary.n == 4
+    assert summary.clean == wilson(4, 4)
+    assert summary.attacks["a"].accuracy == wilson(3, 4)
+    assert summary.worst_case == wilson(2, 4)
+
+
+def test_an_attack_that_never_ran_has_no_accuracy(tmp_path: Path) -> None:
+    summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", [None] * 8)))
+    assert summary.attacks["a"].accuracy is None
+    assert summary.worst_case is None
+    document = summary.to_json()
+    assert document["attacks"]["a"]["accuracy"] is None
+    assert document["worst_case"] == {"accuracy": None, "low": None, "high": None}
+
+
+def test_one_step_that_beats_many_is_flagged(tmp_path: Path) -> None:
+    n = 200
+
+    def breaking(count: int) -> list[bool]:
+        return [i < count or not (CLEAN * n)[i] for i in range(n)]
+
+    right = write(tmp_path, "clean", [not (CLEAN * n)[i] for i in range(n)], backwards=0)
+    one, many = write(tmp_path, "fgsm", breaking(60), backwards=1), write(tmp_path, "pgd", breaking(20))
+    assert summarise(by_name(right, one, many)).verdict.reliable is False
+    assert summarise(by_name(right, write(tmp_path, "weak", breaking(20), backwards=1), many)).verdict.reliable is None
+
+
+def test_json_has_the_promised_words(tmp_path: Path) -> None:
+    summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0))))
+    document = json.loads(str(report.evaluation(summary, "json")))
+    assert list(document) == [
+        *("model", "dataset", "threat", "n", "mode", "clean", "attacks", "worst_case", "verdict", "ledger")
+    ]
+    assert set(document["attacks"]["a"]) >= {
+        *("accuracy", "accuracy_final", "low", "high", "n_run", "kills", "invalid", "errors"),
+        *("seconds", "forwards", "backwards", "queries"),
+    }
+    assert set(document["verdict"]) == {"reliable", "reasons"}
+    assert "NaN" not in json.dumps(document)
+
+
+@pytest.mark.parametrize(("format", "start"), [("csv", "attack,accuracy"), ("md", "| attack |")])
+def test_other_formats(tmp_path: Path, format: str, start: str) -> None:
+    text = report.evaluation(summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0)))), format)
+    assert str(text).startswith(start)
+    assert "worst case" in str(text)
+
+
+def test_the_gate_holds_against_the_lower_end(tmp_path: Path) -> None:
+    summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0))))
+    assert summary.worst_case is not None
+    assert report.passes(summary, summary.worst_case.low)
+    assert not report.passes(summary, summary.worst_case.value)
+
+
+def test_an_unreliable_verdict_fails_the_gate(tmp_path: Path) -> None:
+    summary: Summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0), status="invalid")))
+    assert not report.passes(summary, 0.0)
+
+
+RECIPE: Mapping[str, Any] = {"name": "trades", "settings": {"beta": 6}}
+
+
+def test_the_leaderboard_ranks_within_data_set_and_threat(tmp_path: Path) -> None:
+    for model, broken, eps in (("weak", (0, 1, 2), "0.1"), ("strong", (0,), "0.1"), ("other", (0, 1), "0.2")):
+        clean(tmp_path, model=model, eps=eps)
+        write(tmp_path, "pgd-20", fooled(*broken), model=model, eps=eps)
+    write(tmp_path, "fgsm", fooled(), model="other", eps="0.2")
+    frame = ranking.leaderboard(tmp_path)
+    assert frame.columns.tolist() == [*ranking.FIXED, "fgsm", "pgd-20"]
+    assert frame["model"].tolist() == ["strong", "weak", "other"]
+    assert frame["threat"].tolist() == ["linf 0.1", "linf 0.1", "linf 0.2"]
+    assert frame["worst_case"].tolist() == [6 / 8, 4 / 8, 5 / 8]
+    assert math.isnan(frame["fgsm"][0])
+    assert frame["fgsm"][2] == 7 / 8
+    read = pd.read_csv(io.StringIO(ranking.to_csv(frame)))
+    assert read["worst_case"].tolist() == frame["worst_case"].tolist()
+    markdown = ranking.to_markdown(frame)
+    assert markdown.count("### toy") == 2
+    assert "| 75.0 [" in markdown
+
+
+def test_of_two_trainings_of_one_recipe_the_newest_is_shown(tmp_path: Path) -> None:
+    for model, started, seed in (("old", "2026-01-01", 0), ("new", "2026-02-01", 0), ("second", "2026-01-15", 1)):
+        trained: dict[str, Any] = {"recipe": dict(RECIPE), "defense": "trades", "train_seed": seed}
+        clean(tmp_path, model=model, started=started, **trained)
+        write(tmp_path, "pgd-20", fooled(0), model=model, started=started, **trained)
+    assert sorted(ranking.leaderboard(tmp_path)["model"]) == ["new", "second"]
+
+
+def test_of_two_runs_of_one_attack_the_newest_counts(tmp_path: Path) -> None:
+    clean(tmp_path)
+    write(tmp_path, "pgd-20", fooled(0, 1), started="2026-02-01")
+    write(tmp_path, "pgd-20", fooled(0), started="2026-01-01")
+    assert ranking.leaderboard(tmp_path)["pgd-20"].tolist() == [5 / 8]
+
+
+def test_a_cell_that_was_only_begun_is_left_out(tmp_path: Path) -> None:
+    clean(tmp_path)
+    write(tmp_path, "pgd-20", fooled(0))
+    write(tmp_path, "mim", [])
+    clean(tmp_path, model="begun")
+    for part in write(tmp_path, "clean", [], model="empty").path.glob("part-*"):
+        part.unlink()
+    frame = ranking.leaderboard(tmp_path)
+    assert frame["model"].tolist() == ["m", "begun"]
+    assert frame.columns.tolist() == [*ranking.FIXED, "pgd-20"]
+
+
+def test_an_empty_ledger_says_what_fills_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="robench bench quickstart"):
+        ranking.leaderboard(tmp_path)
+
+
+def test_readers_of_the_ledger_import_no_torch() -> None:
+    program = "import sys; import robench.ranking, robench.report, robench.cli; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
