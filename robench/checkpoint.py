@@ -1,10 +1,8 @@
 """robench's own file of a trained model: weights and a description, read without running any code in it."""
 
 import hashlib
-import os
 import pickle
 import platform
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robench.atomic import replacing
 from robench.errors import UserError
 
 FORMAT = "robench-checkpoint-1"
@@ -46,23 +45,13 @@ def library_versions() -> dict[str, str]:
 def save(path: Path, model: nn.Module, card: Card) -> None:
     """Writes the file whole or not at all."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    save_atomically(path, {"format": FORMAT, "card": asdict(card), "weights": state})
+    save_document(path, {"format": FORMAT, "card": asdict(card), "weights": state})
 
 
-def save_atomically(path: Path, document: dict[str, Any]) -> None:
-    """`torch.save` to a temporary name beside `path`, then a rename."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_document(path: Path, document: dict[str, Any]) -> None:
+    """`torch.save`, whole or not at all."""
+    with replacing(path) as temporary:
+        torch.save(document, temporary)
 
 
 def read(path: Path) -> Any:

@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from robench.atomic import make_folder, replacing
 from robench.errors import UserError
 from robench.fingerprints import fingerprint
 
@@ -95,7 +96,7 @@ class Cell:
     def append(self, rows: pa.Table) -> None:
         """Adds rows of the schema `ROW`."""
         final = self.path / f"part-{uuid.uuid4().hex}.parquet"
-        with _atomic(final) as temporary:
+        with replacing(final) as temporary:
             pq.write_table(rows, temporary, compression="zstd")
 
     def compact(self) -> None:
@@ -160,8 +161,8 @@ class Ledger:
         """The cell of this key, begun with this `run` if it is new; the one who begins it freezes the run."""
         path = self.path / fingerprint(key)
         document = {"key": key, "about": about, "run": run}
+        make_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
             temporary = path / f".{uuid.uuid4().hex}"
             temporary.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
             try:
@@ -184,21 +185,6 @@ def now() -> str:
 
 def newest(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell.run["started"], reverse=True)
-
-
-@contextmanager
-def _atomic(final: Path) -> Iterator[Path]:
-    """A temporary path beside `final` that takes its place, whole and on disk, when the block ends."""
-    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(final)
-    except OSError as error:
-        raise UserError(f"{final.parent} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _nullable(kind: pa.DataType) -> Any:

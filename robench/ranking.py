@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
+from robench.atomic import replacing
 from robench.errors import UserError
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, Cell, Ledger, newest
@@ -115,11 +116,8 @@ def to_rich(frame: pd.DataFrame) -> list[Table]:
 def write(frame: pd.DataFrame, results: Path | str) -> None:
     """leaderboard.csv and leaderboard.md into the results folder."""
     for path, text in zip(paths(results), (to_csv(frame), to_markdown(frame)), strict=True):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror}") from None
+        with replacing(path) as temporary:
+            temporary.write_text(text)
 
 
 def paths(results: Path | str) -> list[Path]:

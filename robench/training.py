@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robench import checkpoint, content
 from robench.ascend import ascend, evaluating, start_points
+from robench.atomic import make_folder
 from robench.augment import augment
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
@@ -155,6 +156,7 @@ def train(
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     if out.is_dir() or not out.name:
         raise UserError(f"expected a file to write the checkpoint to, got the folder {out}")
+    make_folder(out.parent)
     with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
         return _Loop(plan, out, accelerator, progress or Silent(), save_seconds).run(resume)
 
@@ -326,7 +328,7 @@ class _Loop:
         return self.accelerator.unwrap_model(self.run_state.players[MODEL], keep_fp32_wrapper=True)  # type: ignore[no-any-return]
 
     def _save_state(self) -> None:
-        checkpoint.save_atomically(self.state_file, {"plan": fingerprint(self.plan.key()), **self.run_state.state()})
+        checkpoint.save_document(self.state_file, {"plan": fingerprint(self.plan.key()), **self.run_state.state()})
 
     def _restore(self) -> None:
         state = checkpoint.read(self.state_file)

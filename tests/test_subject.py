@@ -140,8 +140,8 @@ def test_a_bare_state_dict_needs_an_architecture(tmp_path: Path, lenet: nn.Modul
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ours.read_bytes()
 
-    def dies(document: Any, file: Any) -> None:
-        file.write(b"half")
+    def dies(document: Any, path: Path) -> None:
+        path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("robench.checkpoint.torch.save", dies)
