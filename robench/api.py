@@ -1,6 +1,6 @@
 """robench from Python: one function for each command, with the same words."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,21 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import checkpoint, data, evaluation, ranking, recipe, training
-from robench.battery import Attack, battery
+from robench import benchmark, data, evaluation, ranking, training
+from robench.battery import Attack
 from robench.battery import attack as configured_attack
+from robench.checkpoint import Card
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
-from robench.evaluation import Evaluation
-from robench.ledger import Ledger
-from robench.provenance import run_manifest
+from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
 from robench.search import Search
 from robench.subject import Subject, load_model
-from robench.summary import Summary, summarise
+from robench.summary import Summary
 from robench.threat import Size, ThreatModel
 from robench.verify import Judge
 
 __all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train"]
-
-DATASET = "digits"
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Trained:
     """A finished training: the checkpoint's path and what it says of itself."""
 
     path: Path
-    card: checkpoint.Card
+    card: Card
 
 
 def attack(name: str) -> Callable[..., Tensor]:
@@ -64,45 +61,6 @@ def _run_attack(configured: Attack, model: nn.Module, images: data.Split, threat
     return search.run(configured, configured.restarts).kept
 
 
-def plan_evaluation(
-    model: str | Path | nn.Module | Subject,
-    *,
-    suite: str | None = None,
-    attacks: Sequence[str] = (),
-    dataset: str | None = None,
-    data_root: Path | str = "data",
-    download: bool = False,
-    eps: Size | None = None,
-    norm: str | None = None,
-    arch: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    batch_size: int = 128,
-) -> Evaluation:
-    """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
-    if batch_size < 1:
-        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
-    if seed < 0:
-        raise UserError(f"expected a seed of at least 0, got {seed}")
-    chosen, readings = battery(suite, attacks)
-    card = None
-    if not isinstance(model, nn.Module | Subject) and not str(model).rpartition(":")[0].endswith(".py"):
-        card = checkpoint.card_of(checkpoint.read(Path(model)))
-    dataset = dataset or (card.dataset if card else DATASET)
-    split = data.load(dataset, "test", root=data_root, download=download)
-    subject = (
-        model if isinstance(model, Subject) else load_model(model, arch=arch, shape=split.shape, mean=mean, std=std)
-    )
-    card = subject.card
-    threat = ThreatModel.of(
-        norm or (card.norm if card else "linf"),
-        eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
-    )
-    return Evaluation(subject, split, threat, chosen, readings, seed, resolve_device(device), batch_size)
-
-
 def evaluate(
     model: str | Path | nn.Module | Subject,
     *,
@@ -116,49 +74,7 @@ def evaluate(
     model: a checkpoint's path, "FACTORY.py:function", or an nn.Module on images in [0, 1]. n: the first n examples.
     The other options are those of `plan_evaluation`.
     """
-    return run_evaluation(plan_evaluation(model, **options), n=n, results=results, progress=progress)
-
-
-def run_evaluation(
-    planned: Evaluation, *, n: int | None, results: Path | str, progress: evaluation.Progress | None = None
-) -> Summary:
-    check_n(n)
-    run = run_manifest(planned.device)
-    return summarise(evaluation.evaluate(planned, Ledger(results), run, n=n, progress=progress), n)
-
-
-def check_n(n: int | None) -> None:
-    if n is not None and n < 1:
-        raise UserError(f"expected n of at least 1, got {n}")
-
-
-def plan_training(
-    defense: str,
-    *,
-    dataset: str = DATASET,
-    data_root: Path | str = "data",
-    download: bool = False,
-    arch: str | None = None,
-    eps: Size | None = None,
-    norm: str | None = None,
-    epochs: int | None = None,
-    limit: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    init: Path | str | None = None,
-    seed: int = 0,
-    precision: str = "float32",
-) -> training.Plan:
-    """Everything `train` is about to use: the recipe's settings for the data set, changed by what is given."""
-    named = {"arch": arch, "eps": eps, "norm": norm, "epochs": epochs}
-    changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
-    if defense not in recipe.names() and not defense.endswith(".py"):
-        recipe.resolve(defense, dataset, (), {})  # says so before the data is read
-    split = data.load(dataset, "train", root=data_root, download=download)
-    weights = None
-    if init is not None:
-        weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
-    resolved = recipe.resolve(defense, dataset, split.shape, changes)
-    return training.Plan(resolved, dataset, split, limit, seed, precision, weights)
+    return evaluation.run(plan_evaluation(model, **options), results, n=n, progress=progress)
 
 
 def train(
@@ -178,27 +94,13 @@ def train(
 
 
 def bench(name: str, **options: Any) -> pd.DataFrame:
-    """Trains or loads every model of a benchmark, evaluates them, writes the leaderboard, and gives its rows of it."""
-    from robench.benchmark import run
+    """Trains or loads every model of a benchmark, evaluates them, writes the leaderboard, and gives its rows of it.
 
-    return run(name, **options)
+    The options are those of `robench.benchmark.run`.
+    """
+    return benchmark.run(name, **options)
 
 
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:
     """Everything the ledger holds, one row a model."""
     return ranking.leaderboard(results)
-
-
-def checkpoint_path(plan: training.Plan, results: Path | str) -> Path:
-    return Path(results) / "checkpoints" / f"{plan.name}.pt"
-
-
-def resolve_device(device: str | None) -> str:
-    """The device asked for; by default CUDA where there is one."""
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise UserError(f"expected the device cpu or cuda (CUDA_VISIBLE_DEVICES chooses among several), got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("the device cuda is not available here; cpu is")
-    return device

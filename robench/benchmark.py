@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import pandas as pd
 from pydantic import Field
 
-from robench import api, content, evaluation, ranking, training
+from robench import content, evaluation, ranking, training
 from robench.battery import battery
 from robench.content import Strict
 from robench.errors import UserError, unknown
+from robench.planning import DATASET, checkpoint_path, plan_evaluation, plan_training, resolve_device
 from robench.subject import load_model
 from robench.threat import Norm, Size
 
@@ -25,7 +26,7 @@ class TrainedDefense(Strict):
 class Benchmark(Strict):
     """benchmarks/NAME.yaml. `models` are checkpoints that exist; `train` changes the settings of all defenses."""
 
-    dataset: str = api.DATASET
+    dataset: str = DATASET
     norm: Norm = "linf"
     eps: Size
     suite: str | None = None
@@ -85,23 +86,23 @@ def run(
         raise UserError(f"benchmark {name}: expected defenses or models, got neither")
     battery(benchmark.suite, benchmark.attacks)  # what is wrong is said before anything is trained
     n = benchmark.n if n is None else n
-    api.check_n(n)
+    evaluation.check_n(n)
     existing = [load_model(model) for model in benchmark.models]
     plans = _plans(benchmark, data_root, download, limit, epochs)
     subjects = []
     for plan in plans:
-        path = api.checkpoint_path(plan, results)
+        path = checkpoint_path(plan, results)
         if path.is_file():
             say(f"{plan.recipe.name}: using {path}")
         else:
             say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
             progress = reporter.training() if reporter else None
-            training.train(plan, path, device=api.resolve_device(device), resume=True, progress=progress)
+            training.train(plan, path, device=resolve_device(device), resume=True, progress=progress)
         subjects.append(load_model(path))
     evaluated = []
     for subject in [*subjects, *existing]:
         say(f"{subject.name}: evaluating")
-        planned = api.plan_evaluation(
+        planned = plan_evaluation(
             subject,
             suite=benchmark.suite,
             attacks=benchmark.attacks,
@@ -113,7 +114,7 @@ def run(
             device=device,
         )
         progress_of_evaluation = reporter.evaluation() if reporter else None
-        api.run_evaluation(planned, n=n, results=results, progress=progress_of_evaluation)
+        evaluation.run(planned, results, n=n, progress=progress_of_evaluation)
         key = planned.key(None)
         evaluated.append([key[part] for part in ("model", "dataset", "threat")])
     ranking.write(ranking.leaderboard(results), results)
@@ -126,7 +127,7 @@ def _plans(
     benchmark: Benchmark, data_root: Path | str, download: bool, limit: int | None, epochs: int | None
 ) -> Sequence[training.Plan]:
     return [
-        api.plan_training(
+        plan_training(
             defense.defense,
             dataset=benchmark.dataset,
             data_root=data_root,

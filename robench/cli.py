@@ -105,11 +105,11 @@ def train(
     results: Results = Path("results"),
 ) -> None:
     """Train one defense by its recipe."""
-    from robench import api, training
+    from robench import planning, training
     from robench.battery import assignment
     from robench.console import TrainingProgress, stderr
 
-    plan = api.plan_training(
+    plan = planning.plan_training(
         defense,
         dataset=dataset,
         data_root=data_root,
@@ -124,8 +124,8 @@ def train(
         seed=seed,
         precision=precision,
     )
-    path = out or api.checkpoint_path(plan, results)
-    resolved = api.resolve_device(device)
+    path = out or planning.checkpoint_path(plan, results)
+    resolved = planning.resolve_device(device)
     described = plan.recipe.describe()
     stderr.print(f"{plan.recipe.name} on {dataset} (settings for {plan.recipe.settings_of}), seed {seed}, {resolved}")
     for block in ("settings", "setup"):
@@ -162,12 +162,12 @@ def evaluate(
     results: Results = Path("results"),
 ) -> None:
     """Attack a model with a battery and report its worst case."""
-    from robench import api, report
+    from robench import evaluation, planning, report
     from robench.console import EvaluationProgress, stderr
 
     if suite is None and not attack:
         suite = "quick"
-    planned = api.plan_evaluation(
+    planned = planning.plan_evaluation(
         model,
         suite=suite,
         attacks=attack or [],
@@ -196,7 +196,7 @@ def evaluate(
 
         _emit(report.costs(estimate(planned, Ledger(results), n), format))
         return
-    summary = api.run_evaluation(planned, n=n, results=results, progress=EvaluationProgress())
+    summary = evaluation.run(planned, results, n=n, progress=EvaluationProgress())
     _emit(report.evaluation(summary, format))
     if fail_under is not None and not report.passes(summary, fail_under):
         stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")

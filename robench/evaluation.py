@@ -19,14 +19,17 @@ from robench.draws import Draws
 from robench.errors import UserError
 from robench.fingerprints import source_fingerprint
 from robench.ledger import CLEAN, Cell, Ledger
+from robench.provenance import run_manifest
 from robench.rows import Columns
 from robench.search import Search
 from robench.subject import Subject
+from robench.summary import Summary, summarise
 from robench.threat import ThreatModel
 from robench.verify import Judge
 
 ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "rows", "evaluation")
-"""The modules whose code decides the numbers."""
+SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
+"""Of the modules whose code decides the numbers, as they were when they were imported."""
 
 
 class Progress(Protocol):
@@ -69,7 +72,7 @@ class Evaluation:
             "threat": [self.threat.norm, self.threat.eps],
             "attack": attack.key() | {"seed": self.seed, "readings": self.readings} if attack else CLEAN,
             "precision": "float32",
-            "engine": source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE),
+            "engine": SOURCE,
             "libraries": {name: library_versions()[name] for name in ("torch", "numpy")},
         }
 
@@ -83,6 +86,20 @@ class Evaluation:
             "attack": attack.name if attack else CLEAN,
             "classes": self.split.classes,
         }
+
+
+def run(
+    evaluation: Evaluation, results: Path | str, *, n: int | None = None, progress: Progress | None = None
+) -> Summary:
+    """Evaluates on the first `n` examples, into the ledger of the results folder, and summarises."""
+    check_n(n)
+    ledger = Ledger(results)
+    return summarise(evaluate(evaluation, ledger, run_manifest(evaluation.device), n=n, progress=progress), n)
+
+
+def check_n(n: int | None) -> None:
+    if n is not None and n < 1:
+        raise UserError(f"expected n of at least 1, got {n}")
 
 
 def evaluate(

@@ -12,7 +12,6 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from robench import checkpoint, content
-from robench.ascend import ascend, evaluating, start_points
 from robench.atomic import make_folder
 from robench.augment import augment
 from robench.checkpoint import Card, weights_fingerprint
@@ -20,16 +19,17 @@ from robench.data import Split
 from robench.defense import MODEL, Batch, Helper, Step
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
-from robench.losses import cross_entropy
 from robench.models import build, source_files
 from robench.recipe import Recipe
+from robench.selection import held_out_accuracy
 from robench.threat import ThreatModel
 
 SAVE_SECONDS = 60.0
 """A killed training loses at most this long."""
 
-SELECTION_STEPS = 10
-ENGINE = ("threat", "data", "losses", "ascend", "augment", "defense", "training")
+ENGINE = ("threat", "data", "losses", "ascend", "augment", "defense", "selection", "training")
+SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
+"""Of the modules whose code decides the weights, as they were when they were imported."""
 
 
 class Progress(Protocol):
@@ -87,16 +87,12 @@ class Plan:
         }
 
     def key(self) -> dict[str, Any]:
-        files = [
-            *(Path(__file__).with_name(f"{name}.py") for name in ENGINE),
-            content.defense_file(self.recipe.source),
-            *source_files(self.recipe.setup.arch),
-        ]
+        files = [content.defense_file(self.recipe.source), *source_files(self.recipe.setup.arch)]
         return {
             **self.describe(),
             "data": self.split.fingerprint,
             "seed": self.seed,
-            "source": source_fingerprint(files),
+            "source": [SOURCE, source_fingerprint(files)],
         }
 
     @property
@@ -264,31 +260,11 @@ class _Loop:
         self.progress.epoch(metrics)
 
     def _validate(self) -> dict[str, float]:
-        """Clean accuracy and accuracy under PGD on the images held out, at the full radius."""
+        """On the images held out, at the full radius."""
         if self.held_out is None:
             return {}
-        model, threat, held_out = self.run_state.players[MODEL], self.plan.recipe.threat, self.held_out
         generator = torch.Generator(self.device).manual_seed(_seed(self.plan.seed, "validate", 0))
-        clean = robust = 0
-        with evaluating(model):
-            for start in range(0, len(held_out), 250):
-                rows = slice(start, start + 250)
-                x, y = held_out.floats(rows), held_out.labels[rows]
-                begin = start_points("ball", x, threat, generator)
-                x_adv = ascend(
-                    model,
-                    lambda logits, y=y: cross_entropy(logits, y),  # type: ignore[misc]
-                    x,
-                    begin,
-                    threat,
-                    steps=SELECTION_STEPS,
-                    step_size=threat.eps / 4,
-                )
-                with torch.no_grad():
-                    correct = model(x).argmax(1) == y
-                    clean += int(correct.sum())
-                    robust += int((correct & (model(x_adv).argmax(1) == y)).sum())
-        return {"clean": clean / len(held_out), "robust": robust / len(held_out)}
+        return held_out_accuracy(self.run_state.players[MODEL], self.held_out, self.plan.recipe.threat, generator)
 
     # Before and after
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
-from robench.api import plan_evaluation, run_evaluation
 from robench.battery import attack, battery, configure
 from robench.data import Split
 from robench.errors import UserError
-from robench.evaluation import Evaluation, evaluate
+from robench.evaluation import Evaluation, evaluate, run
 from robench.ledger import Ledger
 from robench.losses import cross_entropy
+from robench.planning import plan_evaluation
 from robench.search import Search, sees
 from robench.subject import from_module, load_model
 from robench.summary import summarise
@@ -76,12 +76,12 @@ def test_more_examples_later_run_only_what_is_missing(tmp_path: Path, digits_mod
         def advance(self, examples: int, robust: int, passes: int) -> None: ...
         def end(self) -> None: ...
 
-    first = run_evaluation(evaluation, n=100, results=tmp_path, progress=Counter())
+    first = run(evaluation, tmp_path, n=100, progress=Counter())
     assert seen == [100, 100]
-    second = run_evaluation(evaluation, n=250, results=tmp_path, progress=Counter())
+    second = run(evaluation, tmp_path, n=250, progress=Counter())
     assert seen == [100, 100, 150, 150]
     assert (first.n, second.n) == (100, 250)
-    again = run_evaluation(evaluation, n=100, results=tmp_path, progress=Counter())
+    again = run(evaluation, tmp_path, n=100, progress=Counter())
     assert len(seen) == 4
     assert again == first
 
@@ -130,7 +130,7 @@ def breaks_down(search: Search) -> None:
 def test_an_attack_that_fails_is_an_error_and_is_tried_again(tmp_path: Path, digits_model: Trained) -> None:
     evaluation = replace(planned(digits_model), attacks=[configure(breaks_down, {}, name="breaks_down")])
     for _ in range(2):
-        summary = run_evaluation(evaluation, n=40, results=tmp_path)
+        summary = run(evaluation, tmp_path, n=40)
         found = summary.attacks["breaks_down"]
         assert found.errors + summary.attacks["breaks_down"].n_run == 40
         assert found.errors >= 30
@@ -150,7 +150,7 @@ def leaves_the_ball(search: Search) -> None:
 
 def test_an_attack_that_leaves_the_ball_is_marked_and_not_believed(tmp_path: Path, digits_model: Trained) -> None:
     evaluation = replace(planned(digits_model), attacks=[configure(leaves_the_ball, {}, name="leaves_the_ball")])
-    summary = run_evaluation(evaluation, n=40, results=tmp_path)
+    summary = run(evaluation, tmp_path, n=40)
     found = summary.attacks["leaves_the_ball"]
     assert found.accuracy == summary.clean
     assert found.invalid == round(40 * summary.clean.value)
@@ -160,8 +160,8 @@ def test_an_attack_that_leaves_the_ball_is_marked_and_not_believed(tmp_path: Pat
 
 def test_final_readings_are_no_stronger_than_any(tmp_path: Path, digits_model: Trained) -> None:
     base = planned(digits_model)
-    any_ = run_evaluation(base, n=100, results=tmp_path).attacks["pgd-10"]
-    final = run_evaluation(replace(base, readings="final"), n=100, results=tmp_path).attacks["pgd-10"]
+    any_ = run(base, tmp_path, n=100).attacks["pgd-10"]
+    final = run(replace(base, readings="final"), tmp_path, n=100).attacks["pgd-10"]
     assert any_.accuracy_final is None
     assert final.accuracy == any_.accuracy
     assert final.accuracy is not None
@@ -173,7 +173,7 @@ def test_final_readings_are_no_stronger_than_any(tmp_path: Path, digits_model: T
 @pytest.mark.parametrize("size", [1, 3, 17])
 def test_batch_sizes_change_no_outcome(size: int, tmp_path: Path, digits_model: Trained) -> None:
     for results, batch_size in ((tmp_path / "a", 64), (tmp_path / "b", size)):
-        run_evaluation(planned(digits_model, batch_size=batch_size), n=34, results=results)
+        run(planned(digits_model, batch_size=batch_size), results, n=34)
     a, b = (frames(tmp_path / name)["pgd-10"] for name in "ab")
     assert a["fooled"].equals(b["fooled"])
     assert a["first_step"].equals(b["first_step"])
@@ -204,7 +204,7 @@ FORKS = """
 import os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from robench.api import plan_evaluation, run_evaluation
+from robench.planning import plan_evaluation
 from robench import ledger
 from robench.ledger import Ledger
 
@@ -217,7 +217,7 @@ def child(results):
     if pid == 0:
         code = 1
         try:
-            run_evaluation(evaluation, n=160, results=results)
+            run(evaluation, results, n=160)
             code = 0
         finally:
             os._exit(code)
@@ -246,7 +246,7 @@ print("killed", killed)
 
 def test_nan_logits_on_clean_images_are_wrong_not_robust(tmp_path: Path, digits_model: Trained) -> None:
     model = torch.nn.Sequential(digits_model.model, Blind())
-    summary = run_evaluation(plan_evaluation(model, attacks=["fgsm"], eps=0.1), n=50, results=tmp_path)
+    summary = run(plan_evaluation(model, attacks=["fgsm"], eps=0.1), tmp_path, n=50)
     assert summary.clean.value == 0
     assert summary.worst_case is not None
     assert summary.worst_case.value == 0
@@ -259,7 +259,7 @@ class Blind(torch.nn.Module):
 
 def test_the_final_accuracy_does_not_depend_on_the_batches(tmp_path: Path, digits_model: Trained) -> None:
     finals = [
-        run_evaluation(replace(planned(digits_model, batch_size=size), readings="final"), n=60, results=tmp_path / name)
+        run(replace(planned(digits_model, batch_size=size), readings="final"), tmp_path / name, n=60)
         for name, size in (("a", 1), ("b", 60))
     ]
     assert finals[0].attacks["pgd-10"].accuracy_final == finals[1].attacks["pgd-10"].accuracy_final
@@ -278,18 +278,18 @@ def test_a_model_for_other_images_is_refused_in_one_sentence(tmp_path: Path) -> 
     model = Linear(torch.zeros(10, 100), torch.zeros(10))
     evaluation = plan_evaluation(model, attacks=["fgsm"], eps=0.1)
     with pytest.raises(UserError, match="cannot take images of shape"):
-        run_evaluation(evaluation, n=5, results=tmp_path)
+        run(evaluation, tmp_path, n=5)
 
 
 def test_labels_beyond_the_models_classes_are_refused(tmp_path: Path) -> None:
     model = Linear(torch.zeros(5, 64), torch.zeros(5))
     with pytest.raises(UserError, match="expected labels below 5"):
-        run_evaluation(plan_evaluation(model, attacks=["fgsm"], eps=0.1), n=5, results=tmp_path)
+        run(plan_evaluation(model, attacks=["fgsm"], eps=0.1), tmp_path, n=5)
 
 
 @pytest.mark.gpu
 def test_a_gpu_gives_the_outcomes_of_a_cpu(tmp_path: Path, digits_model: Trained) -> None:
     for device in ("cpu", "cuda"):
-        run_evaluation(planned(digits_model, device=device), n=300, results=tmp_path / device)
+        run(planned(digits_model, device=device), tmp_path / device, n=300)
     cpu, cuda = (frames(tmp_path / device)["pgd-10"] for device in ("cpu", "cuda"))
     assert (cpu["fooled"] == cuda["fooled"]).mean() > 0.99

@@ -1,0 +1,101 @@
+"""From the words of a command to everything it is about to use, checked before anything is run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robench import checkpoint, data, recipe
+from robench.battery import battery
+from robench.errors import UserError
+from robench.evaluation import Evaluation
+from robench.subject import Subject, load_model
+from robench.threat import Size, ThreatModel
+from robench.training import Plan
+
+DATASET = "digits"
+
+
+def plan_evaluation(
+    model: str | Path | nn.Module | Subject,
+    *,
+    suite: str | None = None,
+    attacks: Sequence[str] = (),
+    dataset: str | None = None,
+    data_root: Path | str = "data",
+    download: bool = False,
+    eps: Size | None = None,
+    norm: str | None = None,
+    arch: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int = 128,
+) -> Evaluation:
+    """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
+    if batch_size < 1:
+        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+    if seed < 0:
+        raise UserError(f"expected a seed of at least 0, got {seed}")
+    chosen, readings = battery(suite, attacks)
+    card = None
+    if not isinstance(model, nn.Module | Subject) and not str(model).rpartition(":")[0].endswith(".py"):
+        card = checkpoint.card_of(checkpoint.read(Path(model)))
+    dataset = dataset or (card.dataset if card else DATASET)
+    split = data.load(dataset, "test", root=data_root, download=download)
+    subject = (
+        model if isinstance(model, Subject) else load_model(model, arch=arch, shape=split.shape, mean=mean, std=std)
+    )
+    card = subject.card
+    threat = ThreatModel.of(
+        norm or (card.norm if card else "linf"),
+        eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
+    )
+    return Evaluation(subject, split, threat, chosen, readings, seed, resolve_device(device), batch_size)
+
+
+def plan_training(
+    defense: str,
+    *,
+    dataset: str = DATASET,
+    data_root: Path | str = "data",
+    download: bool = False,
+    arch: str | None = None,
+    eps: Size | None = None,
+    norm: str | None = None,
+    epochs: int | None = None,
+    limit: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    init: Path | str | None = None,
+    seed: int = 0,
+    precision: str = "float32",
+) -> Plan:
+    """Everything `train` is about to use: the recipe's settings for the data set, changed by what is given."""
+    named = {"arch": arch, "eps": eps, "norm": norm, "epochs": epochs}
+    changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
+    if defense not in recipe.names() and not defense.endswith(".py"):
+        recipe.resolve(defense, dataset, (), {})  # says so before the data is read
+    split = data.load(dataset, "train", root=data_root, download=download)
+    weights = None
+    if init is not None:
+        weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
+    resolved = recipe.resolve(defense, dataset, split.shape, changes)
+    return Plan(resolved, dataset, split, limit, seed, precision, weights)
+
+
+def checkpoint_path(plan: Plan, results: Path | str) -> Path:
+    return Path(results) / "checkpoints" / f"{plan.name}.pt"
+
+
+def resolve_device(device: str | None) -> str:
+    """The device asked for; by default CUDA where there is one."""
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"expected the device cpu or cuda (CUDA_VISIBLE_DEVICES chooses among several), got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("the device cuda is not available here; cpu is")
+    return device
