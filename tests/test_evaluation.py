@@ -204,8 +204,9 @@ FORKS = """
 import os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from robench.planning import plan_evaluation
 from robench import ledger
+from robench.evaluation import run
+from robench.planning import plan_evaluation
 from robench.ledger import Ledger
 
 ledger.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
