@@ -10,30 +10,35 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class EvaluationProgress:
-    """A line for each attack: examples, accuracy so far, passes a second, time left; it stays when the attack ends."""
+    """A line for each attack: examples done, standing in this batch, accuracy so far, passes a second, time left."""
 
     def begin(self, attack: str, examples: int) -> None:
         self._bar = _bar(f"{attack:<12}")
         self._task = self._bar.add_task("", total=examples, detail="")
-        self._robust = self._passes = self._done = 0
-        self._started = time.monotonic()
-        self._name = attack
+        self._name, self._started, self._first_pass = attack, time.monotonic(), None
+        self._done = self._robust = 0
+        self._rate = self._accuracy = ""
         self._bar.start()
 
-    def advance(self, examples: int, robust: int, passes: int) -> None:
+    _first_pass: int | None
+
+    def standing(self, examples: int, passes: int) -> None:
+        if self._first_pass is None:
+            self._first_pass = passes
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        self._rate = f", {(passes - self._first_pass) / seconds:,.0f} passes/s"
+        self._bar.update(self._task, detail=f"{self._accuracy}standing {examples}{self._rate}")
+
+    def advance(self, examples: int, robust: int) -> None:
         self._done += examples
         self._robust += robust
-        self._passes += passes
-        self._bar.update(self._task, advance=examples, detail=self._detail())
+        self._accuracy = f"accuracy {100 * self._robust / self._done:.1f} %, "
+        self._bar.update(self._task, advance=examples, detail=f"{self._accuracy.rstrip(', ')}{self._rate}")
 
     def end(self) -> None:
         self._bar.stop()
         if not stderr.is_terminal and self._done:
-            stderr.print(f"{self._name:<12} {self._done} examples, {self._detail()}")
-
-    def _detail(self) -> str:
-        rate = self._passes / max(time.monotonic() - self._started, 1e-9)
-        return f"accuracy {100 * self._robust / self._done:.1f} %, {rate:,.0f} passes/s"
+            stderr.print(f"{self._name:<12} {self._done} examples, {self._accuracy.rstrip(', ')}{self._rate}")
 
 
 class TrainingProgress:

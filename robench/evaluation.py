@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,10 +34,11 @@ SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in E
 
 
 class Progress(Protocol):
-    """Is told how a run goes."""
+    """Is told how a run goes: how many of a batch stand at each step, the passes so far, and how many stood."""
 
     def begin(self, attack: str, examples: int) -> None: ...
-    def advance(self, examples: int, robust: int, passes: int) -> None: ...
+    def standing(self, examples: int, passes: int) -> None: ...
+    def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
 
 
@@ -44,7 +46,8 @@ class Silent:
     """Tells nobody."""
 
     def begin(self, attack: str, examples: int) -> None: ...
-    def advance(self, examples: int, robust: int, passes: int) -> None: ...
+    def standing(self, examples: int, passes: int) -> None: ...
+    def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
 
 
@@ -124,14 +127,14 @@ def evaluate(
 
     check_model(classifier, split, evaluation.subject.name)
     clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
-    _fill(clean, wanted, progress, CLEAN, classifier, CleanRows(judge, split, evaluation.seed))
+    _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
     predictions = clean.rows().set_index("example")["clean_prediction"]
 
     cells = {CLEAN: clean}
     for attack in evaluation.attacks:
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
-        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions)
-        _fill(cell, wanted, progress, attack.name, classifier, rows_of)
+        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, progress)
+        _fill(cell, wanted, progress, attack.name, rows_of)
         cells[attack.name] = cell
     return cells
 
@@ -148,7 +151,7 @@ def check_model(classifier: Classifier, split: Split, name: str) -> None:
         raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
 
 
-def _fill(cell: Cell, wanted: range, progress: Progress, name: str, classifier: Classifier, rows_of: "RowsOf") -> None:
+def _fill(cell: Cell, wanted: range, progress: Progress, name: str, rows_of: "RowsOf") -> None:
     """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking."""
     present = cell.present()
     missing = [example for example in wanted if example not in present]
@@ -160,13 +163,15 @@ def _fill(cell: Cell, wanted: range, progress: Progress, name: str, classifier: 
     progress.begin(name, len(missing))
     try:
         with cell.writer() as write:
-            for block in sorted({example // size for example in missing}):
-                ids = np.array([example for example in missing if example // size == block])
-                passes, started = classifier.passes, time.perf_counter()
+            for _, block in groupby(missing, lambda example: example // size):
+                ids = np.array(list(block))
+                started = time.perf_counter()
                 columns = rows_of(ids)
                 columns["seconds"] = np.full(len(ids), (time.perf_counter() - started) / len(ids))
                 write(rows.table(columns))
-                progress.advance(len(ids), int((columns["fooled"] == False).sum()), classifier.passes - passes)  # noqa: E712
+                progress.advance(len(ids), int((columns["fooled"] == False).sum()))  # noqa: E712
+    except torch.OutOfMemoryError:
+        raise UserError(f"memory ran out on batches of {size}; ask for fewer with --batch-size") from None
     finally:
         torch.set_num_threads(threads)
         progress.end()
@@ -185,12 +190,11 @@ class CleanRows:
 
     judge: Judge
     split: Split
-    seed: int
 
     def __call__(self, ids: np.ndarray) -> Columns:
         x, y = self.split.floats(ids), self.split.labels[ids]
         verdicts = self.judge(x, x, y)
-        columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction), self.seed)
+        columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction))
         return columns | {"margin": rows.array(verdicts.margin), "forwards": np.ones(len(ids), dtype=np.int64)}
 
 
@@ -204,6 +208,7 @@ class AttackRows:
     judge: Judge
     split: Split
     predictions: pd.Series
+    progress: Progress
 
     def __call__(self, ids: np.ndarray) -> Columns:
         y = self.split.labels[ids]
@@ -226,10 +231,11 @@ class AttackRows:
             draws,
             access=self.attack.access,
             drop=not final,
+            watch=lambda standing: self.progress.standing(standing, self.classifier.passes),
         )
         try:
             outcome = search.run(self.attack, self.attack.restarts)
-        except UserError:
+        except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             rows.erred(columns, correct, f"{type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ from robench.verify import Verdicts
 Columns = dict[str, np.ndarray]
 
 
-def untouched(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, seed: int) -> Columns:
+def untouched(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, seed: int = 0) -> Columns:
     """Rows before any attack. An example misclassified when clean is fooled already, by itself at distance 0."""
     columns: Columns = {
         field.name: np.full(len(ids), None if field.nullable else 0, dtype=object if field.nullable else np.int64)

@@ -75,6 +75,7 @@ class Search:
 
     Attacks see `x` [B, ...], the originals of the examples standing, `y` [B], their labels, and `draws`, their random
     streams. With `drop=False` nobody leaves: every run goes to its last iterate (the papers' reading `final`).
+    `watch` is told the number standing at each step.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class Search:
         *,
         access: Access = "gradients",
         drop: bool = True,
+        watch: Callable[[int], None] = lambda standing: None,
     ) -> None:
-        self.threat = threat
+        self.threat, self._watcher = threat, watch
         self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
         self._everyone = (x, y, draws)
         zeros = torch.zeros(len(x), dtype=torch.int32, device=x.device)
@@ -148,6 +150,7 @@ class Search:
             self._settle()
             if not len(self._standing):
                 return
+            self._watcher(len(self._standing))
             yield step
             self._step += 1
         self._settle()
