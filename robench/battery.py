@@ -14,7 +14,7 @@ from robench.content import Strict
 from robench.errors import UserError, unknown
 from robench.fingerprints import source_fingerprint
 from robench.ledger import CLEAN
-from robench.search import Access, Search
+from robench.search import Access, Images, Search
 from robench.threat import Size, parse_size
 
 Readings = Literal["any", "final"]
@@ -29,13 +29,15 @@ class Attack:
     function: Callable[..., None]
     settings: dict[str, Any]
     restarts: int = 1
+    resources: tuple[str, ...] = ()
+    """keywords that the engine fills with its pool of images"""
 
     @property
     def access(self) -> Access:
         return self.function.access  # type: ignore[attr-defined, no-any-return]
 
-    def __call__(self, search: Search) -> None:
-        self.function(search, **self.settings)
+    def __call__(self, search: Search, images: Images | None = None) -> None:
+        self.function(search, **self.settings, **dict.fromkeys(self.resources, images))
 
     def key(self) -> dict[str, Any]:
         """What of the attack could change its outcome. Its name cannot."""
@@ -84,7 +86,8 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     hints = dict.fromkeys(parameters, Any) | get_type_hints(function) | {"restarts": int}
-    values = dict(parameters) | {"restarts": 1}
+    resources = tuple(key for key in parameters if hints[key] is Images)
+    values = {key: value for key, value in parameters.items() if key not in resources} | {"restarts": 1}
     for key, value in settings.items():
         if key not in values:
             raise UserError(f"attack {name}: {unknown('setting', key, values)}")
@@ -98,9 +101,10 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
             raise UserError(f"attack {name}: the setting {key} has no default and was not given")
         if hints[key] == Size:
             parse_size(value, 1.0)
-        if key in ("steps", "restarts") and value < 1:
+        if key in ("steps", "restarts", "targets", "queries") and value < 1:
             raise UserError(f"attack {name}: expected {key} of at least 1, got {value}")
-    return Attack(name, function, {key: values[key] for key in parameters}, restarts=values["restarts"])
+    restarts = values.pop("restarts")
+    return Attack(name, function, values, restarts, resources)
 
 
 def suite(name: str) -> Suite:

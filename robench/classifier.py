@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robench.errors import UserError
+from robench.errors import AttackError, UserError
+from robench.models.network import Network
 
 
 @contextmanager
@@ -29,6 +30,10 @@ def full_precision() -> Iterator[None]:
     finally:
         for backend, precision in zip(backends, before, strict=True):
             backend.fp32_precision = precision
+
+
+Layer = Literal["map", "pooled"]
+"""The last feature map, or the features that the last linear layer sees."""
 
 
 class Classifier:
@@ -56,11 +61,44 @@ class Classifier:
             raise UserError(f"expected logits of shape ({len(x)}, at least 2 classes) from the model, got {given}")
         return logits
 
+    def features(self, x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+        """Features [B, ...] and logits [B, C] in one pass. A module that is no Network has pooled features only: what
+        enters its last linear layer."""
+        if isinstance(self.model, Network):
+            self.forwards += len(x)
+            feature_map = self.model.feature_map(x)
+            pooled = self.model.pool(feature_map)
+            return (feature_map if layer == "map" else pooled), self.model.head(pooled)
+        linear = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
+        if layer == "map" or not linear:
+            raise AttackError(f"{type(self.model).__name__} shows no {layer} features; a Network of robench does")
+        seen: list[Tensor] = []
+        hook = linear[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.logits(x)
+        finally:
+            hook.remove()
+        return seen[-1], logits
+
     def logits_and_gradient(self, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Logits at x, and the gradient at x of each example's own `objective(logits)` [B], in one pass each way."""
+
+        def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+            logits = self.logits(x)
+            return logits, logits
+
+        return self._differentiated(x, forward, objective)
+
+    def feature_gradient(self, x: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits at x, and the gradient at x of each example's own `objective(features)` [B]."""
+        return self._differentiated(x, lambda x: self.features(x, layer), objective)
+
+    def _differentiated(
+        self, x: Tensor, forward: Callable[[Tensor], tuple[Tensor, Tensor]], objective: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            logits = self.logits(x)
+            values, logits = forward(x)
             self.backwards += len(x)
-            (gradient,) = torch.autograd.grad(objective(logits).sum(), x)
+            (gradient,) = torch.autograd.grad(objective(values).sum(), x)
         return logits.detach(), gradient

@@ -33,6 +33,21 @@ class Draws:
         """float32 standard normal, [B, *shape]."""
         return self._stack(purpose, step, lambda stream: stream.standard_normal(shape, dtype=np.float32), shape)
 
+    def signs(self, purpose: str, shape: Sequence[int], step: int = 0) -> Tensor:
+        """float32, -1 or 1 with equal chance, [B, *shape]."""
+        count = int(np.prod(shape))
+
+        def draw(stream: np.random.Generator) -> np.ndarray:
+            bits = np.unpackbits(np.frombuffer(stream.bytes(-(-count // 8)), dtype=np.uint8), count=count)
+            return bits.reshape(shape)
+
+        return 2 * self._stack(purpose, step, draw, shape) - 1
+
+    def below(self, purpose: str, bound: Tensor, step: int = 0) -> Tensor:
+        """int64 in [0, bound), [B], for a `bound` [B] below 2^24."""
+        share = self._stack(purpose, step, lambda stream: np.asarray(stream.random(dtype=np.float32)), ())
+        return torch.minimum((share.double() * bound).long(), bound - 1)
+
     def _stack(
         self, purpose: str, step: int, draw: Callable[[np.random.Generator], np.ndarray], shape: Sequence[int]
     ) -> Tensor:

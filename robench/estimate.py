@@ -3,25 +3,38 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robench.battery import Attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.evaluation import Evaluation, check_model
 from robench.ledger import CLEAN, Ledger
+from robench.models.network import Network
 from robench.search import Search
 from robench.verify import Judge
 
 
-class _Unbreakable(nn.Module):
+class _Unbreakable(Network):
     """Gives class 0 for every image, with a gradient of zero."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        zero = x.flatten(1).sum(1) * 0
+    smallest = 1
+
+    def __init__(self) -> None:
+        super().__init__((1, 1, 1), 2)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        return x
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        return feature_map.flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        zero = features.sum(1) * 0
         return torch.stack([zero + 1, zero], 1)
 
 
@@ -60,7 +73,7 @@ def _passes(evaluation: Evaluation, attack: Attack) -> tuple[int, int]:
     judge = Judge(classifier, evaluation.threat)
     y = torch.zeros(1, dtype=torch.int64)
     search = Search(classifier, judge, evaluation.threat, x, y, draws, access=attack.access)
-    outcome = search.run(attack, attack.restarts)
+    outcome = search.run(partial(attack, images=evaluation.pool(x.device)), attack.restarts)
     return int(outcome.forwards), int(outcome.backwards)
 
 

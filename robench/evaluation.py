@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from robench.fingerprints import source_fingerprint
 from robench.ledger import CLEAN, Cell, Ledger
 from robench.provenance import run_manifest
 from robench.rows import Columns
-from robench.search import Search
+from robench.search import Images, Search
 from robench.subject import Subject
 from robench.summary import Summary, summarise
 from robench.threat import ThreatModel
@@ -62,6 +63,8 @@ class Evaluation:
     split: Split
     threat: ThreatModel
     attacks: Sequence[Attack]
+    images: Split | None = None
+    """the pool that attacks which ask for one draw their targets from"""
     readings: Readings = "any"
     seed: int = 0
     device: str = "cpu"
@@ -73,11 +76,22 @@ class Evaluation:
             "model": self.subject.key(),
             "dataset": self.split.fingerprint,
             "threat": [self.threat.norm, self.threat.eps],
-            "attack": attack.key() | {"seed": self.seed, "readings": self.readings} if attack else CLEAN,
+            "attack": self._attack_key(attack) if attack else CLEAN,
             "precision": "float32",
             "engine": SOURCE,
             "libraries": {name: library_versions()[name] for name in ("torch", "numpy")},
         }
+
+    def _attack_key(self, attack: Attack) -> dict[str, Any]:
+        pool = {"images": self.images.fingerprint} if attack.resources and self.images else {}
+        return {**attack.key(), **pool, "seed": self.seed, "readings": self.readings}
+
+    def pool(self, device: torch.device) -> Images | None:
+        """The images for attacks, in order of label, on the device."""
+        if self.images is None:
+            return None
+        order = self.images.labels.sort(stable=True).indices
+        return Images(self.images.floats(order).to(device), self.images.labels[order].to(device))
 
     def about(self, attack: Attack | None) -> dict[str, Any]:
         """Names for people."""
@@ -130,10 +144,11 @@ def evaluate(
     _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
     predictions = clean.rows().set_index("example")["clean_prediction"]
 
+    images = evaluation.pool(classifier.device)
     cells = {CLEAN: clean}
     for attack in evaluation.attacks:
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
-        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, progress)
+        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, images, progress)
         _fill(cell, wanted, progress, attack.name, rows_of)
         cells[attack.name] = cell
     return cells
@@ -208,6 +223,7 @@ class AttackRows:
     judge: Judge
     split: Split
     predictions: pd.Series
+    images: Images | None
     progress: Progress
 
     def __call__(self, ids: np.ndarray) -> Columns:
@@ -231,10 +247,11 @@ class AttackRows:
             draws,
             access=self.attack.access,
             drop=not final,
+            batch_size=self.evaluation.batch_size,
             watch=lambda standing: self.progress.standing(standing, self.classifier.passes),
         )
         try:
-            outcome = search.run(self.attack, self.attack.restarts)
+            outcome = search.run(partial(self.attack, images=self.images), self.attack.restarts)
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust

@@ -16,6 +16,7 @@ from robench.threat import Size, ThreatModel
 from robench.training import Plan
 
 DATASET = "digits"
+POOL = 1000
 
 
 def plan_evaluation(
@@ -54,7 +55,16 @@ def plan_evaluation(
         norm or (card.norm if card else "linf"),
         eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
     )
-    return Evaluation(subject, split, threat, chosen, readings, seed, resolve_device(device), batch_size)
+    images = _pool(dataset, data_root) if any(attack.resources for attack in chosen) else None
+    return Evaluation(subject, split, threat, chosen, images, readings, seed, resolve_device(device), batch_size)
+
+
+def _pool(dataset: str, data_root: Path | str) -> data.Split:
+    """The first `POOL` training images, or test images where a set has no others."""
+    try:
+        return data.load(dataset, "train", root=data_root).take(slice(POOL))
+    except UserError:
+        return data.load(dataset, "test", root=data_root).take(slice(POOL))
 
 
 def plan_training(

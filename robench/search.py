@@ -7,11 +7,12 @@ fooled the model. The judge confirms that, and who fell leaves the batch, with a
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-from robench.classifier import Classifier
+from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
 from robench.losses import Loss, margin
@@ -49,6 +50,26 @@ class State:
         self.__dict__.update({name: tensor[index] for name, tensor in self.__dict__.items()})
 
 
+@dataclass(frozen=True)
+class Images:
+    """A fixed pool of images x [P, ...] with labels y [P], in order of label: what an attack may draw targets from.
+
+    A keyword of this type is filled by the engine, which records the pool.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def of_another_class(self, y: Tensor, draws: Draws, step: int) -> Tensor:
+        """For each label [B] a random image [B, ...] that bears another one; a different draw for each step."""
+        first, end = torch.searchsorted(self.y, y), torch.searchsorted(self.y, y, right=True)
+        own = end - first
+        if int(own.max()) == len(self.y):
+            raise AttackError("the pool of images has none of another class")
+        pick = draws.below("target", len(self.y) - own, step)
+        return self.x[pick + own * (pick >= first)]
+
+
 @dataclass
 class Outcome:
     """What a search found, per example of its batch [B]."""
@@ -73,6 +94,9 @@ class Outcome:
 class Search:
     """One attack on a batch of examples, restarts included.
 
+    Points are [B, ...], one for each example standing, or [B, k, ...], k for each; what is computed at them has the
+    same leading dimensions. `batch_size` is the number of points that makes a good batch.
+
     Attacks see `x` [B, ...], the originals of the examples standing, `y` [B], their labels, and `draws`, their random
     streams. With `drop=False` nobody leaves: every run goes to its last iterate (the papers' reading `final`).
     `watch` is told the number standing at each step.
@@ -89,9 +113,10 @@ class Search:
         *,
         access: Access = "gradients",
         drop: bool = True,
+        batch_size: int = 128,
         watch: Callable[[int], None] = lambda standing: None,
     ) -> None:
-        self.threat, self._watcher = threat, watch
+        self.threat, self.batch_size, self._watcher = threat, batch_size, watch
         self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
         self._everyone = (x, y, draws)
         zeros = torch.zeros(len(x), dtype=torch.int32, device=x.device)
@@ -115,7 +140,7 @@ class Search:
         self._standing = rows = (~fallen).nonzero().squeeze(1)  # rows of the outcome
         self.x, self.y = x[rows], y[rows]
         self.draws = replace(draws.keep(rows.cpu().numpy()), restart=restart)
-        self._states: list[State] = []
+        self._states: WeakSet[State] = WeakSet()  # those that the attack still holds
         self._step = 0
         self._suspect = torch.zeros_like(rows, dtype=torch.bool)  # fooled the search, not yet judged
         self._best = self._outcome.margin[rows]  # largest margin so far
@@ -141,7 +166,7 @@ class Search:
     def state(self, **tensors: Tensor) -> State:
         """Registers tensors [B, ...] that must stay aligned with the examples standing."""
         state = State(**tensors)
-        self._states.append(state)
+        self._states.add(state)
         return state
 
     def steps(self, count: int) -> Iterator[int]:
@@ -155,44 +180,81 @@ class Search:
             self._step += 1
         self._settle()
 
-    def random_start(self) -> Tensor:
-        """A uniform point of the ball around each x, projected into the box."""
+    def groups(self, count: int) -> Iterator[range]:
+        """Counts tries of each example, as many at a time as fill a batch; between two groups the fallen leave."""
+        done = 0
+        while done < count:
+            self._settle()
+            if not len(self._standing):
+                return
+            self._watcher(len(self._standing))
+            size = min(max(self.batch_size // len(self._standing), 1), count - done)
+            yield range(done, done + size)
+            done += size
+        self._settle()
+
+    def random_start(self, step: int = 0) -> Tensor:
+        """A uniform point of the ball around each x, projected into the box; another for another `step`."""
         if self.threat.norm == "linf":
-            offset = self.threat.ball_point(self.draws.uniform("start", self.shape))
+            offset = self.threat.ball_point(self.draws.uniform("start", self.shape, step))
         else:
-            offset = self.threat.ball_point(self.draws.uniform("radius", ()), self.draws.normal("start", self.shape))
+            radius, direction = self.draws.uniform("radius", (), step), self.draws.normal("start", self.shape, step)
+            offset = self.threat.ball_point(radius, direction)
         return self.project(self.x + offset)
 
-    def project(self, x_adv: Tensor) -> Tensor:
-        return self.threat.project(x_adv, self.x)
+    def project(self, points: Tensor) -> Tensor:
+        flat = self._flat(points)
+        return self.threat.project(flat, self._repeated(self.x, flat)).view_as(points)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The unit step that raises the loss most: the sign for l-infinity, the direction for l2."""
         return self.threat.steepest(gradient)
 
     def offer(self, x_adv: Tensor) -> None:
-        """Shows candidates [B, ...] to the model: one forward pass. Those outside the threat are marked invalid."""
-        self._check_shape(x_adv)
-        if not len(x_adv):
+        """Shows candidates to the model: one forward pass each. Those outside the threat are marked invalid.
+
+        What was offered last is the last iterate; of several the last one.
+        """
+        flat = self._flat(x_adv)
+        if not len(flat):
             return
-        self._last = x_adv.detach()
-        self._outcome.invalid[self._standing] |= ~self.threat.contains(self._last, self.x)
-        self._watch(self._last, self._forward(self._last))
+        valid = self.threat.contains(flat, self._repeated(self.x, flat)).view(len(self.x), -1)
+        self._outcome.invalid[self._standing] |= ~valid.all(1)
+        self._last = flat.view(len(self.x), -1, *self.shape)[:, -1]
+        self._forward(flat)
+
+    def query(self, points: Tensor) -> Tensor:
+        """What a black-box attack sees at points, which may lie outside the threat: logits [..., C], or, for one that
+        declares `labels`, predictions [...]. Those within the threat are candidates too."""
+        logits = self._forward(self._flat(points))
+        leading = points.shape[: points.dim() - len(self.shape)]
+        if self._access == "labels":
+            return logits.argmax(1).view(leading)
+        return logits.view(*leading, logits.shape[1])
 
     # What needs access
 
-    def gradient(self, x_adv: Tensor, loss: Loss) -> Tensor:
-        """d loss / d x_adv for each example: one forward and one backward pass. What is not finite counts as 0.
+    def gradient(self, points: Tensor, loss: Loss) -> Tensor:
+        """d loss / d point at each point: one forward and one backward pass. What is not finite counts as 0.
 
-        x_adv is a candidate too where it lies within the threat; it may lie outside.
+        Points are candidates too where they lie within the threat; they may lie outside.
         """
         self._require("gradients")
-        self._check_shape(x_adv)
-        logits, gradient = self._classifier.logits_and_gradient(x_adv, lambda logits: loss(logits, self.y))
-        self._outcome.forwards[self._standing] += 1
-        self._outcome.backwards[self._standing] += 1
-        self._watch(x_adv.detach(), logits)
-        return gradient.nan_to_num(0.0, 0.0, 0.0)
+        flat = self._flat(points)
+        y = self._repeated(self.y, flat)
+        return self._climbed(points, *self._classifier.logits_and_gradient(flat, lambda logits: loss(logits, y)))
+
+    def feature_gradient(self, points: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> Tensor:
+        """As `gradient`, of `objective(features)` [n] at the features [n, ...] of all points in one row."""
+        self._require("gradients")
+        return self._climbed(points, *self._classifier.feature_gradient(self._flat(points), layer, objective))
+
+    def features(self, images: Tensor, layer: Layer) -> Tensor:
+        """Features of other images [B, ...] or [B, k, ...], as [n, ...] in one row; a forward pass each."""
+        self._require("gradients")
+        flat = self._flat(images)
+        self._count(flat)
+        return self._classifier.features(flat, layer)[0]
 
     # What the engine does
 
@@ -217,21 +279,43 @@ class Search:
         if not self._drop:
             outcome.last_fooled |= self._judge(self._last, self.x, self.y).fooled
 
-    def _forward(self, x_adv: Tensor) -> Tensor:
-        self._outcome.forwards[self._standing] += 1
-        if self._access != "gradients":
-            self._outcome.queries[self._standing] += 1
-        return self._classifier.logits(x_adv)
+    def _climbed(self, points: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
+        flat = self._flat(points)
+        self._count(flat, backwards=True)
+        self._watch(flat, logits)
+        return gradient.nan_to_num(0.0, 0.0, 0.0).view_as(points)
 
-    def _watch(self, x_adv: Tensor, logits: Tensor) -> None:
+    def _forward(self, flat: Tensor) -> Tensor:
+        logits = torch.cat(
+            [self._classifier.logits(part) for part in torch.split(flat, max(self.batch_size, len(self.x)))]
+        )
+        self._count(flat)
+        self._watch(flat, logits)
+        return logits
+
+    def _count(self, flat: Tensor, *, backwards: bool = False) -> None:
+        each = len(flat) // max(len(self.x), 1)
+        self._outcome.forwards[self._standing] += each
+        if backwards:
+            self._outcome.backwards[self._standing] += each
+        if self._access != "gradients":
+            self._outcome.queries[self._standing] += each
+
+    def _watch(self, flat: Tensor, logits: Tensor) -> None:
         """Remembers the best valid candidate of each example; the first one that fools the search is not replaced."""
-        margins = margin(logits, self.y).float()  # NaN, and so never better, where logits are not finite
-        better = (margins > self._best) & self.threat.contains(x_adv, self.x) & logits.isfinite().all(1)
-        better &= ~self._suspect & ~self._outcome.fooled[self._standing]
+        flat = flat.detach()
+        valid = self.threat.contains(flat, self._repeated(self.x, flat)) & logits.isfinite().all(1)
+        margins = margin(logits, self._repeated(self.y, flat)).float().where(valid, -torch.inf)
+        wrong = valid & (logits.argmax(1) != self._repeated(self.y, flat))
+        if len(flat) > len(self.x):  # of several points of an example, its best
+            best = margins.view(len(self.x), -1).argmax(1)
+            rows = torch.arange(len(self.x), device=flat.device) * (len(flat) // len(self.x)) + best
+            flat, margins, wrong = flat[rows], margins[rows], wrong[rows]
+        better = (margins > self._best) & ~self._suspect & ~self._outcome.fooled[self._standing]
         self._best = margins.where(better, self._best)
-        self._candidate = x_adv.where(per_example(better, x_adv), self._candidate)
+        self._candidate = flat.where(per_example(better, flat), self._candidate)
         self._candidate_step = self._candidate_step.where(~better, torch.full_like(self._candidate_step, self._step))
-        self._suspect |= better & (logits.argmax(1) != self.y)
+        self._suspect |= better & wrong
 
     def _settle(self) -> None:
         """Has the suspects judged. The confirmed leave; the others go on from a clean slate."""
@@ -260,9 +344,16 @@ class Search:
         for state in self._states:
             state._keep(index)
 
-    def _check_shape(self, x_adv: Tensor) -> None:
-        if x_adv.shape != self.x.shape:
-            raise AttackError(f"the attack offered images of shape {tuple(x_adv.shape)}, not {tuple(self.x.shape)}")
+    def _flat(self, points: Tensor) -> Tensor:
+        """[B, ...] or [B, k, ...] as [B * k, ...]."""
+        leading = points.shape[: points.dim() - len(self.shape)]
+        if points.shape[len(leading) :] != self.shape or len(leading) not in (1, 2) or leading[0] != len(self.x):
+            raise AttackError(f"the attack offered images of shape {tuple(points.shape)}, not {tuple(self.x.shape)}")
+        return points.reshape(-1, *self.shape)
+
+    def _repeated(self, values: Tensor, flat: Tensor) -> Tensor:
+        """[B, ...] as [B * k, ...], aligned with `flat`."""
+        return values if len(flat) == len(values) else values.repeat_interleave(len(flat) // len(values), 0)
 
     def _require(self, access: Access) -> None:
         order = get_args(Access)

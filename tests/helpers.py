@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from robench import data
 from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
-from robench.search import Outcome, Search
+from robench.search import Images, Outcome, Search
 from robench.threat import ThreatModel
 from robench.verify import Judge
 
@@ -70,14 +71,16 @@ def run_attack(
     ids: Sequence[int] | None = None,
     seed: int = 0,
     drop: bool = True,
+    batch_size: int = 128,
+    images: Images | None = None,
 ) -> Outcome:
     """One attack on examples `ids` (by default 0, 1, ...) with nothing around it."""
     configured = attack(name)
     classifier = Classifier(model)
     draws = Draws(seed, np.arange(len(x)) if ids is None else np.array(ids), x.device)
     judge = Judge(classifier, threat)
-    search = Search(classifier, judge, threat, x, y, draws, access=configured.access, drop=drop)
-    return search.run(configured, configured.restarts)
+    search = Search(classifier, judge, threat, x, y, draws, access=configured.access, drop=drop, batch_size=batch_size)
+    return search.run(partial(configured, images=images), configured.restarts)
 
 
 @dataclass(frozen=True)
