@@ -64,17 +64,16 @@ def _run_attack(configured: Attack, model: nn.Module, images: data.Split, threat
 def evaluate(
     model: str | Path | nn.Module | Subject,
     *,
-    n: int | None = None,
     results: Path | str = "results",
     progress: evaluation.Progress | None = None,
     **options: Any,
 ) -> Summary:
     """Attacks a model with a battery and gives its accuracies; outcomes go to the ledger, and come from it.
 
-    model: a checkpoint's path, "FACTORY.py:function", or an nn.Module on images in [0, 1]. n: the first n examples.
-    The other options are those of `plan_evaluation`.
+    model: a checkpoint's path, "FACTORY.py:function", or an nn.Module on images in [0, 1]. The other options
+    are those of `plan_evaluation`.
     """
-    return evaluation.run(plan_evaluation(model, **options), results, n=n, progress=progress)
+    return evaluation.run(plan_evaluation(model, **options), results, progress)
 
 
 def train(

@@ -36,6 +36,10 @@ class Attack:
     def access(self) -> Access:
         return self.function.access  # type: ignore[attr-defined, no-any-return]
 
+    @property
+    def companions(self) -> bool:
+        return self.function.companions  # type: ignore[attr-defined, no-any-return]
+
     def __call__(self, search: Search, images: Images | None = None) -> None:
         self.function(search, **self.settings, **dict.fromkeys(self.resources, images))
 

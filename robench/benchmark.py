@@ -112,9 +112,10 @@ def run(
             eps=benchmark.eps,
             norm=benchmark.norm,
             device=device,
+            n=n,
         )
         progress_of_evaluation = reporter.evaluation() if reporter else None
-        evaluation.run(planned, results, n=n, progress=progress_of_evaluation)
+        evaluation.run(planned, results, progress_of_evaluation)
         key = planned.key(None)
         evaluated.append([key[part] for part in ("model", "dataset", "threat")])
     ranking.write(ranking.leaderboard(results), results)

@@ -26,6 +26,11 @@ class Format(StrEnum):
     md = "md"
 
 
+class Mode(StrEnum):
+    columns = "columns"
+    worst_case = "worst-case"
+
+
 class Kind(StrEnum):
     attacks = "attacks"
     defenses = "defenses"
@@ -151,6 +156,7 @@ def evaluate(
     mean: Annotated[str | None, typer.Option(help="Of each channel, for a bare state dict: 0.49,0.48,0.45.")] = None,
     std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
+    mode: Annotated[Mode, typer.Option(help="Every attack on every example, or only on survivors.")] = Mode.columns,
     seed: int = 0,
     device: Device = None,
     batch_size: Annotated[int, typer.Option(help="Examples attacked together.")] = 128,
@@ -182,21 +188,22 @@ def evaluate(
         seed=seed,
         device=device,
         batch_size=batch_size,
+        n=n,
+        mode=mode.value,
     )
     for notice in planned.subject.notices:
         stderr.print(notice)
-    size = min(n, len(planned.split)) if n else len(planned.split)
     stderr.print(
-        f"{planned.subject.name} ({planned.subject.arch}) on {size} of {planned.split.name}, {planned.threat}, "
-        f"{len(planned.attacks)} attacks{f' of suite {suite}' if suite and not attack else ''}, {planned.device}"
+        f"{planned.subject.name} ({planned.subject.arch}) on {len(planned.wanted)} of {planned.split.name}, "
+        f"{planned.threat}, {', '.join(configured.name for configured in planned.attacks)}, {planned.device}"
     )
     if dry_run:
         from robench.estimate import estimate
         from robench.ledger import Ledger
 
-        _emit(report.costs(estimate(planned, Ledger(results), n), format))
+        _emit(report.costs(estimate(planned, Ledger(results)), format))
         return
-    summary = evaluation.run(planned, results, n=n, progress=EvaluationProgress())
+    summary = evaluation.run(planned, results, EvaluationProgress())
     _emit(report.evaluation(summary, format))
     if fail_under is not None and not report.passes(summary, fail_under):
         stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")

@@ -3,39 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from robench.battery import Attack
 from robench.classifier import Classifier
-from robench.draws import Draws
 from robench.evaluation import Evaluation, check_model
 from robench.ledger import CLEAN, Ledger
-from robench.models.network import Network
-from robench.search import Search
-from robench.verify import Judge
-
-
-class _Unbreakable(Network):
-    """Gives class 0 for every image, with a gradient of zero."""
-
-    smallest = 1
-
-    def __init__(self) -> None:
-        super().__init__((1, 1, 1), 2)
-
-    def feature_map(self, x: Tensor) -> Tensor:
-        return x
-
-    def pool(self, feature_map: Tensor) -> Tensor:
-        return feature_map.flatten(1)
-
-    def head(self, features: Tensor) -> Tensor:
-        zero = features.sum(1) * 0
-        return torch.stack([zero + 1, zero], 1)
 
 
 @dataclass(frozen=True)
@@ -50,31 +24,18 @@ class Cost:
     seconds: float
 
 
-def estimate(evaluation: Evaluation, ledger: Ledger, n: int | None = None) -> list[Cost]:
+def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
     """The cost of what the ledger lacks, for the clean predictions and each attack."""
-    wanted = range(len(evaluation.split) if n is None else min(n, len(evaluation.split)))
     forward, backward = _probe(evaluation)
     costs = []
     for attack in (None, *evaluation.attacks):
         present = ledger.find(evaluation.key(attack))
-        missing = len(set(wanted) - (present.present() if present else set()))
-        forwards, backwards = _passes(evaluation, attack) if attack else (1, 0)
+        missing = len(set(evaluation.wanted) - (present.present() if present else set()))
+        forwards, backwards = evaluation.passes(attack) if attack else (1, 0)
         seconds = missing * (forwards * forward + backwards * backward)
         name = attack.name if attack else CLEAN
         costs.append(Cost(name, missing, missing * forwards, missing * backwards, seconds))
     return costs
-
-
-def _passes(evaluation: Evaluation, attack: Attack) -> tuple[int, int]:
-    """Passes that one example costs: the attack is run on a model that nothing fools."""
-    classifier = Classifier(_Unbreakable())
-    x = evaluation.split.floats(slice(1)).cpu()
-    draws = Draws(evaluation.seed, np.zeros(1, dtype=np.int64), x.device)
-    judge = Judge(classifier, evaluation.threat)
-    y = torch.zeros(1, dtype=torch.int64)
-    search = Search(classifier, judge, evaluation.threat, x, y, draws, access=attack.access)
-    outcome = search.run(partial(attack, images=evaluation.pool(x.device)), attack.restarts)
-    return int(outcome.forwards), int(outcome.backwards)
 
 
 def _probe(evaluation: Evaluation) -> Sequence[float]:

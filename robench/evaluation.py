@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from robench.draws import Draws
 from robench.errors import UserError
 from robench.fingerprints import source_fingerprint
 from robench.ledger import CLEAN, Cell, Ledger
+from robench.passes import passes_of
 from robench.provenance import run_manifest
 from robench.rows import Columns
 from robench.search import Images, Search
@@ -29,9 +30,13 @@ from robench.summary import Summary, summarise
 from robench.threat import ThreatModel
 from robench.verify import Judge
 
-ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "rows", "evaluation")
+ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "library", "rows", "evaluation")
 SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
+
+
+Mode = Literal["columns", "worst-case"]
+"""Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
 
 
 class Progress(Protocol):
@@ -69,6 +74,17 @@ class Evaluation:
     seed: int = 0
     device: str = "cpu"
     batch_size: int = 128
+    n: int | None = None
+    """the first n examples; all where it is None"""
+    mode: Mode = "columns"
+
+    def __post_init__(self) -> None:
+        check_n(self.n)
+
+    @property
+    def wanted(self) -> range:
+        """The ids of its examples."""
+        return range(len(self.split) if self.n is None else min(self.n, len(self.split)))
 
     def key(self, attack: Attack | None) -> dict[str, Any]:
         """What the fingerprint of a cell is made of; no attack is the clean cell."""
@@ -84,7 +100,13 @@ class Evaluation:
 
     def _attack_key(self, attack: Attack) -> dict[str, Any]:
         pool = {"images": self.images.fingerprint} if attack.resources and self.images else {}
-        return {**attack.key(), **pool, "seed": self.seed, "readings": self.readings}
+        batch = {"batch_size": self.batch_size, "n": len(self.wanted), "mode": self.mode} if attack.companions else {}
+        return {**attack.key(), **pool, **batch, "seed": self.seed, "readings": self.readings}
+
+    def passes(self, attack: Attack) -> tuple[int, int]:
+        """Forward and backward passes of an example that stands to the end."""
+        image = self.split.floats(slice(1))
+        return passes_of(attack, self.threat, image, self.split.classes, self.pool(image.device))
 
     def pool(self, device: torch.device) -> Images | None:
         """The images for attacks, in order of label, on the device."""
@@ -105,13 +127,10 @@ class Evaluation:
         }
 
 
-def run(
-    evaluation: Evaluation, results: Path | str, *, n: int | None = None, progress: Progress | None = None
-) -> Summary:
-    """Evaluates on the first `n` examples, into the ledger of the results folder, and summarises."""
-    check_n(n)
-    ledger = Ledger(results)
-    return summarise(evaluate(evaluation, ledger, run_manifest(evaluation.device), n=n, progress=progress), n)
+def run(evaluation: Evaluation, results: Path | str, progress: Progress | None = None) -> Summary:
+    """Evaluates into the ledger of the results folder, and summarises."""
+    cells = evaluate(evaluation, Ledger(results), run_manifest(evaluation.device), progress)
+    return summarise(cells, evaluation.n, evaluation.mode)
 
 
 def check_n(n: int | None) -> None:
@@ -120,14 +139,9 @@ def check_n(n: int | None) -> None:
 
 
 def evaluate(
-    evaluation: Evaluation,
-    ledger: Ledger,
-    run: dict[str, Any],
-    *,
-    n: int | None = None,
-    progress: Progress | None = None,
+    evaluation: Evaluation, ledger: Ledger, run: dict[str, Any], progress: Progress | None = None
 ) -> dict[str, Cell]:
-    """Runs what the ledger lacks of the first `n` examples and gives the cells by name: clean, then the attacks.
+    """Runs what the ledger lacks and gives the cells by name: clean, then the attacks.
 
     `run` describes this run; a cell that an earlier run began keeps that run's batch size and thread count, so that it
     ends as it would have without the interruption.
@@ -136,7 +150,7 @@ def evaluate(
     classifier = Classifier(evaluation.subject.model, evaluation.device)
     split = evaluation.split.to(classifier.device)
     judge = Judge(classifier, evaluation.threat)
-    wanted = range(len(split) if n is None else min(n, len(split)))
+    wanted = evaluation.wanted
     run = {**run, "batch_size": evaluation.batch_size, "threads": torch.get_num_threads()}
 
     check_model(classifier, split, evaluation.subject.name)
@@ -146,12 +160,33 @@ def evaluate(
 
     images = evaluation.pool(classifier.device)
     cells = {CLEAN: clean}
-    for attack in evaluation.attacks:
+    standing = list(wanted)
+    for attack in _in_order(evaluation):
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
         rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, images, progress)
-        _fill(cell, wanted, progress, attack.name, rows_of)
+        _fill(cell, standing, progress, attack.name, rows_of)
         cells[attack.name] = cell
+        if evaluation.mode == "worst-case":
+            _skip(cell, wanted, split, predictions, evaluation.seed)
+            fooled = cell.rows().set_index("example")["fooled"].loc[standing]
+            standing = fooled.index[~fooled.fillna(False)].tolist()
     return cells
+
+
+def _in_order(evaluation: Evaluation) -> list[Attack]:
+    """As they were given or, where each leaves its survivors to the next, the cheap ones first."""
+    if evaluation.mode == "columns":
+        return list(evaluation.attacks)
+    return sorted(evaluation.attacks, key=lambda attack: sum(evaluation.passes(attack)))
+
+
+def _skip(cell: Cell, wanted: range, split: Split, predictions: pd.Series, seed: int) -> None:
+    """Notes the examples that an attack was spared because another had broken them."""
+    ids = sorted(set(wanted) - set(cell.rows()["example"]))
+    if ids:
+        clean = predictions.loc[ids].to_numpy(dtype=np.int64)
+        cell.append(rows.table(rows.skipped(np.array(ids), rows.array(split.labels[ids]), clean, seed)))
+        cell.compact()
 
 
 def check_model(classifier: Classifier, split: Split, name: str) -> None:
@@ -166,7 +201,7 @@ def check_model(classifier: Classifier, split: Split, name: str) -> None:
         raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
 
 
-def _fill(cell: Cell, wanted: range, progress: Progress, name: str, rows_of: "RowsOf") -> None:
+def _fill(cell: Cell, wanted: Sequence[int], progress: Progress, name: str, rows_of: "RowsOf") -> None:
     """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking."""
     present = cell.present()
     missing = [example for example in wanted if example not in present]

@@ -31,6 +31,9 @@ FLUSH_SECONDS = 20.0
 CLEAN = "clean"
 """The cell that holds a model's predictions on the unattacked images."""
 
+UNFINISHED = ("error", "skipped")
+"""The states of a row that tell nothing of the attack."""
+
 ROW = pa.schema(
     [
         pa.field("example", pa.int64(), nullable=False),  # row in the data set
@@ -47,7 +50,7 @@ ROW = pa.schema(
         pa.field("queries", pa.int32(), nullable=False),
         pa.field("seconds", pa.float32(), nullable=False),  # the batch's time shared among its examples
         pa.field("seed", pa.int64(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),  # ok, invalid, unstable, error
+        pa.field("status", pa.string(), nullable=False),  # ok, invalid, unstable, error; skipped: broken already
         pa.field("message", pa.string()),  # of an error
     ]
 )
@@ -82,16 +85,16 @@ class Cell:
         return self._document["run"]
 
     def rows(self) -> pd.DataFrame:
-        """One row an example, in order of example; where two runs wrote the same one, an error gives way."""
+        """One row an example, in order of example; where there are two, one that is finished counts."""
         tables = [table for _, table in self._tables()]
         frame: pd.DataFrame = pa.concat_tables([ROW.empty_table(), *tables]).to_pandas(types_mapper=_nullable)
-        frame = frame.assign(erred=frame["status"] == "error").sort_values(["example", "erred"], kind="stable")
-        return frame.drop_duplicates("example").drop(columns="erred").reset_index(drop=True)
+        frame = frame.assign(open=frame["status"].isin(UNFINISHED)).sort_values(["example", "open"], kind="stable")
+        return frame.drop_duplicates("example").drop(columns="open").reset_index(drop=True)
 
     def present(self) -> set[int]:
-        """The examples that need not be run again: all but those that ended in an error."""
+        """The examples that need not be run again."""
         rows = self.rows()
-        return set(rows.loc[rows["status"] != "error", "example"].tolist())
+        return set(rows.loc[~rows["status"].isin(UNFINISHED), "example"].tolist())
 
     def append(self, rows: pa.Table) -> None:
         """Adds rows of the schema `ROW`."""

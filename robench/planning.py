@@ -10,7 +10,7 @@ from torch import nn
 from robench import checkpoint, data, recipe
 from robench.battery import battery
 from robench.errors import UserError
-from robench.evaluation import Evaluation
+from robench.evaluation import Evaluation, Mode
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel
 from robench.training import Plan
@@ -35,6 +35,8 @@ def plan_evaluation(
     seed: int = 0,
     device: str | None = None,
     batch_size: int = 128,
+    n: int | None = None,
+    mode: Mode = "columns",
 ) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
     if batch_size < 1:
@@ -56,7 +58,9 @@ def plan_evaluation(
         eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
     )
     images = _pool(dataset, data_root) if any(attack.resources for attack in chosen) else None
-    return Evaluation(subject, split, threat, chosen, images, readings, seed, resolve_device(device), batch_size)
+    return Evaluation(
+        subject, split, threat, chosen, images, readings, seed, resolve_device(device), batch_size, n, mode
+    )
 
 
 def _pool(dataset: str, data_root: Path | str) -> data.Split:

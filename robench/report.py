@@ -22,13 +22,13 @@ def evaluation(summary: Summary, format: str) -> Output:
     """`json`: the object of `Summary.to_json`; otherwise a row for each of clean, the attacks and the worst case."""
     if format == "json":
         return json.dumps(summary.to_json(), indent=1)
-    header = ["attack", "accuracy [95 %]", "kills", "invalid", "errors", "passes", "seconds"]
-    rows = [["clean", percent_interval(summary.clean), "", "", "", "", ""]]
+    header = ["attack", "accuracy [95 %]", "run on", "kills", "invalid", "errors", "passes", "seconds"]
+    rows = [["clean", percent_interval(summary.clean), "", "", "", "", "", ""]]
     for name, attack in summary.attacks.items():
         passes = f"{attack.forwards + attack.backwards:,}"
-        counts = [str(attack.kills), str(attack.invalid), str(attack.errors), passes, f"{attack.seconds:.1f}"]
-        rows.append([name, percent_interval(attack.accuracy), *counts])
-    rows.append(["worst case", percent_interval(summary.worst_case), "", "", "", "", ""])
+        counts = map(str, (attack.n_run, attack.kills, attack.invalid, attack.errors))
+        rows.append([name, percent_interval(attack.accuracy), *counts, passes, f"{attack.seconds:.1f}"])
+    rows.append(["worst case", percent_interval(summary.worst_case), *[""] * 6])
     notes = [f"{name}: {attack.message}" for name, attack in summary.attacks.items() if attack.message]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"

@@ -66,6 +66,13 @@ def erred(columns: Columns, where: np.ndarray, message: str) -> None:
         columns[name][where] = value
 
 
+def skipped(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, seed: int) -> Columns:
+    """Rows of examples that an attack was spared."""
+    columns = untouched(ids, labels, clean_predictions, seed)
+    unknown = {name: np.full(len(ids), None, dtype=object) for name in ("fooled", "adversarial_prediction", "distance")}
+    return columns | unknown | {"status": np.full(len(ids), "skipped", dtype=object)}
+
+
 def table(columns: Columns) -> pa.Table:
     return pa.table([pa.array(columns[field.name], field.type, from_pandas=True) for field in ROW], schema=ROW)
 

@@ -5,16 +5,19 @@ fooled the model. The judge confirms that, and who fell leaves the batch, with a
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
+from robench.library import LibraryModel, undisturbed
 from robench.losses import Loss, margin
 from robench.threat import Size, ThreatModel, parse_size, per_example
 from robench.verify import Judge
@@ -25,11 +28,14 @@ Access = Literal["labels", "scores", "gradients"]
 Function = TypeVar("Function", bound=Callable[..., None])
 
 
-def sees(access: Access) -> Callable[[Function], Function]:
-    """Declares what an attack may see; the search refuses it anything else."""
+def sees(access: Access, *, companions: bool = False) -> Callable[[Function], Function]:
+    """Declares what an attack may see; the search refuses it anything else.
+
+    `companions`: the outcome of an example depends on the others in its batch, as it does in most libraries.
+    """
 
     def declare(attack: Function) -> Function:
-        attack.access = access  # type: ignore[attr-defined]
+        attack.access, attack.companions = access, companions  # type: ignore[attr-defined]
         return attack
 
     return declare
@@ -159,6 +165,11 @@ class Search:
         """The shape of one image."""
         return self.x.shape[1:]
 
+    @cached_property
+    def classes(self) -> int:
+        """The number of classes; the first time it costs a pass of one image, which is not counted."""
+        return self._classifier.logits(self._everyone[0][:1]).shape[1]
+
     def size(self, written: Size) -> float:
         """The value of a length such as "eps/4" or 2/255."""
         return parse_size(written, self.eps)
@@ -255,6 +266,23 @@ class Search:
         flat = self._flat(images)
         self._count(flat)
         return self._classifier.features(flat, layer)[0]
+
+    @contextmanager
+    def library(self) -> Iterator[nn.Module]:
+        """The model as a library's attack may call it, on any batch of points, with gradients only for those who
+        declared them. Its passes are shared out equally among the examples standing; what it does to global random
+        states, tracing and warnings is undone."""
+        before = (self._classifier.forwards, self._classifier.backwards)
+        self._watcher(len(self.x))
+        with undisturbed(self.x.device):
+            yield LibraryModel(self._classifier, differentiable=self._access == "gradients")
+        each = max(len(self.x), 1)
+        forwards = -(-(self._classifier.forwards - before[0]) // each)
+        self._outcome.forwards[self._standing] += forwards
+        self._outcome.backwards[self._standing] += -(-(self._classifier.backwards - before[1]) // each)
+        if self._access != "gradients":
+            self._outcome.queries[self._standing] += forwards
+        self._watcher(len(self.x))
 
     # What the engine does
 

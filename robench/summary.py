@@ -6,14 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from robench.ledger import CLEAN, Cell
+from robench.ledger import CLEAN, UNFINISHED, Cell
 from robench.stats import Interval, wilson
 from robench.verdict import Verdict, judge_evaluation
 
 
 @dataclass(frozen=True)
 class AttackSummary:
-    """One attack. `accuracy` is None where no example could be run; `kills` are of examples correct when clean."""
+    """One attack. `accuracy` is None where no example could be run, or some were skipped because another attack had
+    broken them; `kills` are of examples correct when clean."""
 
     accuracy: Interval | None
     accuracy_final: float | None
@@ -36,10 +37,11 @@ class Summary:
     dataset: str
     threat: str
     n: int
+    mode: str
     clean: Interval
     attacks: Mapping[str, AttackSummary]
     worst_case: Interval | None
-    """over the examples that an attack broke or that no attack erred on"""
+    """over the examples that an attack broke or that every attack finished"""
     verdict: Verdict
     ledger: Sequence[str]
     """the folders of the cells"""
@@ -56,7 +58,7 @@ class Summary:
             "dataset": self.dataset,
             "threat": self.threat,
             "n": self.n,
-            "mode": "columns",
+            "mode": self.mode,
             "clean": _accuracy(self.clean),
             "attacks": attacks,
             "worst_case": _accuracy(self.worst_case),
@@ -65,7 +67,7 @@ class Summary:
         }
 
 
-def summarise(cells: Mapping[str, Cell], n: int | None = None) -> Summary:
+def summarise(cells: Mapping[str, Cell], n: int | None = None, mode: str = "columns") -> Summary:
     """From the cells of one model by the name of their attack, the clean one among them.
 
     Every accuracy is over the same examples: those in all cells, of the first `n` where it is given.
@@ -83,6 +85,7 @@ def summarise(cells: Mapping[str, Cell], n: int | None = None) -> Summary:
         dataset=about["dataset"],
         threat=f"{about['norm']} {about['eps']}",
         n=len(clean),
+        mode=mode,
         clean=wilson(int((~clean["fooled"]).sum()), len(clean)),
         attacks={name: _summarise_attack(frame) for name, frame in rows.items()},
         worst_case=_worst_case(rows),
@@ -92,11 +95,12 @@ def summarise(cells: Mapping[str, Cell], n: int | None = None) -> Summary:
 
 
 def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
-    run = rows[rows["status"] != "error"]
+    run = rows[~rows["status"].isin(UNFINISHED)]
+    whole = len(run) and not (rows["status"] == "skipped").any()
     final = run["fooled_final"].dropna()
     return AttackSummary(
-        accuracy=wilson(int((~run["fooled"]).sum()), len(run)) if len(run) else None,
-        accuracy_final=float((~final).mean()) if len(final) else None,
+        accuracy=wilson(int((~run["fooled"]).sum()), len(run)) if whole else None,
+        accuracy_final=float((~final).mean()) if whole and len(final) else None,
         n_run=len(run),
         kills=int((run["fooled"] & (run["clean_prediction"] == run["label"])).sum()),
         invalid=int((rows["status"] == "invalid").sum()),
@@ -115,8 +119,8 @@ def _worst_case(rows: Mapping[str, pd.DataFrame]) -> Interval | None:
         return None
     columns = [frame.set_index("example")["fooled"] for frame in rows.values()]
     broken = pd.concat([column.fillna(False) for column in columns], axis=1).any(axis=1)
-    erred = pd.concat([column.isna() for column in columns], axis=1).any(axis=1)
-    known = broken | ~erred  # an example that one attack broke is broken, whatever became of the others
+    unfinished = pd.concat([column.isna() for column in columns], axis=1).any(axis=1)
+    known = broken | ~unfinished  # an example that one attack broke is broken, whatever became of the others
     return wilson(int((known & ~broken).sum()), int(known.sum())) if known.any() else None
 
 

@@ -25,7 +25,7 @@ class Verdict:
 
 def judge_evaluation(rows: Mapping[str, pd.DataFrame]) -> Verdict:
     """From the rows of each attack, by its name."""
-    reasons = [*_failed_runs(rows), *_one_step_beats_many(rows)]
+    reasons = [*_failed_runs(rows), *_one_step_beats_many(rows), *_black_box_beats_white_box(rows)]
     return Verdict(reliable=False if reasons else None, reasons=reasons)
 
 
@@ -41,17 +41,40 @@ def _failed_runs(rows: Mapping[str, pd.DataFrame]) -> list[str]:
 
 def _one_step_beats_many(rows: Mapping[str, pd.DataFrame]) -> list[str]:
     """An attack of one gradient that breaks more than an iterative one: the gradient leads nowhere."""
-    single = {name: frame for name, frame in rows.items() if len(frame) and frame["backwards"].max() == 1}
-    iterative = {name: frame for name, frame in rows.items() if len(frame) and frame["backwards"].max() > 1}
-    reasons = []
-    for one, one_rows in single.items():
-        for many, many_rows in iterative.items():
-            pair = one_rows.merge(many_rows, on="example", suffixes=("_one", "_many")).dropna(
-                subset=["fooled_one", "fooled_many"]
-            )
-            only_one = int((pair["fooled_one"] & ~pair["fooled_many"]).sum())
-            only_many = int((~pair["fooled_one"] & pair["fooled_many"]).sum())
-            p = mcnemar(only_one, only_many)
-            if only_one - only_many > POINTS * len(pair) and p < SIGNIFICANCE:
-                reasons.append(f"{one}, one step, breaks {only_one} examples that {many} does not (p = {p:.1g})")
-    return reasons
+    fooled = _comparable(rows)
+    gradients = {name: int(rows[name]["backwards"].max()) for name in fooled}
+    return [
+        f"{one}, one step, breaks {100 * gap:.1f} points more than {many} (p = {p:.1g})"
+        for one in fooled
+        for many in fooled
+        if gradients[one] == 1 < gradients[many]
+        for gap, p in _beats(fooled[one], fooled[many])
+    ]
+
+
+def _black_box_beats_white_box(rows: Mapping[str, pd.DataFrame]) -> list[str]:
+    """An attack without gradients that breaks more than all those with them together: the gradient is masked."""
+    fooled = _comparable(rows)
+    white = [fooled[name] for name in fooled if rows[name]["backwards"].max() > 0]
+    if not white:
+        return []
+    union = pd.concat(white, axis=1).any(axis=1)
+    return [
+        f"{name}, without gradients, breaks {100 * gap:.1f} points more than all attacks with them (p = {p:.1g})"
+        for name in fooled
+        if rows[name]["queries"].max() > 0
+        for gap, p in _beats(fooled[name], union)
+    ]
+
+
+def _comparable(rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.Series]:
+    """Whether each example fell, for the attacks that finished on all of them."""
+    fooled = {name: frame.set_index("example")["fooled"] for name, frame in rows.items() if len(frame)}
+    return {name: column.astype(bool) for name, column in fooled.items() if column.notna().all()}
+
+
+def _beats(first: pd.Series, second: pd.Series) -> list[tuple[float, float]]:
+    """By how much `first` breaks more than `second` on the same examples, with McNemar's p; empty if it may not."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    gap, p = (only_first - only_second) / len(first), mcnemar(only_first, only_second)
+    return [(gap, p)] if gap > POINTS and p < SIGNIFICANCE else []

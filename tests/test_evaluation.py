@@ -77,12 +77,12 @@ def test_more_examples_later_run_only_what_is_missing(tmp_path: Path, digits_mod
         def advance(self, examples: int, robust: int) -> None: ...
         def end(self) -> None: ...
 
-    first = run(evaluation, tmp_path, n=100, progress=Counter())
+    first = run(replace(evaluation, n=100), tmp_path, progress=Counter())
     assert seen == [100, 100]
-    second = run(evaluation, tmp_path, n=250, progress=Counter())
+    second = run(replace(evaluation, n=250), tmp_path, progress=Counter())
     assert seen == [100, 100, 150, 150]
     assert (first.n, second.n) == (100, 250)
-    again = run(evaluation, tmp_path, n=100, progress=Counter())
+    again = run(replace(evaluation, n=100), tmp_path, progress=Counter())
     assert len(seen) == 4
     assert again == first
 
@@ -131,7 +131,7 @@ def breaks_down(search: Search) -> None:
 def test_an_attack_that_fails_is_an_error_and_is_tried_again(tmp_path: Path, digits_model: Trained) -> None:
     evaluation = replace(planned(digits_model), attacks=[configure(breaks_down, {}, name="breaks_down")])
     for _ in range(2):
-        summary = run(evaluation, tmp_path, n=40)
+        summary = run(replace(evaluation, n=40), tmp_path)
         found = summary.attacks["breaks_down"]
         assert found.errors + summary.attacks["breaks_down"].n_run == 40
         assert found.errors >= 30
@@ -151,7 +151,7 @@ def leaves_the_ball(search: Search) -> None:
 
 def test_an_attack_that_leaves_the_ball_is_marked_and_not_believed(tmp_path: Path, digits_model: Trained) -> None:
     evaluation = replace(planned(digits_model), attacks=[configure(leaves_the_ball, {}, name="leaves_the_ball")])
-    summary = run(evaluation, tmp_path, n=40)
+    summary = run(replace(evaluation, n=40), tmp_path)
     found = summary.attacks["leaves_the_ball"]
     assert found.accuracy == summary.clean
     assert found.invalid == round(40 * summary.clean.value)
@@ -161,8 +161,8 @@ def test_an_attack_that_leaves_the_ball_is_marked_and_not_believed(tmp_path: Pat
 
 def test_final_readings_are_no_stronger_than_any(tmp_path: Path, digits_model: Trained) -> None:
     base = planned(digits_model)
-    any_ = run(base, tmp_path, n=100).attacks["pgd-10"]
-    final = run(replace(base, readings="final"), tmp_path, n=100).attacks["pgd-10"]
+    any_ = run(replace(base, n=100), tmp_path).attacks["pgd-10"]
+    final = run(replace(replace(base, readings="final"), n=100), tmp_path).attacks["pgd-10"]
     assert any_.accuracy_final is None
     assert final.accuracy == any_.accuracy
     assert final.accuracy is not None
@@ -174,7 +174,7 @@ def test_final_readings_are_no_stronger_than_any(tmp_path: Path, digits_model: T
 @pytest.mark.parametrize("size", [1, 3, 17])
 def test_batch_sizes_change_no_outcome(size: int, tmp_path: Path, digits_model: Trained) -> None:
     for results, batch_size in ((tmp_path / "a", 64), (tmp_path / "b", size)):
-        run(planned(digits_model, batch_size=batch_size), results, n=34)
+        run(replace(planned(digits_model, batch_size=batch_size), n=34), results)
     a, b = (frames(tmp_path / name)["pgd-10"] for name in "ab")
     assert a["fooled"].equals(b["fooled"])
     assert a["first_step"].equals(b["first_step"])
@@ -202,7 +202,7 @@ def test_an_evaluation_killed_at_random_moments_ends_with_the_same_ledger(
 
 
 FORKS = """
-import os, random, signal, sys, time
+import os, random, signal, sys, time, traceback
 import torch
 torch.set_num_threads(1)
 from robench import ledger
@@ -212,15 +212,17 @@ from robench.ledger import Ledger
 
 ledger.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
 model, folder = sys.argv[1:]
-evaluation = plan_evaluation(model, attacks=["fgsm", "pgd-40", "mim:steps=40"], eps=0.08, batch_size=8)
+evaluation = plan_evaluation(model, attacks=["fgsm", "pgd-40", "mim:steps=40"], eps=0.08, batch_size=8, n=160)
 
 def child(results):
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            run(evaluation, results, n=160)
+            run(evaluation, results)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
     return pid
@@ -248,7 +250,7 @@ print("killed", killed)
 
 def test_nan_logits_on_clean_images_are_wrong_not_robust(tmp_path: Path, digits_model: Trained) -> None:
     model = torch.nn.Sequential(digits_model.model, Blind())
-    summary = run(plan_evaluation(model, attacks=["fgsm"], eps=0.1), tmp_path, n=50)
+    summary = run(replace(plan_evaluation(model, attacks=["fgsm"], eps=0.1), n=50), tmp_path)
     assert summary.clean.value == 0
     assert summary.worst_case is not None
     assert summary.worst_case.value == 0
@@ -261,10 +263,32 @@ class Blind(torch.nn.Module):
 
 def test_the_final_accuracy_does_not_depend_on_the_batches(tmp_path: Path, digits_model: Trained) -> None:
     finals = [
-        run(replace(planned(digits_model, batch_size=size), readings="final"), tmp_path / name, n=60)
+        run(replace(replace(planned(digits_model, batch_size=size), readings="final"), n=60), tmp_path / name)
         for name, size in (("a", 1), ("b", 60))
     ]
     assert finals[0].attacks["pgd-10"].accuracy_final == finals[1].attacks["pgd-10"].accuracy_final
+
+
+def test_worst_case_mode_ends_with_the_survivors_of_columns_mode(tmp_path: Path, digits_model: Trained) -> None:
+    names = ["pgd-100", "fgsm", "mim", "rays:queries=300"]
+    columns = run(planned(digits_model, attacks=names, n=120), tmp_path / "columns")
+    worst = run(planned(digits_model, attacks=names, n=120, mode="worst-case"), tmp_path / "worst")
+    assert list(worst.attacks) == ["fgsm", "mim", "pgd-100", "rays:queries=300"]  # the cheap ones first
+    assert worst.worst_case == columns.worst_case
+    assert (columns.n, worst.n) == (120, 120)
+    ran = [a.n_run for a in worst.attacks.values()]
+    assert ran == sorted(ran, reverse=True)
+    assert ran[0] == 120 > ran[-1]
+    right = 120 * columns.clean.value
+    assert sum(a.kills for a in worst.attacks.values()) == round(right - 120 * columns.worst_case.value)  # type: ignore[union-attr]
+    assert worst.attacks["fgsm"].accuracy == columns.attacks["fgsm"].accuracy
+    assert worst.attacks["pgd-100"].accuracy is None
+    assert sum(a.forwards for a in worst.attacks.values()) < sum(a.forwards for a in columns.attacks.values())
+    again = run(planned(digits_model, attacks=names, n=120, mode="worst-case"), tmp_path / "worst")
+    assert again == worst
+    completed = run(planned(digits_model, attacks=names, n=120), tmp_path / "worst")
+    for name, found in columns.attacks.items():
+        assert completed.attacks[name].accuracy == found.accuracy
 
 
 def test_two_attacks_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -280,18 +304,18 @@ def test_a_model_for_other_images_is_refused_in_one_sentence(tmp_path: Path) -> 
     model = Linear(torch.zeros(10, 100), torch.zeros(10))
     evaluation = plan_evaluation(model, attacks=["fgsm"], eps=0.1)
     with pytest.raises(UserError, match="cannot take images of shape"):
-        run(evaluation, tmp_path, n=5)
+        run(replace(evaluation, n=5), tmp_path)
 
 
 def test_labels_beyond_the_models_classes_are_refused(tmp_path: Path) -> None:
     model = Linear(torch.zeros(5, 64), torch.zeros(5))
     with pytest.raises(UserError, match="expected labels below 5"):
-        run(plan_evaluation(model, attacks=["fgsm"], eps=0.1), tmp_path, n=5)
+        run(replace(plan_evaluation(model, attacks=["fgsm"], eps=0.1), n=5), tmp_path)
 
 
 @pytest.mark.gpu
 def test_a_gpu_gives_the_outcomes_of_a_cpu(tmp_path: Path, digits_model: Trained) -> None:
     for device in ("cpu", "cuda"):
-        run(planned(digits_model, device=device), tmp_path / device, n=300)
+        run(replace(planned(digits_model, device=device), n=300), tmp_path / device)
     cpu, cuda = (frames(tmp_path / device)["pgd-10"] for device in ("cpu", "cuda"))
     assert (cpu["fooled"] == cuda["fooled"]).mean() > 0.99

@@ -31,6 +31,7 @@ def write(
     model: str = "m",
     started: str = "2026-01-01",
     backwards: int = 5,
+    queries: int = 0,
     status: str = "ok",
     **about: Any,
 ) -> Cell:
@@ -45,6 +46,7 @@ def write(
         "clean_prediction": [0 if (CLEAN * n)[i] else 1 for i in range(n)],
         "fooled": fooled,
         "backwards": [backwards] * n,
+        "queries": [queries] * n,
         "status": ["error" if value is None else status for value in fooled],
     }
     cell.append(pa.table({name: list(values) for name, values in columns.items()}, schema=ROW))
@@ -114,6 +116,23 @@ def test_one_step_that_beats_many_is_flagged(tmp_path: Path) -> None:
     one, many = write(tmp_path, "fgsm", breaking(60), backwards=1), write(tmp_path, "pgd", breaking(20))
     assert summarise(by_name(right, one, many)).verdict.reliable is False
     assert summarise(by_name(right, write(tmp_path, "weak", breaking(20), backwards=1), many)).verdict.reliable is None
+
+
+def test_a_black_box_attack_that_beats_all_gradients_is_flagged(tmp_path: Path) -> None:
+    n = 200
+    right = (CLEAN * n)[:n]
+
+    def breaking(first: int, last: int) -> list[bool]:
+        return [first <= i < last or not right[i] for i in range(n)]
+
+    cells = [write(tmp_path, "clean", [not value for value in right], backwards=0)]
+    cells += [write(tmp_path, "pgd", breaking(0, 30)), write(tmp_path, "cw", breaking(30, 60))]
+    weak = write(tmp_path, "spsa", breaking(0, 64), backwards=0, queries=9)
+    assert summarise(by_name(*cells, weak)).verdict.reliable is None
+    strong = write(tmp_path, "rays", breaking(0, 90), backwards=0, queries=9)
+    reasons = summarise(by_name(*cells, strong)).verdict.reasons
+    assert len(reasons) == 1
+    assert reasons[0].startswith("rays, without gradients")
 
 
 def test_json_has_the_promised_words(tmp_path: Path) -> None:

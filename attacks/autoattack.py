@@ -1,0 +1,48 @@
+"""AutoAttack, from its packaged form `pyautoattack`."""
+
+import logging
+from typing import Literal
+
+from pyautoattack import AutoAttack, checks
+
+from robench.search import Search, sees
+
+logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
+
+NORMS = {"linf": "Linf", "l2": "L2"}
+
+
+@sees("gradients", companions=True)
+def autoattack(
+    search: Search,
+    *,
+    version: Literal["standard", "rand"] = "standard",
+    component: Literal["all", "apgd-ce", "apgd-t", "fab-t"] = "all",
+) -> None:
+    """The ensemble of Croce & Hein 2020, or one of its white-box components with the settings it has there.
+
+    `standard`: APGD-CE, targeted APGD on the DLR loss, targeted FAB, Square; `rand`, for stochastic models: APGD-CE and
+    APGD-DLR with 20 draws a step. The library judges its own successes and drops those examples; what it returns is
+    judged again. DLR needs 3 classes and its targeted form 4: with fewer, the components that use them are left out.
+    """
+    with search.library() as model:
+        run = AutoAttack(
+            model,
+            norm=NORMS[search.threat.norm],
+            eps=search.eps,
+            seed=search.draws.seed,
+            version=version,
+            device=search.x.device,
+        )
+        targets = search.classes - 1
+        run.apgd_targeted.n_target_classes = min(run.apgd_targeted.n_target_classes, targets)
+        run.fab.n_target_classes = min(run.fab.n_target_classes, targets)
+        if component != "all":
+            run.attacks_to_run = [component]
+        needs = {"apgd-dlr": 3, "apgd-t": 4}
+        run.attacks_to_run = [name for name in run.attacks_to_run if search.classes >= needs.get(name, 2)]
+        if not run.attacks_to_run:
+            raise ValueError(f"{component} needs {needs[component]} classes, the model has {search.classes}")
+        x_adv, _ = run.run_standard_evaluation(search.x, search.y, batch_size=len(search.x))
+        checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts calls in a global
+    search.offer(x_adv)

@@ -1,0 +1,51 @@
+"""How many passes an attack makes, counted on a stand-in model that nothing fools."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robench.battery import Attack
+from robench.classifier import Classifier
+from robench.draws import Draws
+from robench.errors import UserError
+from robench.models.network import Network
+from robench.search import Images, Search
+from robench.threat import ThreatModel
+from robench.verify import Judge
+
+
+class _Unbreakable(Network):
+    """Gives class 0 for every image, with a gradient of zero."""
+
+    smallest = 1
+
+    def __init__(self, classes: int) -> None:
+        super().__init__((1, 1, 1), classes)
+        self.classes = classes
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        return x
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        return feature_map.flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        logits = features.sum(1, keepdim=True) * torch.zeros(1, self.classes)
+        return logits + torch.eye(1, self.classes)
+
+
+def passes_of(
+    attack: Attack, threat: ThreatModel, image: Tensor, classes: int, images: Images | None
+) -> tuple[int, int]:
+    """Forward and backward passes that one example costs if it stands to the end; `image` [1, C, H, W]."""
+    classifier = Classifier(_Unbreakable(max(classes, 2)))
+    draws = Draws(0, np.zeros(1, dtype=np.int64), image.device)
+    y = torch.zeros(1, dtype=torch.int64)
+    search = Search(classifier, Judge(classifier, threat), threat, image, y, draws, access=attack.access)
+    try:
+        outcome = search.run(partial(attack, images=images), attack.restarts)
+    except Exception as error:  # whatever a user's attack does
+        raise UserError(f"the passes of {attack.name} cannot be counted: {type(error).__name__}: {error}") from None
+    return int(outcome.forwards), int(outcome.backwards)
