@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import benchmark, data, evaluation, ranking, training
+from robench import benchmark, data, ranking, running, training
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
 from robench.checkpoint import Card
@@ -55,7 +55,7 @@ def attack(name: str) -> Callable[..., Tensor]:
 def _run_attack(configured: Attack, model: nn.Module, images: data.Split, threat: ThreatModel, seed: int) -> Tensor:
     x, y = images.images.float(), images.labels
     classifier = Classifier(model, x.device)
-    evaluation.check_model(classifier, images, type(model).__name__)
+    running.check_model(classifier, images, type(model).__name__)
     draws = Draws(seed, np.arange(len(x)), x.device)
     search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, access=configured.access)
     return search.run(configured, configured.restarts).kept
@@ -65,7 +65,7 @@ def evaluate(
     model: str | Path | nn.Module | Subject,
     *,
     results: Path | str = "results",
-    progress: evaluation.Progress | None = None,
+    progress: running.Progress | None = None,
     **options: Any,
 ) -> Summary:
     """Attacks a model with a battery and gives its accuracies; outcomes go to the ledger, and come from it.
@@ -73,7 +73,7 @@ def evaluate(
     model: a checkpoint's path, "FACTORY.py:function", or an nn.Module on images in [0, 1]. The other options
     are those of `plan_evaluation`.
     """
-    return evaluation.run(plan_evaluation(model, **options), results, progress)
+    return running.run(plan_evaluation(model, **options), results, progress)
 
 
 def train(

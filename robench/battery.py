@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from robench import content
 from robench.content import Strict
 from robench.errors import UserError, unknown
-from robench.fingerprints import source_fingerprint
+from robench.fingerprints import library_imports, source_fingerprint
 from robench.ledger import CLEAN
 from robench.search import Access, Images, Search
 from robench.threat import Size, parse_size
@@ -49,8 +49,13 @@ class Attack:
             "function": self.function.__name__,
             "settings": self.settings,
             "restarts": self.restarts,
-            "source": source_fingerprint([Path(inspect.getsourcefile(self.function) or "")]),
+            "source": source_fingerprint([self._file]),
+            "libraries": library_imports(self._file),
         }
+
+    @property
+    def _file(self) -> Path:
+        return Path(inspect.getsourcefile(self.function) or "")
 
 
 class Suite(Strict):

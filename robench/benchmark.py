@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import pandas as pd
 from pydantic import Field
 
-from robench import content, evaluation, ranking, training
+from robench import content, ranking, running, training
 from robench.battery import battery
 from robench.content import Strict
 from robench.errors import UserError, unknown
+from robench.evaluation import check_n
 from robench.planning import DATASET, checkpoint_path, plan_evaluation, plan_training, resolve_device
 from robench.subject import load_model
 from robench.threat import Norm, Size
@@ -45,7 +46,7 @@ class Reporter(Protocol):
 
     def say(self, text: str) -> None: ...
     def training(self) -> training.Progress: ...
-    def evaluation(self) -> evaluation.Progress: ...
+    def evaluation(self) -> running.Progress: ...
 
 
 def names() -> list[str]:
@@ -86,7 +87,7 @@ def run(
         raise UserError(f"benchmark {name}: expected defenses or models, got neither")
     battery(benchmark.suite, benchmark.attacks)  # what is wrong is said before anything is trained
     n = benchmark.n if n is None else n
-    evaluation.check_n(n)
+    check_n(n)
     existing = [load_model(model) for model in benchmark.models]
     plans = _plans(benchmark, data_root, download, limit, epochs)
     subjects = []
@@ -115,7 +116,7 @@ def run(
             n=n,
         )
         progress_of_evaluation = reporter.evaluation() if reporter else None
-        evaluation.run(planned, results, progress_of_evaluation)
+        running.run(planned, results, progress_of_evaluation)
         key = planned.key(None)
         evaluated.append([key[part] for part in ("model", "dataset", "threat")])
     ranking.write(ranking.leaderboard(results), results)

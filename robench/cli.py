@@ -168,7 +168,7 @@ def evaluate(
     results: Results = Path("results"),
 ) -> None:
     """Attack a model with a battery and report its worst case."""
-    from robench import evaluation, planning, report
+    from robench import planning, report, running
     from robench.console import EvaluationProgress, stderr
 
     if suite is None and not attack:
@@ -203,7 +203,7 @@ def evaluate(
 
         _emit(report.costs(estimate(planned, Ledger(results)), format))
         return
-    summary = evaluation.run(planned, results, EvaluationProgress())
+    summary = running.run(planned, results, EvaluationProgress())
     _emit(report.evaluation(summary, format))
     if fail_under is not None and not report.passes(summary, fail_under):
         stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from robench.classifier import Classifier
-from robench.evaluation import Evaluation, check_model
+from robench.evaluation import Evaluation
 from robench.ledger import CLEAN, Ledger
+from robench.running import check_model
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,42 @@
-"""The main loop: every attack of a battery on every example of a set, into the ledger."""
+"""What is evaluated: a model against a battery on a data set within a threat."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
 import torch
 
-from robench import rows
 from robench.battery import Attack, Readings
 from robench.checkpoint import library_versions
-from robench.classifier import Classifier
 from robench.data import Split
-from robench.draws import Draws
 from robench.errors import UserError
 from robench.fingerprints import source_fingerprint
-from robench.ledger import CLEAN, Cell, Ledger
+from robench.ledger import CLEAN
 from robench.passes import passes_of
-from robench.provenance import run_manifest
-from robench.rows import Columns
-from robench.search import Images, Search
+from robench.search import Images
 from robench.subject import Subject
-from robench.summary import Summary, summarise
 from robench.threat import ThreatModel
-from robench.verify import Judge
 
-ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "library", "rows", "evaluation")
+ENGINE = (
+    "threat",
+    "data",
+    "draws",
+    "losses",
+    "classifier",
+    "verify",
+    "search",
+    "library",
+    "rows",
+    "evaluation",
+    "running",
+)
 SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
 
 
 Mode = Literal["columns", "worst-case"]
 """Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
-
-
-class Progress(Protocol):
-    """Is told how a run goes: how many of a batch stand at each step, the passes so far, and how many stood."""
-
-    def begin(self, attack: str, examples: int) -> None: ...
-    def standing(self, examples: int, passes: int) -> None: ...
-    def advance(self, examples: int, robust: int) -> None: ...
-    def end(self) -> None: ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def begin(self, attack: str, examples: int) -> None: ...
-    def standing(self, examples: int, passes: int) -> None: ...
-    def advance(self, examples: int, robust: int) -> None: ...
-    def end(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -127,172 +109,6 @@ class Evaluation:
         }
 
 
-def run(evaluation: Evaluation, results: Path | str, progress: Progress | None = None) -> Summary:
-    """Evaluates into the ledger of the results folder, and summarises."""
-    cells = evaluate(evaluation, Ledger(results), run_manifest(evaluation.device), progress)
-    return summarise(cells, evaluation.n, evaluation.mode)
-
-
 def check_n(n: int | None) -> None:
     if n is not None and n < 1:
         raise UserError(f"expected n of at least 1, got {n}")
-
-
-def evaluate(
-    evaluation: Evaluation, ledger: Ledger, run: dict[str, Any], progress: Progress | None = None
-) -> dict[str, Cell]:
-    """Runs what the ledger lacks and gives the cells by name: clean, then the attacks.
-
-    `run` describes this run; a cell that an earlier run began keeps that run's batch size and thread count, so that it
-    ends as it would have without the interruption.
-    """
-    progress = progress or Silent()
-    classifier = Classifier(evaluation.subject.model, evaluation.device)
-    split = evaluation.split.to(classifier.device)
-    judge = Judge(classifier, evaluation.threat)
-    wanted = evaluation.wanted
-    run = {**run, "batch_size": evaluation.batch_size, "threads": torch.get_num_threads()}
-
-    check_model(classifier, split, evaluation.subject.name)
-    clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
-    _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
-    predictions = clean.rows().set_index("example")["clean_prediction"]
-
-    images = evaluation.pool(classifier.device)
-    cells = {CLEAN: clean}
-    standing = list(wanted)
-    for attack in _in_order(evaluation):
-        cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
-        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, images, progress)
-        _fill(cell, standing, progress, attack.name, rows_of)
-        cells[attack.name] = cell
-        if evaluation.mode == "worst-case":
-            _skip(cell, wanted, split, predictions, evaluation.seed)
-            fooled = cell.rows().set_index("example")["fooled"].loc[standing]
-            standing = fooled.index[~fooled.fillna(False)].tolist()
-    return cells
-
-
-def _in_order(evaluation: Evaluation) -> list[Attack]:
-    """As they were given or, where each leaves its survivors to the next, the cheap ones first."""
-    if evaluation.mode == "columns":
-        return list(evaluation.attacks)
-    return sorted(evaluation.attacks, key=lambda attack: sum(evaluation.passes(attack)))
-
-
-def _skip(cell: Cell, wanted: range, split: Split, predictions: pd.Series, seed: int) -> None:
-    """Notes the examples that an attack was spared because another had broken them."""
-    ids = sorted(set(wanted) - set(cell.rows()["example"]))
-    if ids:
-        clean = predictions.loc[ids].to_numpy(dtype=np.int64)
-        cell.append(rows.table(rows.skipped(np.array(ids), rows.array(split.labels[ids]), clean, seed)))
-        cell.compact()
-
-
-def check_model(classifier: Classifier, split: Split, name: str) -> None:
-    """Refuses a model that does not give logits for these images, or has fewer classes than their labels."""
-    try:
-        with torch.no_grad():
-            split.check_labels(classifier.logits(split.floats(slice(1))).shape[1])
-    except UserError:
-        raise
-    except Exception as error:  # whatever the user's model does
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
-
-
-def _fill(cell: Cell, wanted: Sequence[int], progress: Progress, name: str, rows_of: "RowsOf") -> None:
-    """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking."""
-    present = cell.present()
-    missing = [example for example in wanted if example not in present]
-    if not missing:
-        return
-    size = int(cell.run["batch_size"])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(int(cell.run["threads"]))
-    progress.begin(name, len(missing))
-    try:
-        with cell.writer() as write:
-            for _, block in groupby(missing, lambda example: example // size):
-                ids = np.array(list(block))
-                started = time.perf_counter()
-                columns = rows_of(ids)
-                columns["seconds"] = np.full(len(ids), (time.perf_counter() - started) / len(ids))
-                write(rows.table(columns))
-                progress.advance(len(ids), int((columns["fooled"] == False).sum()))  # noqa: E712
-    except torch.OutOfMemoryError:
-        raise UserError(f"memory ran out on batches of {size}; ask for fewer with --batch-size") from None
-    finally:
-        torch.set_num_threads(threads)
-        progress.end()
-    cell.compact()
-
-
-class RowsOf(Protocol):
-    """Makes the rows of some examples, by their ids."""
-
-    def __call__(self, ids: np.ndarray) -> Columns: ...
-
-
-@dataclass(frozen=True)
-class CleanRows:
-    """Predictions on the images as they are."""
-
-    judge: Judge
-    split: Split
-
-    def __call__(self, ids: np.ndarray) -> Columns:
-        x, y = self.split.floats(ids), self.split.labels[ids]
-        verdicts = self.judge(x, x, y)
-        columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction))
-        return columns | {"margin": rows.array(verdicts.margin), "forwards": np.ones(len(ids), dtype=np.int64)}
-
-
-@dataclass(frozen=True)
-class AttackRows:
-    """One attack on the examples that are classified correctly when clean; the others count as fooled."""
-
-    evaluation: Evaluation
-    attack: Attack
-    classifier: Classifier
-    judge: Judge
-    split: Split
-    predictions: pd.Series
-    images: Images | None
-    progress: Progress
-
-    def __call__(self, ids: np.ndarray) -> Columns:
-        y = self.split.labels[ids]
-        clean = self.predictions.loc[ids].to_numpy(dtype=np.int64)
-        columns = rows.untouched(ids, rows.array(y), clean, self.evaluation.seed)
-        final = self.evaluation.readings == "final"
-        if final:
-            columns["fooled_final"] = columns["fooled"].copy()
-        correct = np.flatnonzero(columns["fooled"] == False)  # noqa: E712
-        if not len(correct):
-            return columns
-        x, y = self.split.floats(ids[correct]), y[correct]
-        draws = Draws(self.evaluation.seed, ids[correct], x.device)
-        search = Search(
-            self.classifier,
-            self.judge,
-            self.evaluation.threat,
-            x,
-            y,
-            draws,
-            access=self.attack.access,
-            drop=not final,
-            batch_size=self.evaluation.batch_size,
-            watch=lambda standing: self.progress.standing(standing, self.classifier.passes),
-        )
-        try:
-            outcome = search.run(partial(self.attack, images=self.images), self.attack.restarts)
-        except (UserError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
-            rows.erred(columns, correct, f"{type(error).__name__}: {error}")
-        else:
-            rows.attacked(columns, correct, outcome, self.judge(outcome.kept, x, y))
-            if final:
-                columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
-        return columns

@@ -3,8 +3,11 @@
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,21 @@ def source_fingerprint(paths: Iterable[Path]) -> str:
     for path in paths:
         digest.update(_normalised(path))
     return digest.hexdigest()[:16]
+
+
+@cache
+def library_imports(path: Path) -> dict[str, str]:
+    """The versions of the libraries that a Python file imports, beside torch and NumPy."""
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        imported |= {name.partition(".")[0] for name in names}
+    versions = {}
+    for name in sorted(imported - sys.stdlib_module_names - {"robench", "torch", "numpy", ""}):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 @cache

@@ -142,6 +142,13 @@ def test_the_wheel_carries_the_folders_and_runs_without_the_checkout(tmp_path: P
     assert done.stdout == "5 pgd-20 trades\n", done.stderr
 
 
+def test_the_versions_of_an_attacks_libraries_are_in_its_key() -> None:
+    from importlib.metadata import version
+
+    assert attack("square").key()["libraries"] == {"pyautoattack": version("pyautoattack")}
+    assert attack("pgd-20").key()["libraries"] == {}
+
+
 def test_the_source_hash_sees_code_and_nothing_else(tmp_path: Path) -> None:
     texts = {
         "a": '"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n',

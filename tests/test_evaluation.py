@@ -13,10 +13,11 @@ import torch
 from robench.battery import attack, battery, configure
 from robench.data import Split
 from robench.errors import UserError
-from robench.evaluation import Evaluation, evaluate, run
+from robench.evaluation import Evaluation
 from robench.ledger import Ledger
 from robench.losses import cross_entropy
 from robench.planning import plan_evaluation
+from robench.running import evaluate, run
 from robench.search import Search, sees
 from robench.subject import from_module, load_model
 from robench.summary import summarise
@@ -206,7 +207,7 @@ import os, random, signal, sys, time, traceback
 import torch
 torch.set_num_threads(1)
 from robench import ledger
-from robench.evaluation import run
+from robench.running import run
 from robench.planning import plan_evaluation
 from robench.ledger import Ledger
 
