@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from robench.errors import AttackError
+from robench.errors import UserError
 from robench.losses import cross_entropy
 from robench.search import Search, sees
 
@@ -28,7 +28,7 @@ def adt_exp(
     does not say how many draws it scores: `draws` of them are offered, each draw on the way is a candidate as well.
     """
     if search.threat.norm != "linf":
-        raise AttackError(f"adt_exp is defined for linf, not for {search.threat.norm}")
+        raise UserError(f"adt_exp is defined for linf, not for {search.threat.norm}")
     zero = torch.zeros_like(search.x)
     at = search.state(mu=zero, rho=zero)
     for step in search.steps(steps):

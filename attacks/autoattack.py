@@ -25,16 +25,16 @@ def autoattack(
     APGD-DLR with 20 draws a step. The library judges its own successes and drops those examples; what it returns is
     judged again. DLR needs 3 classes and its targeted form 4: with fewer, the components that use them are left out.
     """
+    targets = search.classes - 1
     with search.library() as model:
         run = AutoAttack(
             model,
             norm=NORMS[search.threat.norm],
             eps=search.eps,
-            seed=search.draws.seed,
+            seed=search.draws.seed + search.draws.restart,
             version=version,
             device=search.x.device,
         )
-        targets = search.classes - 1
         run.apgd_targeted.n_target_classes = min(run.apgd_targeted.n_target_classes, targets)
         run.fab.n_target_classes = min(run.fab.n_target_classes, targets)
         if component != "all":

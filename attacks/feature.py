@@ -25,7 +25,8 @@ def feature(
 
     One random image at a time, from a uniform start each; an example is done at its first success. The features are
     the last feature map, as the appendix of ADT's first version (C.5) says; both released codes take the pooled ones
-    (`layer: pooled`). It never looks at the logits' gradient, so it passes models that flatten their loss.
+    (`layer: pooled`). Targets fill batches: how many an example is spared depends on the others, whether it falls does
+    not. It never looks at the logits' gradient, so it passes models that flatten their loss.
     """
     step = search.size(step_size)
     for group in search.groups(targets):
@@ -36,7 +37,7 @@ def feature(
         for _ in search.steps(steps):
             similarity = partial(_similarity, aim=at.aim.flatten(0, 1))
             gradient = search.feature_gradient(at.x, layer, similarity)
-            at.x = search.project(at.x + step * gradient.sign())
+            at.x = search.project(at.x + step * search.steepest(gradient))
         search.offer(at.x)
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from robench.errors import UserError
 from robench.search import Search, sees
 
 
@@ -17,6 +18,8 @@ def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> N
     vector. An example is done when its radius is within eps. 40,000 queries are what its public leaderboard spends.
     For l-infinity: along a sign vector the l2 radius r is the l-infinity radius r / sqrt(dimensions).
     """
+    if tolerance <= 0:
+        raise UserError(f"rays needs a tolerance above 0, got {tolerance}")
     count, size = len(search.x), search.x[0].numel()
     whole = math.sqrt(size)  # the longest radius in the box
     ones = torch.ones(count, size, device=search.x.device)
@@ -24,7 +27,7 @@ def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> N
     at = search.state(
         sign=ones, trial=ones, radius=zero + whole, low=zero, high=zero, bisecting=zero > 0, level=zero, block=zero - 1
     )
-    for _ in search.steps(queries):
+    for _ in search.steps(queries - 1):
         reach = torch.where(at.bisecting, (at.low + at.high) / 2, at.radius)
         points = search.x + (reach[:, None] / whole * at.trial).view_as(search.x)
         wrong = search.query(points.clamp(search.threat.low, search.threat.high)) != search.y
@@ -35,12 +38,14 @@ def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> N
         at.bisecting = at.bisecting | begin
 
         found = at.bisecting & (at.high - at.low <= tolerance)
-        at.radius = at.high.where(found, at.radius)
-        at.sign = at.trial.where(found[:, None], at.sign)
+        nearer = found & (at.high < at.radius)
+        at.radius = at.high.where(nearer, at.radius)
+        at.sign = at.trial.where(nearer[:, None], at.sign)
         at.bisecting = at.bisecting & ~found
         ready = ~at.bisecting
         at.level, at.block = _next_block(at.level, at.block, ready, size)
         at.trial = torch.where(ready[:, None], _flipped(at.sign, at.level, at.block), at.trial)
+    search.offer(search.project(search.x + (at.radius[:, None] / whole * at.sign).view_as(search.x)))
 
 
 def _next_block(level: Tensor, block: Tensor, ready: Tensor, size: int) -> tuple[Tensor, Tensor]:

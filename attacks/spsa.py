@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from robench.errors import UserError
 from robench.losses import margin
 from robench.search import Search, sees
 
@@ -15,6 +16,8 @@ def spsa(search: Search, *, evaluations: int = 256, steps: int = 100, delta: flo
     Adam from x itself, projected each time. delta and lr are in the units of the pixels. It is not a search of the
     decision boundary: it needs logits.
     """
+    if evaluations < 2 or delta <= 0:
+        raise UserError(f"spsa needs evaluations of at least 2 and a delta above 0, got {evaluations} and {delta}")
     pairs = evaluations // 2
     zero = torch.zeros_like(search.x)
     at = search.state(x=search.x, mean=zero, square=zero, estimate=zero)
@@ -30,7 +33,7 @@ def spsa(search: Search, *, evaluations: int = 256, steps: int = 100, delta: flo
         at.square = 0.999 * at.square + 0.001 * at.estimate.square()
         deviation = (at.square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
         at.x = search.project(at.x + lr * at.mean / (1 - 0.9 ** (step + 1)) / deviation)
-    search.offer(at.x)
+        search.offer(at.x)
 
 
 def _margins(search: Search, points: Tensor) -> Tensor:

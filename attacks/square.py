@@ -20,7 +20,7 @@ def square(search: Search) -> None:
             attacks=["square"],
             norm=NORMS[search.threat.norm],
             eps=search.eps,
-            seed=search.draws.seed,
+            seed=search.draws.seed + search.draws.restart,
             version="custom",
             device=search.x.device,
         )

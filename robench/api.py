@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
-from robench.search import Search
+from robench.search import Images, Search
 from robench.subject import Subject, load_model
 from robench.summary import Summary
 from robench.threat import Size, ThreatModel
@@ -38,27 +39,50 @@ class Trained:
 def attack(name: str) -> Callable[..., Tensor]:
     """The attack of that name (or "FILE.py:key=value") as a function.
 
-    It takes (model, x, y, *, eps, norm="linf", seed=0): x [B, C, H, W] float32 in [0, 1], y [B] integers; and gives
-    x_adv [B, C, H, W], for each example the first candidate that fooled the model, else the one that came nearest.
+    It takes (model, x, y, *, eps, norm="linf", seed=0, images=None): x [B, C, H, W] floats in [0, 1], y [B] integers;
+    and gives x_adv [B, C, H, W]: of each example the first candidate that fooled the model, else the nearest to it.
+    `images` (x, y) is the pool that an attack such as `feature` draws its targets from.
     """
     configured = configured_attack(name)
 
-    def run(model: nn.Module, x: Tensor, y: Tensor, *, eps: Size, norm: str = "linf", seed: int = 0) -> Tensor:
-        images = data.Split("x", x.detach(), y.detach().long())  # checks both
-        if images.images.dtype == torch.uint8:
-            raise UserError("expected images as floats in [0, 1], got uint8")
-        return _run_attack(configured, model, images, ThreatModel.of(norm, eps), seed)
+    def run(
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        *,
+        eps: Size,
+        norm: str = "linf",
+        seed: int = 0,
+        images: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        if configured.resources and images is None:
+            raise UserError(f"{name} draws targets from a pool; give it as images=(x, y)")
+        pool = Images.of(*images) if images else None
+        return _run_attack(configured, model, _checked(x, y), ThreatModel.of(norm, eps), seed, pool)
 
     return run
 
 
-def _run_attack(configured: Attack, model: nn.Module, images: data.Split, threat: ThreatModel, seed: int) -> Tensor:
-    x, y = images.images.float(), images.labels
+def _checked(x: Tensor, y: Tensor) -> data.Split:
+    if x.dtype == torch.uint8:
+        raise UserError("expected images as floats in [0, 1], got uint8")
+    return data.Split("x", x.detach().float(), y.detach().long())
+
+
+def _run_attack(
+    configured: Attack,
+    model: nn.Module,
+    images: data.Split,
+    threat: ThreatModel,
+    seed: int,
+    pool: Images | None,
+) -> Tensor:
+    x, y = images.images, images.labels
     classifier = Classifier(model, x.device)
     running.check_model(classifier, images, type(model).__name__)
     draws = Draws(seed, np.arange(len(x)), x.device)
     search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, access=configured.access)
-    return search.run(configured, configured.restarts).kept
+    return search.run(partial(configured, images=pool), configured.restarts).kept
 
 
 def evaluate(

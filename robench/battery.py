@@ -65,13 +65,6 @@ class Suite(Strict):
     readings: Readings = "any"
 
 
-def catalog() -> dict[str, dict[str, Any]]:
-    """Every configured attack, and every function that has no entry of its own under its own name."""
-    path = content.folder("attacks") / "catalog.yaml"
-    entries: dict[str, dict[str, Any]] = content.read_yaml(path)
-    return {**{name: {"attack": name} for name in content.names("attacks", "*.py")}, **entries}
-
-
 def attack(written: str) -> Attack:
     """The attack called `written`: a catalog name or a .py file, then settings if any: "pgd-20:restarts=5"."""
     name, colon, tail = written.rpartition(":") if "=" in written.rpartition(":")[2] else (written, "", "")
@@ -79,7 +72,7 @@ def attack(written: str) -> Attack:
     if name.endswith(".py"):
         entry: dict[str, Any] = {"attack": name}
     else:
-        entries = catalog()
+        entries = content.attack_catalog()
         if name not in entries:
             raise unknown("attack", name, entries)
         entry = entries[name]
@@ -110,8 +103,9 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
             raise UserError(f"attack {name}: the setting {key} has no default and was not given")
         if hints[key] == Size:
             parse_size(value, 1.0)
-        if key in ("steps", "restarts", "targets", "queries") and value < 1:
-            raise UserError(f"attack {name}: expected {key} of at least 1, got {value}")
+        least = 1 if hints[key] is int else 0
+        if hints[key] in (int, float) and not value >= least:
+            raise UserError(f"attack {name}: expected {key} of at least {least}, got {value}")
     restarts = values.pop("restarts")
     return Attack(name, function, values, restarts, resources)
 

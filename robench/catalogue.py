@@ -48,8 +48,7 @@ def describe(kind: str, name: str) -> str:
 
 
 def _attacks() -> list[tuple[str, str]]:
-    entries = content.read_yaml(content.folder("attacks") / "catalog.yaml")
-    return [(name, _block(entry).replace("\n", ", ")) for name, entry in entries.items()]
+    return [(name, _block(entry).replace("\n", ", ")) for name, entry in content.attack_catalog().items()]
 
 
 def _datasets() -> list[tuple[str, str]]:

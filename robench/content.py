@@ -91,6 +91,12 @@ def module(kind: Literal["attacks", "defenses"], name: str) -> Any:
     return importlib.import_module(f"robench.{kind}.{name}")
 
 
+def attack_catalog() -> dict[str, dict[str, Any]]:
+    """Every configured attack, and every function that has no entry of its own under its own name."""
+    entries: dict[str, dict[str, Any]] = read_yaml(folder("attacks") / "catalog.yaml")
+    return {**{name: {"attack": name} for name in names("attacks", "*.py")}, **entries}
+
+
 def attack_function(name: str) -> Callable[..., None]:
     """The function that bears its file's name."""
     stem = Path(name).stem

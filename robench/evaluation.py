@@ -18,22 +18,9 @@ from robench.search import Images
 from robench.subject import Subject
 from robench.threat import ThreatModel
 
-ENGINE = (
-    "threat",
-    "data",
-    "draws",
-    "losses",
-    "classifier",
-    "verify",
-    "search",
-    "library",
-    "rows",
-    "evaluation",
-    "running",
-)
+ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "library", "rows", "running")
 SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
-
 
 Mode = Literal["columns", "worst-case"]
 """Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
@@ -82,8 +69,15 @@ class Evaluation:
 
     def _attack_key(self, attack: Attack) -> dict[str, Any]:
         pool = {"images": self.images.fingerprint} if attack.resources and self.images else {}
-        batch = {"batch_size": self.batch_size, "n": len(self.wanted), "mode": self.mode} if attack.companions else {}
-        return {**attack.key(), **pool, **batch, "seed": self.seed, "readings": self.readings}
+        return {**attack.key(), **pool, **self._batch_key(attack), "seed": self.seed, "readings": self.readings}
+
+    def _batch_key(self, attack: Attack) -> dict[str, Any]:
+        """What makes the batches, for an attack whose outcome depends on them."""
+        if not attack.companions:
+            return {}
+        batch = {"batch_size": self.batch_size, "n": len(self.wanted)}
+        survivors = {"after": [other.key() for other in self.attacks]} if self.mode == "worst-case" else {}
+        return {**batch, **survivors}
 
     def passes(self, attack: Attack) -> tuple[int, int]:
         """Forward and backward passes of an example that stands to the end."""
@@ -94,8 +88,7 @@ class Evaluation:
         """The images for attacks, in order of label, on the device."""
         if self.images is None:
             return None
-        order = self.images.labels.sort(stable=True).indices
-        return Images(self.images.floats(order).to(device), self.images.labels[order].to(device))
+        return Images.of(self.images.floats(slice(None)).to(device), self.images.labels.to(device))
 
     def about(self, attack: Attack | None) -> dict[str, Any]:
         """Names for people."""

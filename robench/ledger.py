@@ -85,11 +85,12 @@ class Cell:
         return self._document["run"]
 
     def rows(self) -> pd.DataFrame:
-        """One row an example, in order of example; where there are two, one that is finished counts."""
+        """One row an example, in order of example; where there are several, a finished one counts, else an error."""
         tables = [table for _, table in self._tables()]
         frame: pd.DataFrame = pa.concat_tables([ROW.empty_table(), *tables]).to_pandas(types_mapper=_nullable)
-        frame = frame.assign(open=frame["status"].isin(UNFINISHED)).sort_values(["example", "open"], kind="stable")
-        return frame.drop_duplicates("example").drop(columns="open").reset_index(drop=True)
+        rank = frame["status"].map({status: place for place, status in enumerate(UNFINISHED, 1)}).fillna(0)
+        frame = frame.assign(rank=rank).sort_values(["example", "rank"], kind="stable")
+        return frame.drop_duplicates("example").drop(columns="rank").reset_index(drop=True)
 
     def present(self) -> set[int]:
         """The examples that need not be run again."""

@@ -57,18 +57,19 @@ def plan_evaluation(
         norm or (card.norm if card else "linf"),
         eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
     )
-    images = _pool(dataset, data_root) if any(attack.resources for attack in chosen) else None
+    images = _pool(dataset, data_root, download) if any(attack.resources for attack in chosen) else None
     return Evaluation(
         subject, split, threat, chosen, images, readings, seed, resolve_device(device), batch_size, n, mode
     )
 
 
-def _pool(dataset: str, data_root: Path | str) -> data.Split:
-    """The first `POOL` training images, or test images where a set has no others."""
+def _pool(dataset: str, data_root: Path | str, download: bool) -> data.Split:
+    """`POOL` training images from all over the set, or test images where it has no others."""
     try:
-        return data.load(dataset, "train", root=data_root).take(slice(POOL))
+        split = data.load(dataset, "train", root=data_root, download=download)
     except UserError:
-        return data.load(dataset, "test", root=data_root).take(slice(POOL))
+        split = data.load(dataset, "test", root=data_root, download=download)
+    return split.take(slice(None, None, max(len(split) // POOL, 1)))
 
 
 def plan_training(

@@ -33,17 +33,14 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
     """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run.
 
     A model is shown once on a data set and threat: of two trainings of one recipe, architecture and seed the newest,
-    and of two runs of one attack on it the newest. `only` chooses among the cells.
+    and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells.
     """
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in newest(cell for cell in Ledger(results).cells() if only(cell)):
         groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
     rows, shown = [], set()
     for group in groups.values():  # newest first
-        cells: dict[str, Cell] = {}
-        for cell in group:
-            if cell.about["attack"] not in cells and cell.present():  # not only begun
-                cells[cell.about["attack"]] = cell
+        cells = _chosen(group)
         if CLEAN not in cells:
             continue
         identity = _identity(cells[CLEAN])
@@ -56,6 +53,21 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
     frame = pd.DataFrame(rows, columns=[*FIXED, *attacks])
     order = ["dataset", "threat", "worst_case", "model"]
     return frame.sort_values(order, ascending=[True, True, False, True]).reset_index(drop=True)
+
+
+def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
+    """Of the cells of one model, newest first: for each attack the one of most examples, the newest of equals.
+
+    Cells that were only begun are left out, and those that would cut the row to less than a tenth of its examples.
+    """
+    sizes = {cell.path: len(cell.rows()) for cell in cells}
+    widest = max((sizes[cell.path] for cell in cells if cell.about["attack"] != CLEAN), default=0)
+    chosen: dict[str, Cell] = {}
+    for cell in cells:
+        size, name = sizes[cell.path], cell.about["attack"]
+        if size > 0 and size * 10 >= widest and (name not in chosen or size > sizes[chosen[name].path]):
+            chosen[name] = cell
+    return chosen
 
 
 def _identity(cell: Cell) -> str:

@@ -66,7 +66,7 @@ def erred(columns: Columns, where: np.ndarray, message: str) -> None:
         columns[name][where] = value
 
 
-def skipped(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, seed: int) -> Columns:
+def skipped(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, seed: int = 0) -> Columns:
     """Rows of examples that an attack was spared."""
     columns = untouched(ids, labels, clean_predictions, seed)
     unknown = {name: np.full(len(ids), None, dtype=object) for name in ("fooled", "adversarial_prediction", "distance")}

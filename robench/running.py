@@ -1,7 +1,7 @@
 """Runs an evaluation: every attack of a battery on every example of a set, into the ledger."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
 from robench import rows
@@ -77,10 +78,10 @@ def evaluate(
     for attack in _in_order(evaluation):
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
         rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, images, progress)
-        _fill(cell, standing, progress, attack.name, rows_of)
+        spared = set(wanted) - set(standing)
+        _fill(cell, wanted, progress, attack.name, rows_of, spared)
         cells[attack.name] = cell
         if evaluation.mode == "worst-case":
-            _skip(cell, wanted, split, predictions, evaluation.seed)
             fooled = cell.rows().set_index("example")["fooled"].loc[standing]
             standing = fooled.index[~fooled.fillna(False)].tolist()
     return cells
@@ -91,15 +92,6 @@ def _in_order(evaluation: Evaluation) -> list[Attack]:
     if evaluation.mode == "columns":
         return list(evaluation.attacks)
     return sorted(evaluation.attacks, key=lambda attack: sum(evaluation.passes(attack)))
-
-
-def _skip(cell: Cell, wanted: range, split: Split, predictions: pd.Series, seed: int) -> None:
-    """Notes the examples that an attack was spared because another had broken them."""
-    ids = sorted(set(wanted) - set(cell.rows()["example"]))
-    if ids:
-        clean = predictions.loc[ids].to_numpy(dtype=np.int64)
-        cell.append(rows.table(rows.skipped(np.array(ids), rows.array(split.labels[ids]), clean, seed)))
-        cell.compact()
 
 
 def check_model(classifier: Classifier, split: Split, name: str) -> None:
@@ -114,25 +106,37 @@ def check_model(classifier: Classifier, split: Split, name: str) -> None:
         raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
 
 
-def _fill(cell: Cell, wanted: Sequence[int], progress: Progress, name: str, rows_of: "RowsOf") -> None:
-    """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking."""
-    present = cell.present()
-    missing = [example for example in wanted if example not in present]
+def _fill(
+    cell: Cell,
+    wanted: range,
+    progress: Progress,
+    name: str,
+    rows_of: "RowsOf",
+    spared: AbstractSet[int] = frozenset(),
+) -> None:
+    """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking.
+
+    Those `spared`, which an earlier attack has broken, are noted as skipped beside the others of their block.
+    """
+    written, finished = set(cell.rows()["example"]), cell.present()
+    missing = [example for example in wanted if example not in (written if example in spared else finished)]
     if not missing:
         return
     size = int(cell.run["batch_size"])
     threads = torch.get_num_threads()
     torch.set_num_threads(int(cell.run["threads"]))
-    progress.begin(name, len(missing))
+    progress.begin(name, len(set(missing) - spared))
     try:
         with cell.writer() as write:
             for _, block in groupby(missing, lambda example: example // size):
-                ids = np.array(list(block))
+                ids = list(block)
+                run = np.array([example for example in ids if example not in spared], dtype=np.int64)
+                skip = np.array([example for example in ids if example in spared], dtype=np.int64)
                 started = time.perf_counter()
-                columns = rows_of(ids)
-                columns["seconds"] = np.full(len(ids), (time.perf_counter() - started) / len(ids))
-                write(rows.table(columns))
-                progress.advance(len(ids), int((columns["fooled"] == False).sum()))  # noqa: E712
+                columns = rows_of(run)
+                columns["seconds"] = np.full(len(run), (time.perf_counter() - started) / max(len(run), 1))
+                write(pa.concat_tables([rows.table(columns), rows.table(rows_of.skipped(skip))]))
+                progress.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
     except torch.OutOfMemoryError:
         raise UserError(f"memory ran out on batches of {size}; ask for fewer with --batch-size") from None
     finally:
@@ -142,9 +146,10 @@ def _fill(cell: Cell, wanted: Sequence[int], progress: Progress, name: str, rows
 
 
 class RowsOf(Protocol):
-    """Makes the rows of some examples, by their ids."""
+    """Makes the rows of some examples, by their ids, and of those that are spared."""
 
     def __call__(self, ids: np.ndarray) -> Columns: ...
+    def skipped(self, ids: np.ndarray) -> Columns: ...
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,10 @@ class CleanRows:
         columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction))
         return columns | {"margin": rows.array(verdicts.margin), "forwards": np.ones(len(ids), dtype=np.int64)}
 
+    def skipped(self, ids: np.ndarray) -> Columns:
+        """None ever is."""
+        return rows.skipped(ids, ids, ids)
+
 
 @dataclass(frozen=True)
 class AttackRows:
@@ -174,10 +183,16 @@ class AttackRows:
     images: Images | None
     progress: Progress
 
+    def skipped(self, ids: np.ndarray) -> Columns:
+        return rows.skipped(ids, rows.array(self.split.labels[ids]), self._clean(ids), self.evaluation.seed)
+
+    def _clean(self, ids: np.ndarray) -> np.ndarray:
+        clean: np.ndarray = self.predictions.loc[ids.tolist()].to_numpy(dtype=np.int64)
+        return clean
+
     def __call__(self, ids: np.ndarray) -> Columns:
         y = self.split.labels[ids]
-        clean = self.predictions.loc[ids].to_numpy(dtype=np.int64)
-        columns = rows.untouched(ids, rows.array(y), clean, self.evaluation.seed)
+        columns = rows.untouched(ids, rows.array(y), self._clean(ids), self.evaluation.seed)
         final = self.evaluation.readings == "final"
         if final:
             columns["fooled_final"] = columns["fooled"].copy()

@@ -66,6 +66,11 @@ class Images:
     x: Tensor
     y: Tensor
 
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> "Images":
+        order = y.sort(stable=True).indices
+        return cls(x[order], y[order])
+
     def of_another_class(self, y: Tensor, draws: Draws, step: int) -> Tensor:
         """For each label [B] a random image [B, ...] that bears another one; a different draw for each step."""
         first, end = torch.searchsorted(self.y, y), torch.searchsorted(self.y, y, right=True)
@@ -219,7 +224,7 @@ class Search:
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The unit step that raises the loss most: the sign for l-infinity, the direction for l2."""
-        return self.threat.steepest(gradient)
+        return self.threat.steepest(self._flat(gradient)).view_as(gradient)
 
     def offer(self, x_adv: Tensor) -> None:
         """Shows candidates to the model: one forward pass each. Those outside the threat are marked invalid.

@@ -13,8 +13,9 @@ from robench.verdict import Verdict, judge_evaluation
 
 @dataclass(frozen=True)
 class AttackSummary:
-    """One attack. `accuracy` is None where no example could be run, or some were skipped because another attack had
-    broken them; `kills` are of examples correct when clean."""
+    """One attack. `accuracy` is over the examples that did not end in an error; it is None where all did that are
+    correct when clean, or where some were skipped because another attack had broken them. `kills` are of examples
+    correct when clean."""
 
     accuracy: Interval | None
     accuracy_final: float | None
@@ -96,7 +97,8 @@ def summarise(cells: Mapping[str, Cell], n: int | None = None, mode: str = "colu
 
 def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
     run = rows[~rows["status"].isin(UNFINISHED)]
-    whole = len(run) and not (rows["status"] == "skipped").any()
+    mistakes = rows["clean_prediction"] != rows["label"]
+    whole = (len(run) > mistakes.sum() or mistakes.all()) and not (rows["status"] == "skipped").any()
     final = run["fooled_final"].dropna()
     return AttackSummary(
         accuracy=wilson(int((~run["fooled"]).sum()), len(run)) if whole else None,
@@ -117,11 +119,14 @@ def _worst_case(rows: Mapping[str, pd.DataFrame]) -> Interval | None:
     """Per example over the battery (eq. 12 of Adversarial Distributional Training), where that is known."""
     if not rows:
         return None
-    columns = [frame.set_index("example")["fooled"] for frame in rows.values()]
-    broken = pd.concat([column.fillna(False) for column in columns], axis=1).any(axis=1)
-    unfinished = pd.concat([column.isna() for column in columns], axis=1).any(axis=1)
-    known = broken | ~unfinished  # an example that one attack broke is broken, whatever became of the others
-    return wilson(int((known & ~broken).sum()), int(known.sum())) if known.any() else None
+    frames = [frame.set_index("example") for frame in rows.values()]
+    broken = pd.concat([f["fooled"].fillna(False) | (f["status"] == "skipped") for f in frames], axis=1).any(axis=1)
+    erred = pd.concat([frame["status"] == "error" for frame in frames], axis=1).any(axis=1)
+    known = broken | ~erred  # an example that one attack broke is broken, whatever became of the others
+    tried = frames[0]["clean_prediction"] == frames[0]["label"]
+    if tried.any() and not (known & tried).any():  # all that is known are the model's own mistakes
+        return None
+    return wilson(int((known & ~broken).sum()), int(known.sum()))
 
 
 def _accuracy(interval: Interval | None) -> dict[str, float | None]:

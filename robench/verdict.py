@@ -53,18 +53,25 @@ def _one_step_beats_many(rows: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _black_box_beats_white_box(rows: Mapping[str, pd.DataFrame]) -> list[str]:
-    """An attack without gradients that breaks more than all those with them together: the gradient is masked."""
-    fooled = _comparable(rows)
-    white = [fooled[name] for name in fooled if rows[name]["backwards"].max() > 0]
+    """An attack without gradients that breaks more than all those with them together: the gradient is masked.
+
+    Where it ran on their survivors only, what it was spared counts as broken by both.
+    """
+    frames = {name: frame.set_index("example") for name, frame in rows.items() if len(frame)}
+    white = [frame["fooled"] for frame in frames.values() if frame["backwards"].max() > 0]
     if not white:
         return []
-    union = pd.concat(white, axis=1).any(axis=1)
-    return [
-        f"{name}, without gradients, breaks {100 * gap:.1f} points more than all attacks with them (p = {p:.1g})"
-        for name in fooled
-        if rows[name]["queries"].max() > 0
-        for gap, p in _beats(fooled[name], union)
-    ]
+    union = pd.concat([column.fillna(False) for column in white], axis=1).any(axis=1)
+    known = union | ~pd.concat([column.isna() for column in white], axis=1).any(axis=1)
+    reasons = []
+    for name, frame in frames.items():
+        if frame["queries"].max() > 0:
+            fooled = frame["fooled"].mask(frame["status"] == "skipped", True)
+            shared = known & fooled.notna()
+            for gap, p in _beats(fooled[shared].astype(bool), union[shared].astype(bool)):
+                points = f"{100 * gap:.1f} points more than all attacks with them (p = {p:.1g})"
+                reasons.append(f"{name}, without gradients, breaks {points}")
+    return reasons
 
 
 def _comparable(rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.Series]:
@@ -76,5 +83,5 @@ def _comparable(rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.Series]:
 def _beats(first: pd.Series, second: pd.Series) -> list[tuple[float, float]]:
     """By how much `first` breaks more than `second` on the same examples, with McNemar's p; empty if it may not."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    gap, p = (only_first - only_second) / len(first), mcnemar(only_first, only_second)
+    gap, p = (only_first - only_second) / max(len(first), 1), mcnemar(only_first, only_second)
     return [(gap, p)] if gap > POINTS and p < SIGNIFICANCE else []

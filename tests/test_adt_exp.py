@@ -9,7 +9,7 @@ from robench import content
 from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
-from robench.errors import AttackError
+from robench.errors import UserError
 from robench.losses import cross_entropy
 from robench.search import Search
 from robench.threat import ThreatModel
@@ -64,5 +64,5 @@ def test_it_breaks_what_pgd_breaks_but_for_a_few(digits_model: Trained) -> None:
 
 def test_it_needs_linf(digits_model: Trained) -> None:
     x, y = digits_model.split.floats(slice(2)), digits_model.split.labels[:2]
-    with pytest.raises(AttackError, match="linf"):
+    with pytest.raises(UserError, match="linf"):
         run_attack("adt_exp", digits_model.model, x, y, ThreatModel.of("l2", 1))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from robench.battery import attack, catalog, configure
+from robench import content
+from robench.battery import attack, configure
 from robench.errors import UserError
 from robench.search import Search, sees
 from robench.threat import ThreatModel
@@ -177,8 +178,8 @@ def test_the_fallen_cost_no_more_passes() -> None:
 def test_the_catalog_serves_the_names_of_the_papers() -> None:
     wanted = {"fgsm", "fgsm_rs", "mim", *(f"pgd-{n}" for n in (10, 20, 40, 100, 200))}
     wanted |= {f"cw-{n}" for n in (20, 30, 40, 100)}
-    assert wanted <= set(catalog())
-    for name in catalog():
+    assert wanted <= set(content.attack_catalog())
+    for name in content.attack_catalog():
         assert attack(name).name == name
     assert attack("pgd-200").settings == {"steps": 200, "step_size": "eps/4", "random_start": True}
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pyautoattack import AutoAttack, checks
 
+from robench import content
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.planning import plan_evaluation
@@ -89,6 +90,9 @@ def test_the_librarys_passes_are_counted(name: str, backwards: bool, digits_mode
     search = Search(
         classifier, Judge(classifier, threat), threat, x, y, Draws(0, np.arange(10), x.device), access=configured.access
     )
+    assert search.classes == 10
+    seen.clear()
+    classifier.forwards = 0
     outcome = search.run(configured)
     assert sum(seen) == classifier.forwards
     assert sum(seen) <= int(outcome.forwards.sum()) < sum(seen) + 10  # shares are rounded up
@@ -104,6 +108,20 @@ def test_models_of_few_classes(classes: int) -> None:
     if classes < 4:
         with pytest.raises(ValueError, match="apgd-t needs 4 classes"):
             run_attack("apgd-t", model, x, y, threat)
+
+
+@pytest.mark.parametrize(("name", "file"), [("apgd-ce", "autoattack"), ("square", "square")])
+def test_restarts_differ(name: str, file: str, digits_model: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = correct(digits_model, 3)
+    seeds: list[int] = []
+
+    def recording(*arguments: Any, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        return AutoAttack(*arguments, seed=seed, **options)
+
+    monkeypatch.setattr(content.module("attacks", file), "AutoAttack", recording)
+    run_attack(f"{name}:restarts=3", digits_model.model, x, y, ThreatModel.of("linf", 1e-3), seed=5)
+    assert seeds == [5, 6, 7]
 
 
 def test_square_gets_no_gradient(digits_model: Trained) -> None:

@@ -268,6 +268,10 @@ def test_python_has_the_same_words(digits_model: Trained, in_tmp: Path) -> None:
     x_adv = robench.attack("pgd-20")(digits_model.model, x, y, eps="0.2")
     assert (x_adv - x).abs().max() <= 0.2 + 1e-6
     assert (digits_model.model(x_adv).argmax(1) != y).float().mean() > 0.7
+    with pytest.raises(UserError, match="images="):
+        robench.attack("feature")(digits_model.model, x, y, eps=0.1)
+    pool = (digits_model.split.floats(slice(100, 200)), digits_model.split.labels[100:200])
+    robench.attack("feature:targets=2,steps=5")(digits_model.model, x, y, eps=0.1, images=pool)
     with pytest.raises(AttributeError):
         robench.no_such_thing  # noqa: B018
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from robench import ranking
 from robench.battery import attack, battery, configure
 from robench.data import Split
 from robench.errors import UserError
@@ -290,6 +292,43 @@ def test_worst_case_mode_ends_with_the_survivors_of_columns_mode(tmp_path: Path,
     completed = run(planned(digits_model, attacks=names, n=120), tmp_path / "worst")
     for name, found in columns.attacks.items():
         assert completed.attacks[name].accuracy == found.accuracy
+
+
+def test_a_worst_case_run_that_is_cut_short_leaves_no_biased_ledger(tmp_path: Path, digits_model: Trained) -> None:
+    evaluation = planned(digits_model, attacks=["fgsm", "pgd-100"], n=128, mode="worst-case", batch_size=16)
+
+    class Cut:
+        def begin(self, attack: str, examples: int) -> None:
+            self.blocks, self.attack = 0, attack
+
+        def standing(self, examples: int, passes: int) -> None: ...
+
+        def advance(self, examples: int, robust: int) -> None:
+            self.blocks += 1
+            if self.attack == "pgd-100" and self.blocks == 4:
+                raise KeyboardInterrupt
+
+        def end(self) -> None: ...
+
+    with pytest.raises(KeyboardInterrupt):
+        run(evaluation, tmp_path / "cut", Cut())
+    whole = run(replace(evaluation, n=64), tmp_path / "whole")
+    assert whole.worst_case is not None
+    row = ranking.leaderboard(tmp_path / "cut").iloc[0]
+    assert row["n"] == 64
+    assert row["worst_case"] == whole.worst_case.value
+    for results in ("cut", "uncut"):
+        run(evaluation, tmp_path / results)
+    assert_equal_ledgers(tmp_path / "cut", tmp_path / "uncut")
+
+
+def test_the_pool_of_images_covers_a_sorted_set(tmp_path: Path, digits_model: Trained) -> None:
+    split = digits_model.split
+    order = split.labels.sort().indices
+    np.savez(tmp_path / "sorted.npz", x_test=split.images[order].numpy(), y_test=split.labels[order].numpy())
+    name, dataset = "feature:targets=2,steps=2", f"npz:{tmp_path / 'sorted.npz'}"
+    evaluation = plan_evaluation(digits_model.model, attacks=[name], eps=0.1, dataset=dataset, n=8)
+    assert run(evaluation, tmp_path).attacks[name].errors == 0
 
 
 def test_two_attacks_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -73,6 +73,20 @@ def test_it_raises_the_similarity_it_means_to_raise(layer: Layer, digits_model: 
     assert (similarity[-1] > similarity[0]).all()
 
 
+def test_an_l2_step_has_the_length_it_says(digits_model: Trained) -> None:
+    x, y = examples(digits_model, 4)
+    threat, images = ThreatModel.of("l2", 8.0), pool(digits_model)
+    asked: list[Tensor] = []
+    model = digits_model.model
+    hook = model.get_submodule("trunk").register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].clone()))
+    run_attack("feature:targets=1,steps=3,step_size=0.01", model, x, y, threat, images=images, batch_size=4, drop=False)
+    hook.remove()
+    iterates = [points for points in asked if len(points) == 4][1:]  # the first are the targets
+    moved = (iterates[1] - iterates[0]).flatten(1).norm(dim=1)
+    assert moved.max() <= 0.01 + 1e-5
+    assert moved.max() > 0.003  # the box cuts some of it
+
+
 def test_targets_bear_another_label_and_all_of_them_are_drawn() -> None:
     y = torch.tensor([0, 0, 1, 2, 2, 2])
     images = Images(torch.arange(6.0).view(6, 1, 1, 1), y)

@@ -44,6 +44,9 @@ def test_a_repeated_row_counts_once_and_an_error_gives_way(tmp_path: Path) -> No
     assert frame["example"].tolist() == [1, 2, 3]
     assert frame["status"].tolist() == ["error", "ok", "ok"]
     assert one.present() == {2, 3}
+    for _ in range(3):
+        one.append(rows([1], status="skipped"))
+        assert one.rows()["status"].tolist() == ["error", "ok", "ok"]
 
 
 def test_compaction_keeps_every_row_in_one_part(tmp_path: Path) -> None:

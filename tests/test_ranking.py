@@ -33,6 +33,7 @@ def write(
     backwards: int = 5,
     queries: int = 0,
     status: str = "ok",
+    unfinished: str = "error",
     **about: Any,
 ) -> Cell:
     names = {"model": model, "defense": None, "recipe": None, "arch": "lenet", "train_seed": None}
@@ -47,7 +48,7 @@ def write(
         "fooled": fooled,
         "backwards": [backwards] * n,
         "queries": [queries] * n,
-        "status": ["error" if value is None else status for value in fooled],
+        "status": [unfinished if value is None else status for value in fooled],
     }
     cell.append(pa.table({name: list(values) for name, values in columns.items()}, schema=ROW))
     return cell
@@ -133,6 +134,42 @@ def test_a_black_box_attack_that_beats_all_gradients_is_flagged(tmp_path: Path) 
     reasons = summarise(by_name(*cells, strong)).verdict.reasons
     assert len(reasons) == 1
     assert reasons[0].startswith("rays, without gradients")
+
+
+def test_in_worst_case_mode_what_a_black_box_attack_breaks_beyond_all_gradients_is_flagged(tmp_path: Path) -> None:
+    n = 200
+    right = (CLEAN * n)[:n]
+    broken = [i < 60 or not right[i] for i in range(n)]
+    cells = [write(tmp_path, "clean", [not value for value in right], backwards=0), write(tmp_path, "pgd", broken)]
+    beyond = [None if broken[i] else i < 90 for i in range(n)]
+    rays = write(tmp_path, "rays", beyond, backwards=0, queries=9, unfinished="skipped")
+    summary = summarise(by_name(*cells, rays), mode="worst-case")
+    assert summary.n == n
+    assert summary.worst_case == wilson(sum(right[90:]), n)
+    assert summary.attacks["rays"].accuracy is None
+    assert summary.verdict.reliable is False
+
+
+def test_a_skipped_example_is_broken_whoever_broke_it(tmp_path: Path) -> None:
+    skipped: list[bool | None] = [None, None, *fooled()[2:]]
+    summary = summarise(by_name(clean(tmp_path), write(tmp_path, "late", skipped, unfinished="skipped")))
+    assert summary.worst_case == wilson(5, 8)
+
+
+def test_errors_on_all_that_could_be_attacked_leave_no_accuracy(tmp_path: Path) -> None:
+    erred = [None if right else True for right in CLEAN]
+    summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", erred)))
+    assert summary.attacks["a"].accuracy is None
+    assert summary.worst_case is None
+
+
+def test_a_quick_look_at_a_few_examples_does_not_replace_a_wide_run(tmp_path: Path) -> None:
+    clean(tmp_path)
+    write(tmp_path, "pgd-20", fooled(0, 1))
+    write(tmp_path, "pgd-20", fooled()[:1], started="2026-03-01")
+    frame = ranking.leaderboard(tmp_path)
+    assert frame["n"].tolist() == [8]
+    assert frame["pgd-20"].tolist() == [5 / 8]
 
 
 def test_json_has_the_promised_words(tmp_path: Path) -> None:
