@@ -20,10 +20,9 @@ def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> N
     """
     if tolerance <= 0:
         raise UserError(f"rays needs a tolerance above 0, got {tolerance}")
-    count, size = len(search.x), search.x[0].numel()
-    whole = math.sqrt(size)  # the longest radius in the box
-    ones = torch.ones(count, size, device=search.x.device)
-    zero = torch.zeros(count, device=search.x.device)
+    ones = torch.ones_like(search.x).flatten(1)
+    zero = torch.zeros_like(ones[:, 0])
+    whole = math.sqrt(ones.shape[1])  # the longest radius in the box
     at = search.state(
         sign=ones, trial=ones, radius=zero + whole, low=zero, high=zero, bisecting=zero > 0, level=zero, block=zero - 1
     )
@@ -31,7 +30,6 @@ def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> N
         reach = torch.where(at.bisecting, (at.low + at.high) / 2, at.radius)
         points = search.x + (reach[:, None] / whole * at.trial).view_as(search.x)
         wrong = search.query(points.clamp(search.threat.low, search.threat.high)) != search.y
-
         begin = ~at.bisecting & wrong
         at.low = torch.where(at.bisecting & ~wrong, reach, at.low.where(~begin, 0.0))
         at.high = reach.where(wrong, at.high)
@@ -42,9 +40,8 @@ def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> N
         at.radius = at.high.where(nearer, at.radius)
         at.sign = at.trial.where(nearer[:, None], at.sign)
         at.bisecting = at.bisecting & ~found
-        ready = ~at.bisecting
-        at.level, at.block = _next_block(at.level, at.block, ready, size)
-        at.trial = torch.where(ready[:, None], _flipped(at.sign, at.level, at.block), at.trial)
+        at.level, at.block = _next_block(at.level, at.block, ~at.bisecting, ones.shape[1])
+        at.trial = at.trial.where(at.bisecting[:, None], _flipped(at.sign, at.level, at.block))
     search.offer(search.project(search.x + (at.radius[:, None] / whole * at.sign).view_as(search.x)))
 
 
@@ -58,8 +55,6 @@ def _next_block(level: Tensor, block: Tensor, ready: Tensor, size: int) -> tuple
 
 def _flipped(sign: Tensor, level: Tensor, block: Tensor) -> Tensor:
     """The sign vectors [B, D] with one block of each turned over."""
-    size = sign.shape[1]
-    length = torch.ceil(size / 2**level)[:, None]
-    position = torch.arange(size, device=sign.device)
-    inside = (position >= block[:, None] * length) & (position < (block[:, None] + 1) * length)
-    return torch.where(inside, -sign, sign)
+    length = torch.ceil(sign.shape[1] / 2**level)[:, None]
+    position = torch.arange(sign.shape[1], device=sign.device)
+    return torch.where(position // length == block[:, None], -sign, sign)
