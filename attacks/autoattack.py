@@ -26,7 +26,7 @@ def autoattack(
     judged again. DLR needs 3 classes and its targeted form 4: with fewer, the components that use them are left out.
     """
     targets = search.classes - 1
-    with search.library() as model:
+    with search.lend() as model:
         run = AutoAttack(
             model,
             norm=NORMS[search.threat.norm],

@@ -14,7 +14,7 @@ NORMS = {"linf": "Linf", "l2": "L2"}
 @sees("scores", companions=True)
 def square(search: Search) -> None:
     """Random search with square-shaped changes (Andriushchenko et al. 2020), 5,000 queries, as AutoAttack runs it."""
-    with search.library() as model:
+    with search.lend() as model:
         run = AutoAttack(
             model,
             attacks=["square"],

@@ -37,7 +37,7 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def library_versions() -> dict[str, str]:
+def used_versions() -> dict[str, str]:
     """Of what numbers depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in ("robench", "torch", "numpy")}}
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from robench.battery import Attack, Readings
-from robench.checkpoint import library_versions
+from robench.checkpoint import used_versions
 from robench.data import Split
 from robench.errors import UserError
 from robench.fingerprints import source_fingerprint
@@ -18,7 +18,7 @@ from robench.search import Images
 from robench.subject import Subject
 from robench.threat import ThreatModel
 
-ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "library", "rows", "running")
+ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "foreign", "rows", "running")
 SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
 
@@ -64,7 +64,7 @@ class Evaluation:
             "attack": self._attack_key(attack) if attack else CLEAN,
             "precision": "float32",
             "engine": SOURCE,
-            "libraries": {name: library_versions()[name] for name in ("torch", "numpy")},
+            "libraries": {name: used_versions()[name] for name in ("torch", "numpy")},
         }
 
     def _attack_key(self, attack: Attack) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from robench.checkpoint import library_versions
+from robench.checkpoint import used_versions
 from robench.ledger import now
 
 
@@ -20,7 +20,7 @@ def run_manifest(device: torch.device | str) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": library_versions(),
+        "versions": used_versions(),
         "commit": commit,
         "dirty": dirty,
         "device": f"{device.type} {name}",

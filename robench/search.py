@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
-from robench.library import LibraryModel, undisturbed
+from robench.foreign import LibraryModel, undisturbed
 from robench.losses import Loss, margin
 from robench.threat import Size, ThreatModel, parse_size, per_example
 from robench.verify import Judge
@@ -273,7 +273,7 @@ class Search:
         return self._classifier.features(flat, layer)[0]
 
     @contextmanager
-    def library(self) -> Iterator[nn.Module]:
+    def lend(self) -> Iterator[nn.Module]:
         """The model as a library's attack may call it, on any batch of points, with gradients only for those who
         declared them. Its passes are shared out equally among the examples standing; what it does to global random
         states, tracing and warnings is undone."""

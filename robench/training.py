@@ -337,7 +337,7 @@ class _Loop:
             recipe=plan.describe(),
             seed=plan.seed,
             metrics={"best": best["metrics"], "history": self.run_state.history},
-            versions=checkpoint.library_versions(),
+            versions=checkpoint.used_versions(),
         )
         model = self._model()
         model.load_state_dict(best["weights"])
