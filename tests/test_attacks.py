@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robench import content
 from robench.battery import attack, configure
@@ -89,11 +89,15 @@ def test_seeds_change_the_search(name: str, digits_model: Trained) -> None:
     assert not torch.equal(first, second)
 
 
-def reference_ascent(name: str, model: nn.Module, x: Any, y: Any, start: Any, eps: float, steps: int) -> Any:
-    """The attacks again, in plain torch with nobody leaving, from the same start (linf, step eps/4)."""
+def reference_ascent(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, start: Tensor, eps: float, steps: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The attacks again, in plain torch with nobody leaving, from the same start (linf, step eps/4): who fell, and all
+    iterates."""
     x_adv, momentum = start.clone(), torch.zeros_like(x)
-    wrong = torch.zeros(len(x), dtype=torch.bool)
+    wrong, iterates = torch.zeros(len(x), dtype=torch.bool), []
     for step in range(steps + 1):
+        iterates.append(x_adv.detach().clone())
         x_adv.requires_grad_()
         logits = model(x_adv)
         wrong |= logits.argmax(1) != y
@@ -109,11 +113,13 @@ def reference_ascent(name: str, model: nn.Module, x: Any, y: Any, start: Any, ep
             momentum = momentum + direction / direction.abs().mean((1, 2, 3), keepdim=True)
             direction = momentum
         x_adv = (x_adv.detach() + eps / 4 * direction.sign()).clamp(x - eps, x + eps).clamp(0, 1)
-    return wrong
+    return wrong, iterates
 
 
 @pytest.mark.parametrize(("name", "steps"), [("pgd", 20), ("cw", 30), ("mim", 20)])
-def test_dropping_the_fallen_changes_no_outcome(name: str, steps: int, digits_model: Trained) -> None:
+def test_iterates_are_those_of_plain_loops_and_dropping_changes_no_outcome(
+    name: str, steps: int, digits_model: Trained
+) -> None:
     x, y = digits_model.split.floats(slice(100)), digits_model.split.labels[:100]
     threat = ThreatModel.of("linf", 0.06)
     starts: list[Any] = []
@@ -125,8 +131,18 @@ def test_dropping_the_fallen_changes_no_outcome(name: str, steps: int, digits_mo
     run_with(spy, digits_model.model, x, y, threat)
     catalogued = name if name == "mim" else f"{name}-{steps}"
     ours = run_attack(catalogued, digits_model.model, x, y, threat).fooled
-    assert torch.equal(ours, reference_ascent(name, digits_model.model, x, y, starts[0], 0.06, steps))
+    theirs, iterates = reference_ascent(name, digits_model.model, x, y, starts[0], 0.06, steps)
+    assert torch.equal(ours, theirs)
     assert 10 < int(ours.sum()) < 90
+
+    asked: list[Tensor] = []
+    hook = digits_model.model.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0].detach().clone()))
+    run_attack(catalogued, digits_model.model, x, y, threat, drop=False)
+    hook.remove()
+    asked = [points for points in asked if len(points) == len(x)]
+    assert len(asked) == len(iterates) == steps + 1
+    for point, iterate in zip(asked[:8], iterates[:8], strict=True):  # later ones drift apart where a sign is a toss-up
+        assert ((point - iterate).abs() > 1e-6).float().mean() < 0.002
 
 
 def run_with(function: Any, model: nn.Module, x: Any, y: Any, threat: ThreatModel) -> None:

@@ -256,6 +256,19 @@ def test_the_judge_gives_the_same_verdicts_whatever_else_it_judges() -> None:
         assert one.prediction == whole.prediction[index]
 
 
+@pytest.mark.parametrize("fault", ["ball", "box", "nan"])
+def test_the_judge_itself_refuses_what_is_outside_the_threat(fault: str) -> None:
+    model, x, y = linear_case(2)
+    if fault == "box":
+        x = torch.ones_like(x)
+    far = {"ball": adversary(model, x, y, 0.2), "box": x + 0.04, "nan": torch.full_like(x, torch.nan)}[fault]
+    wrong = 1 - model(far).argmax(1)  # a label that makes every one of them misclassified
+    verdicts = Judge(Classifier(model), THREAT)(far, x, wrong)
+    assert not verdicts.valid.any()
+    assert not verdicts.fooled.any()
+    assert Judge(Classifier(model), THREAT)(x, x, 1 - model(x).argmax(1)).fooled.all()
+
+
 def test_a_tie_is_unstable() -> None:
     model = Linear(torch.zeros(2, 16), torch.zeros(2))
     x = torch.rand(3, 1, 4, 4)
