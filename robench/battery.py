@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from robench import content
 from robench.content import Strict
@@ -15,7 +14,7 @@ from robench.errors import UserError, unknown
 from robench.fingerprints import library_imports, source_fingerprint
 from robench.ledger import CLEAN
 from robench.search import Access, Images, Search
-from robench.threat import Size, parse_size
+from robench.settings import checked
 
 Readings = Literal["any", "final"]
 """Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
@@ -93,19 +92,11 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
     for key, value in settings.items():
         if key not in values:
             raise UserError(f"attack {name}: {unknown('setting', key, values)}")
-        try:
-            values[key] = TypeAdapter(hints[key]).validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"].lower()
-            raise UserError(f"attack {name}: {key}: {reason}, got {value!r}") from None
+        values[key] = value
     for key, value in values.items():
         if value is inspect.Parameter.empty:
             raise UserError(f"attack {name}: the setting {key} has no default and was not given")
-        if hints[key] == Size:
-            parse_size(value, 1.0)
-        least = 1 if hints[key] is int else 0
-        if hints[key] in (int, float) and not value >= least:
-            raise UserError(f"attack {name}: expected {key} of at least {least}, got {value}")
+        values[key] = checked(value, hints[key], f"attack {name}: {key}")
     restarts = values.pop("restarts")
     return Attack(name, function, values, restarts, resources)
 

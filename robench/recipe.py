@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from robench import content
 from robench.content import Strict
 from robench.defense import Defense
 from robench.errors import UserError, unknown
-from robench.threat import Norm, Size, ThreatModel, parse_size
+from robench.settings import checked
+from robench.threat import Norm, Size, ThreatModel
 
 RELATIVES: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
 """Whose settings a data set without its own takes, by the shape of its images."""
@@ -62,7 +63,6 @@ class _RecipeFile(Strict):
     paper: str
     settings: dict[str, Any] = {}
     datasets: dict[str, _Entry]
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,7 @@ def configure(kind: type[Defense], settings: Mapping[str, Any], name: str) -> De
     for key, value in settings.items():
         if key not in known:
             raise UserError(f"defense {name}: {unknown('setting', key, known)}")
-        try:
-            values[key] = TypeAdapter(hints[key]).validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"].lower()
-            raise UserError(f"defense {name}: {key}: {reason}, got {value!r}") from None
-        if hints[key] == Size:
-            parse_size(value, 1.0)
-        elif isinstance(known[key], int | float) and not isinstance(known[key], bool) and values[key] < 0:
-            raise UserError(f"defense {name}: expected {key} of at least 0, got {value}")
-        if key in ("steps", "particles", "samples") and values[key] < 1:
-            raise UserError(f"defense {name}: expected {key} of at least 1, got {value}")
+        values[key] = checked(value, hints[key], f"defense {name}: {key}")
     try:
         return kind(**values)
     except TypeError as error:  # a user's class that leaves `losses` abstract
