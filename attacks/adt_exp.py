@@ -3,7 +3,6 @@
 import torch
 import torch.nn.functional as F
 
-from robench.errors import UserError
 from robench.losses import cross_entropy
 from robench.search import Search, sees
 
@@ -11,7 +10,7 @@ REFERENCE_BATCH = 64
 """The paper's batch size; Adam's epsilon is not free of scale, so the objective is always divided by it."""
 
 
-@sees("gradients")
+@sees("gradients", norms=["linf"])
 def adt_exp(
     search: Search,
     *,
@@ -27,8 +26,6 @@ def adt_exp(
     raises the mean cross-entropy of `samples` draws plus `entropy_weight` times the entropy per dimension. The paper
     does not say how many draws it scores: `draws` of them are offered, each draw on the way is a candidate as well.
     """
-    if search.threat.norm != "linf":
-        raise UserError(f"adt_exp is defined for linf, not for {search.threat.norm}")
     zero = torch.zeros_like(search.x)
     at = search.state(mu=zero, rho=zero)
     for step in search.steps(steps):

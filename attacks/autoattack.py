@@ -12,7 +12,7 @@ logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it re
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-@sees("gradients", companions=True)
+@sees("gradients", stops=True, companions=True)
 def autoattack(
     search: Search,
     *,

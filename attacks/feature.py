@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robench.classifier import Layer
-from robench.search import Images, Search, sees
+from robench.resources import Images
+from robench.search import Search, sees
 from robench.threat import Size
 
 
-@sees("gradients")
+@sees("gradients", stops=True)
 def feature(
     search: Search,
     *,

@@ -9,7 +9,7 @@ from robench.errors import UserError
 from robench.search import Search, sees
 
 
-@sees("labels")
+@sees("labels", norms=["linf"], stops=True)
 def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> None:
     """Flips blocks of a sign vector, and keeps a flip that brings the boundary nearer along it (Chen & Gu 2020).
 

@@ -1,8 +1,7 @@
 """robench from Python: one function for each command, with the same words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from robench.checkpoint import Card
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
+from robench.judge import Judge
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
-from robench.search import Images, Search
+from robench.resources import Images, Resources, Sources
+from robench.search import Search
 from robench.subject import Subject, load_model
 from robench.summary import Summary
 from robench.threat import Size, ThreatModel
-from robench.verify import Judge
 
 __all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train"]
 
@@ -39,9 +39,10 @@ class Trained:
 def attack(name: str) -> Callable[..., Tensor]:
     """The attack of that name (or "FILE.py:key=value") as a function.
 
-    It takes (model, x, y, *, eps, norm="linf", seed=0, images=None): x [B, C, H, W] floats in [0, 1], y [B] integers;
-    and gives x_adv [B, C, H, W]: of each example the first candidate that fooled the model, else the nearest to it.
-    `images` (x, y) is the pool that an attack such as `feature` draws its targets from.
+    It takes (model, x, y, *, eps, norm="linf", seed=0, images=None, sources=()): x [B, C, H, W] floats in [0, 1], y [B]
+    integers; and gives x_adv [B, C, H, W]: of each example the first candidate that fooled the model, else the nearest
+    to it. `images` (x, y) is the pool that an attack such as `feature` draws its targets from, `sources` are the models
+    that `transfer` attacks in place of this one.
     """
     configured = configured_attack(name)
 
@@ -54,11 +55,16 @@ def attack(name: str) -> Callable[..., Tensor]:
         norm: str = "linf",
         seed: int = 0,
         images: tuple[Tensor, Tensor] | None = None,
+        sources: Sequence[nn.Module] = (),
     ) -> Tensor:
-        if configured.resources and images is None:
-            raise UserError(f"{name} draws targets from a pool; give it as images=(x, y)")
-        pool = Images.of(*images) if images else None
-        return _run_attack(configured, model, _checked(x, y), ThreatModel.of(norm, eps), seed, pool)
+        threat = ThreatModel.of(norm, eps)
+        lent = Resources(
+            Images.of(*images) if images else None,
+            Sources(tuple(Classifier(source, x.device) for source in sources)) if sources else None,
+        )
+        if obstacle := configured.obstacle(threat.norm, "gradients", lent.kinds):
+            raise UserError(f"{name} cannot be run: {obstacle}; give images=(x, y) or sources=[model] where it says so")
+        return _run_attack(configured, model, _checked(x, y), threat, seed, lent)
 
     return run
 
@@ -70,19 +76,15 @@ def _checked(x: Tensor, y: Tensor) -> data.Split:
 
 
 def _run_attack(
-    configured: Attack,
-    model: nn.Module,
-    images: data.Split,
-    threat: ThreatModel,
-    seed: int,
-    pool: Images | None,
+    configured: Attack, model: nn.Module, images: data.Split, threat: ThreatModel, seed: int, lent: Resources
 ) -> Tensor:
     x, y = images.images, images.labels
     classifier = Classifier(model, x.device)
     running.check_model(classifier, images, type(model).__name__)
     draws = Draws(seed, np.arange(len(x)), x.device)
-    search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, access=configured.access)
-    return search.run(partial(configured, images=pool), configured.restarts).kept
+    judge = Judge(classifier, threat)
+    search = Search(classifier, judge, threat, x, y, draws, access=configured.access, resources=lent)
+    return search.run(configured, configured.restarts).kept
 
 
 def evaluate(

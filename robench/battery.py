@@ -1,8 +1,8 @@
 """Configured attacks: a function with its settings, by a catalog name, by a user's file, or by a suite of names."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -13,8 +13,10 @@ from robench.content import Strict
 from robench.errors import UserError, unknown
 from robench.fingerprints import library_imports, source_fingerprint
 from robench.ledger import CLEAN
-from robench.search import Access, Images, Search
+from robench.resources import KINDS
+from robench.search import Access, Search, reveals
 from robench.settings import checked
+from robench.threat import Norm
 
 Readings = Literal["any", "final"]
 """Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
@@ -22,14 +24,15 @@ Readings = Literal["any", "final"]
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack as it is run: `settings` holds every keyword of the function with its value."""
+    """An attack as it is run: `settings` holds every keyword of the function with its value, an `Attack` among them
+    where it drives another one."""
 
     name: str
     function: Callable[..., None]
     settings: dict[str, Any]
     restarts: int = 1
-    resources: tuple[str, ...] = ()
-    """keywords that the engine fills with its pool of images"""
+    resources: dict[str, type] = field(default_factory=dict)
+    """keywords that the engine fills, with the types that say by what"""
 
     @property
     def access(self) -> Access:
@@ -39,14 +42,37 @@ class Attack:
     def companions(self) -> bool:
         return self.function.companions  # type: ignore[attr-defined, no-any-return]
 
-    def __call__(self, search: Search, images: Images | None = None) -> None:
-        self.function(search, **self.settings, **dict.fromkeys(self.resources, images))
+    @property
+    def stops(self) -> bool:
+        return self.function.stops  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def needs(self) -> set[type]:
+        """The types of resources that it asks for, by itself or through the attack it drives."""
+        driven = (value for value in self.settings.values() if isinstance(value, Attack))
+        return {*self.resources.values(), *(kind for attack in driven for kind in attack.needs)}
+
+    def __call__(self, search: Search) -> None:
+        lent: dict[str, Any] = {keyword: search.resources.of(kind) for keyword, kind in self.resources.items()}
+        self.function(search, **self.settings, **lent)
+
+    def obstacle(self, norm: Norm, gives: Access, lent: Collection[type]) -> str | None:
+        """Why it cannot be run within a norm, on a model that gives so much, with these kinds of resources."""
+        norms: Sequence[Norm] = self.function.norms  # type: ignore[attr-defined]
+        if norm not in norms:
+            return f"it is defined for {' and '.join(norms)}, not for {norm}"
+        if not reveals(gives, self.access):
+            return f"it needs {self.access}, the model gives only {gives}"
+        lacking = [words for kind, words in KINDS.items() if kind in self.needs and kind not in lent]
+        return f"it needs {lacking[0]}, and none were given" if lacking else None
 
     def key(self) -> dict[str, Any]:
         """What of the attack could change its outcome. Its name cannot."""
         return {
             "function": self.function.__name__,
-            "settings": self.settings,
+            "settings": {
+                name: value.key() if isinstance(value, Attack) else value for name, value in self.settings.items()
+            },
             "restarts": self.restarts,
             "source": source_fingerprint([self._file]),
             "libraries": library_imports(self._file),
@@ -87,7 +113,7 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
     hints = dict.fromkeys(parameters, Any) | get_type_hints(function) | {"restarts": int}
-    resources = tuple(key for key in parameters if hints[key] is Images)
+    resources = {key: hints[key] for key in parameters if hints[key] in KINDS}
     values = {key: value for key, value in parameters.items() if key not in resources} | {"restarts": 1}
     for key, value in settings.items():
         if key not in values:
@@ -96,7 +122,10 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
     for key, value in values.items():
         if value is inspect.Parameter.empty:
             raise UserError(f"attack {name}: the setting {key} has no default and was not given")
-        values[key] = checked(value, hints[key], f"attack {name}: {key}")
+        if hints[key] is Attack:
+            values[key] = attack(str(value))
+        else:
+            values[key] = checked(value, hints[key], f"attack {name}: {key}")
     restarts = values.pop("restarts")
     return Attack(name, function, values, restarts, resources)
 

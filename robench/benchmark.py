@@ -25,7 +25,8 @@ class TrainedDefense(Strict):
 
 
 class Benchmark(Strict):
-    """benchmarks/NAME.yaml. `models` are checkpoints that exist; `train` changes the settings of all defenses."""
+    """benchmarks/NAME.yaml. `models` are checkpoints that exist, `sources` those to transfer
+    attacks from; `train` changes the settings of all defenses."""
 
     dataset: str = DATASET
     norm: Norm = "linf"
@@ -34,6 +35,7 @@ class Benchmark(Strict):
     attacks: list[str] = []
     defenses: list[str | TrainedDefense] = []
     models: list[str] = []
+    sources: list[str] = []
     seeds: list[int] = [0]
     n: int | None = None
     limit: int | None = None
@@ -89,6 +91,7 @@ def run(
     n = benchmark.n if n is None else n
     check_n(n)
     existing = [load_model(model) for model in benchmark.models]
+    sources = [load_model(source) for source in benchmark.sources]
     plans = _plans(benchmark, data_root, download, limit, epochs)
     subjects = []
     for plan in plans:
@@ -114,6 +117,7 @@ def run(
             norm=benchmark.norm,
             device=device,
             n=n,
+            sources=sources,
         )
         progress_of_evaluation = reporter.evaluation() if reporter else None
         running.run(planned, results, progress_of_evaluation)

@@ -32,7 +32,8 @@ def describe(kind: str, name: str) -> str:
         from robench.battery import attack
 
         configured = attack(name)
-        settings = configured.settings | {"restarts": configured.restarts, "sees": configured.access}
+        settings = {name: getattr(value, "name", value) for name, value in configured.settings.items()}
+        settings |= {"restarts": configured.restarts, "sees": configured.access}
         return f"{inspect.getdoc(configured.function)}\n\n{_block(settings)}"
     if kind == "defense":
         recipe = content.read_yaml(_recipe(name))

@@ -156,6 +156,7 @@ def evaluate(
     mean: Annotated[str | None, typer.Option(help="Of each channel, for a bare state dict: 0.49,0.48,0.45.")] = None,
     std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="A checkpoint to transfer attacks from.")] = None,
     mode: Annotated[Mode, typer.Option(help="Every attack on every example, or only on survivors.")] = Mode.columns,
     seed: int = 0,
     device: Device = None,
@@ -190,6 +191,7 @@ def evaluate(
         batch_size=batch_size,
         n=n,
         mode=mode.value,
+        sources=source or [],
     )
     for notice in planned.subject.notices:
         stderr.print(notice)

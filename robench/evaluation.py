@@ -1,7 +1,7 @@
 """What is evaluated: a model against a battery on a data set within a threat."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,16 +9,29 @@ import torch
 
 from robench.battery import Attack, Readings
 from robench.checkpoint import used_versions
+from robench.classifier import Classifier
 from robench.data import Split
 from robench.errors import UserError
 from robench.fingerprints import source_fingerprint
 from robench.ledger import CLEAN
 from robench.passes import passes_of
-from robench.search import Images
+from robench.resources import Images, Resources, Sources
 from robench.subject import Subject
 from robench.threat import ThreatModel
 
-ENGINE = ("threat", "data", "draws", "losses", "classifier", "verify", "search", "foreign", "rows", "running")
+ENGINE = [
+    "threat",
+    "data",
+    "draws",
+    "losses",
+    "classifier",
+    "judge",
+    "resources",
+    "search",
+    "foreign",
+    "rows",
+    "running",
+]
 SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
 
@@ -39,6 +52,8 @@ class Evaluation:
     attacks: Sequence[Attack]
     images: Split | None = None
     """the pool that attacks which ask for one draw their targets from"""
+    sources: Sequence[Subject] = ()
+    """other models, for attacks by transfer"""
     readings: Readings = "any"
     seed: int = 0
     device: str = "cpu"
@@ -46,6 +61,8 @@ class Evaluation:
     n: int | None = None
     """the first n examples; all where it is None"""
     mode: Mode = "columns"
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """attacks of the suite that cannot be run here, with the reason"""
 
     def __post_init__(self) -> None:
         check_n(self.n)
@@ -68,8 +85,17 @@ class Evaluation:
         }
 
     def _attack_key(self, attack: Attack) -> dict[str, Any]:
-        pool = {"images": self.images.fingerprint} if attack.resources and self.images else {}
-        return {**attack.key(), **pool, **self._batch_key(attack), "seed": self.seed, "readings": self.readings}
+        lent: dict[str, Any] = {}
+        if Images in attack.needs and self.images:
+            lent["images"] = self.images.fingerprint
+        if Sources in attack.needs:
+            lent["sources"] = [source.key() for source in self.sources]
+        readings = self.readings_of(attack)
+        return {**attack.key(), **lent, **self._batch_key(attack), "seed": self.seed, "readings": readings}
+
+    def readings_of(self, attack: Attack) -> Readings:
+        """The suite's, but for an attack that ends at its first success."""
+        return "any" if attack.stops else self.readings
 
     def _batch_key(self, attack: Attack) -> dict[str, Any]:
         """What makes the batches, for an attack whose outcome depends on them."""
@@ -82,13 +108,17 @@ class Evaluation:
     def passes(self, attack: Attack) -> tuple[int, int]:
         """Forward and backward passes of an example that stands to the end."""
         image = self.split.floats(slice(1))
-        return passes_of(attack, self.threat, image, self.split.classes, self.pool(image.device))
+        images = self.resources(image.device).images
+        return passes_of(attack, self.threat, image, self.split.classes, images, len(self.sources))
 
-    def pool(self, device: torch.device) -> Images | None:
-        """The images for attacks, in order of label, on the device."""
-        if self.images is None:
-            return None
-        return Images.of(self.images.floats(slice(None)).to(device), self.images.labels.to(device))
+    def resources(self, device: torch.device) -> Resources:
+        """What its attacks may be lent, on the device."""
+        images, sources = None, None
+        if self.images is not None:
+            images = Images.of(self.images.floats(slice(None)).to(device), self.images.labels.to(device))
+        if self.sources:
+            sources = Sources(tuple(Classifier(source.model, device) for source in self.sources))
+        return Resources(images, sources)
 
     def about(self, attack: Attack | None) -> dict[str, Any]:
         """Names for people."""
@@ -98,6 +128,7 @@ class Evaluation:
             "norm": self.threat.norm,
             "eps": self.threat.eps_written,
             "attack": attack.name if attack else CLEAN,
+            "access": attack.access if attack else None,
             "classes": self.split.classes,
         }
 

@@ -1,7 +1,5 @@
 """How many passes an attack makes, counted on a stand-in model that nothing fools."""
 
-from functools import partial
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,10 +8,11 @@ from robench.battery import Attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
+from robench.judge import Judge
 from robench.models.network import Network
-from robench.search import Images, Search
+from robench.resources import Images, Resources, Sources
+from robench.search import Search
 from robench.threat import ThreatModel
-from robench.verify import Judge
 
 
 class _Unbreakable(Network):
@@ -37,15 +36,20 @@ class _Unbreakable(Network):
 
 
 def passes_of(
-    attack: Attack, threat: ThreatModel, image: Tensor, classes: int, images: Images | None
+    attack: Attack, threat: ThreatModel, image: Tensor, classes: int, images: Images | None, sources: int
 ) -> tuple[int, int]:
-    """Forward and backward passes that one example costs if it stands to the end; `image` [1, C, H, W]."""
+    """Forward and backward passes that one example costs if it stands to the end; `image` [1, C, H, W].
+
+    `sources`: how many other models it may be lent."""
     classifier = Classifier(_Unbreakable(max(classes, 2)))
+    lent = Resources(images, Sources((classifier,) * sources) if sources else None)
     draws = Draws(0, np.zeros(1, dtype=np.int64), image.device)
     y = torch.zeros(1, dtype=torch.int64)
-    search = Search(classifier, Judge(classifier, threat), threat, image, y, draws, access=attack.access)
+    search = Search(
+        classifier, Judge(classifier, threat), threat, image, y, draws, access=attack.access, resources=lent
+    )
     try:
-        outcome = search.run(partial(attack, images=images), attack.restarts)
+        outcome = search.run(attack, attack.restarts)
     except Exception as error:  # whatever a user's attack does
         raise UserError(f"the passes of {attack.name} cannot be counted: {type(error).__name__}: {error}") from None
     return int(outcome.forwards), int(outcome.backwards)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from robench import checkpoint, data, recipe
-from robench.battery import battery
+from robench.battery import Attack, attack, battery
 from robench.errors import UserError
 from robench.evaluation import Evaluation, Mode
+from robench.resources import Images, Sources
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel
 from robench.training import Plan
@@ -37,6 +38,7 @@ def plan_evaluation(
     batch_size: int = 128,
     n: int | None = None,
     mode: Mode = "columns",
+    sources: Sequence[str | Path | nn.Module | Subject] = (),
 ) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
     if batch_size < 1:
@@ -57,10 +59,42 @@ def plan_evaluation(
         norm or (card.norm if card else "linf"),
         eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
     )
-    images = _pool(dataset, data_root, download) if any(attack.resources for attack in chosen) else None
+    lent = [
+        source if isinstance(source, Subject) else load_model(source, arch=arch, shape=split.shape, mean=mean, std=std)
+        for source in sources
+    ]
+    able, left_out = _able(chosen, attacks, threat, {Images, *([Sources] if lent else [])})
     return Evaluation(
-        subject, split, threat, chosen, images, readings, seed, resolve_device(device), batch_size, n, mode
+        subject,
+        split,
+        threat,
+        able,
+        images=_pool(dataset, data_root, download) if any(Images in attack.needs for attack in able) else None,
+        sources=lent,
+        readings=readings,
+        seed=seed,
+        device=resolve_device(device),
+        batch_size=batch_size,
+        n=n,
+        mode=mode,
+        left_out=left_out,
     )
+
+
+def _able(
+    chosen: Sequence[Attack], named: Sequence[str], threat: ThreatModel, lent: set[type]
+) -> tuple[list[Attack], dict[str, str]]:
+    """The attacks that can be run, and of a suite's others the reasons; one that was named must be."""
+    obstacles = {attack.name: attack.obstacle(threat.norm, "gradients", lent) for attack in chosen}
+    for name in named:
+        configured = attack(name).name
+        if obstacle := obstacles[configured]:
+            raise UserError(f"{configured} cannot be run: {obstacle}")
+    left_out = {name: obstacle for name, obstacle in obstacles.items() if obstacle}
+    able = [attack for attack in chosen if attack.name not in left_out]
+    if not able:
+        raise UserError("; ".join(f"{name} cannot be run: {obstacle}" for name, obstacle in left_out.items()))
+    return able, left_out
 
 
 def _pool(dataset: str, data_root: Path | str, download: bool) -> data.Split:

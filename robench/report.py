@@ -30,6 +30,7 @@ def evaluation(summary: Summary, format: str) -> Output:
         rows.append([name, percent_interval(attack.accuracy), *counts, passes, f"{attack.seconds:.1f}"])
     rows.append(["worst case", percent_interval(summary.worst_case), *[""] * 6])
     notes = [f"{name}: {attack.message}" for name, attack in summary.attacks.items() if attack.message]
+    notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
     return _render(title, header, rows, format, notes)

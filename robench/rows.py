@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from robench.judge import Verdicts
 from robench.ledger import ROW
 from robench.search import Outcome
-from robench.verify import Verdicts
 
 Columns = dict[str, np.ndarray]
 

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +19,13 @@ from robench.data import Split
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.evaluation import Evaluation
+from robench.judge import Judge
 from robench.ledger import CLEAN, Cell, Ledger
 from robench.provenance import run_manifest
+from robench.resources import Resources
 from robench.rows import Columns
-from robench.search import Images, Search
+from robench.search import Search
 from robench.summary import Summary, summarise
-from robench.verify import Judge
 
 
 class Progress(Protocol):
@@ -49,7 +49,7 @@ class Silent:
 def run(evaluation: Evaluation, results: Path | str, progress: Progress | None = None) -> Summary:
     """Evaluates into the ledger of the results folder, and summarises."""
     cells = evaluate(evaluation, Ledger(results), run_manifest(evaluation.device), progress)
-    return summarise(cells, evaluation.n, evaluation.mode)
+    return summarise(cells, evaluation.n, evaluation.mode, evaluation.left_out)
 
 
 def evaluate(
@@ -72,12 +72,15 @@ def evaluate(
     _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
     predictions = clean.rows().set_index("example")["clean_prediction"]
 
-    images = evaluation.pool(classifier.device)
+    resources = evaluation.resources(classifier.device)
+    for source, subject in zip(resources.sources.models if resources.sources else (), evaluation.sources, strict=True):
+        check_model(source, split, subject.name)
     cells = {CLEAN: clean}
     standing = list(wanted)
     for attack in _in_order(evaluation):
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
-        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, images, progress)
+        lent = replace(resources, memory={})
+        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, lent, progress)
         spared = set(wanted) - set(standing)
         _fill(cell, wanted, progress, attack.name, rows_of, spared)
         cells[attack.name] = cell
@@ -180,7 +183,7 @@ class AttackRows:
     judge: Judge
     split: Split
     predictions: pd.Series
-    images: Images | None
+    resources: Resources
     progress: Progress
 
     def skipped(self, ids: np.ndarray) -> Columns:
@@ -193,7 +196,7 @@ class AttackRows:
     def __call__(self, ids: np.ndarray) -> Columns:
         y = self.split.labels[ids]
         columns = rows.untouched(ids, rows.array(y), self._clean(ids), self.evaluation.seed)
-        final = self.evaluation.readings == "final"
+        final = self.evaluation.readings_of(self.attack) == "final"
         if final:
             columns["fooled_final"] = columns["fooled"].copy()
         correct = np.flatnonzero(columns["fooled"] == False)  # noqa: E712
@@ -211,10 +214,11 @@ class AttackRows:
             access=self.attack.access,
             drop=not final,
             batch_size=self.evaluation.batch_size,
+            resources=self.resources,
             watch=lambda standing: self.progress.standing(standing, self.classifier.passes),
         )
         try:
-            outcome = search.run(partial(self.attack, images=self.images), self.attack.restarts)
+            outcome = search.run(self.attack, self.attack.restarts)
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust

@@ -18,24 +18,35 @@ from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
 from robench.foreign import LibraryModel, undisturbed
+from robench.judge import Judge
 from robench.losses import Loss, margin
-from robench.threat import Size, ThreatModel, parse_size, per_example
-from robench.verify import Judge
+from robench.resources import Resources
+from robench.threat import Norm, Size, ThreatModel, parse_size, per_example
 
 Access = Literal["labels", "scores", "gradients"]
 """What an attack may see of the model; each level includes those before it."""
 
+
+def reveals(given: Access, asked: Access) -> bool:
+    """Whether a level of access includes another."""
+    return get_args(Access).index(asked) <= get_args(Access).index(given)
+
+
 Function = TypeVar("Function", bound=Callable[..., None])
 
 
-def sees(access: Access, *, companions: bool = False) -> Callable[[Function], Function]:
+def sees(
+    access: Access, *, norms: Sequence[Norm] = ("linf", "l2"), stops: bool = False, companions: bool = False
+) -> Callable[[Function], Function]:
     """Declares what an attack may see; the search refuses it anything else.
 
-    `companions`: the outcome of an example depends on the others in its batch, as it does in most libraries.
+    norms: those it is defined for; stops: its paper ends it at the first success, so that its last iterate means
+    nothing more; companions: the outcome of an example depends on the others in its batch, as in most libraries.
     """
 
     def declare(attack: Function) -> Function:
-        attack.access, attack.companions = access, companions  # type: ignore[attr-defined]
+        attack.access, attack.norms = access, norms  # type: ignore[attr-defined]
+        attack.stops, attack.companions = stops, companions  # type: ignore[attr-defined]
         return attack
 
     return declare
@@ -54,31 +65,6 @@ class State:
 
     def _keep(self, index: Tensor) -> None:
         self.__dict__.update({name: tensor[index] for name, tensor in self.__dict__.items()})
-
-
-@dataclass(frozen=True)
-class Images:
-    """A fixed pool of images x [P, ...] with labels y [P], in order of label: what an attack may draw targets from.
-
-    A keyword of this type is filled by the engine, which records the pool.
-    """
-
-    x: Tensor
-    y: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor, y: Tensor) -> "Images":
-        order = y.sort(stable=True).indices
-        return cls(x[order], y[order])
-
-    def of_another_class(self, y: Tensor, draws: Draws, step: int) -> Tensor:
-        """For each label [B] a random image [B, ...] that bears another one; a different draw for each step."""
-        first, end = torch.searchsorted(self.y, y), torch.searchsorted(self.y, y, right=True)
-        own = end - first
-        if int(own.max()) == len(self.y):
-            raise AttackError("the pool of images has none of another class")
-        pick = draws.below("target", len(self.y) - own, step)
-        return self.x[pick + own * (pick >= first)]
 
 
 @dataclass
@@ -125,9 +111,11 @@ class Search:
         access: Access = "gradients",
         drop: bool = True,
         batch_size: int = 128,
+        resources: Resources | None = None,
         watch: Callable[[int], None] = lambda standing: None,
     ) -> None:
         self.threat, self.batch_size, self._watcher = threat, batch_size, watch
+        self.resources = resources or Resources()
         self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
         self._everyone = (x, y, draws)
         zeros = torch.zeros(len(x), dtype=torch.int32, device=x.device)
@@ -289,12 +277,32 @@ class Search:
             self._outcome.queries[self._standing] += forwards
         self._watcher(len(self.x))
 
+    def craft(self, source: Classifier, attack: Callable[["Search"], Any]) -> Tensor:
+        """Where a white-box attack on another model ends, for each example [B, ...]; nobody is dropped there, and
+        what fools that model means nothing here. Its passes count."""
+        elsewhere = Search(
+            source,
+            Judge(source, self.threat),
+            self.threat,
+            self.x,
+            self.y,
+            self.draws,
+            drop=False,
+            batch_size=self.batch_size,
+            resources=self.resources,
+            watch=self._watcher,
+        )
+        outcome = elsewhere.run(attack, first=self.draws.restart)
+        self._outcome.forwards[self._standing] += outcome.forwards
+        self._outcome.backwards[self._standing] += outcome.backwards
+        return elsewhere._last
+
     # What the engine does
 
-    def run(self, attack: Callable[["Search"], Any], restarts: int = 1) -> Outcome:
+    def run(self, attack: Callable[["Search"], Any], restarts: int = 1, first: int = 0) -> Outcome:
         """Drives the attack to its end, each restart on the survivors of those before, and gives what it found."""
         with torch.no_grad():
-            for restart in range(restarts):
+            for restart in range(first, first + restarts):
                 self._begin(restart)
                 if not len(self._standing):
                     break
@@ -389,6 +397,5 @@ class Search:
         return values if len(flat) == len(values) else values.repeat_interleave(len(flat) // len(values), 0)
 
     def _require(self, access: Access) -> None:
-        order = get_args(Access)
-        if order.index(access) > order.index(self._access):
+        if not reveals(self._access, access):
             raise AttackError(f"the attack declared that it sees {self._access} and asked for {access}")

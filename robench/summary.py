@@ -44,6 +44,8 @@ class Summary:
     worst_case: Interval | None
     """over the examples that an attack broke or that every attack finished"""
     verdict: Verdict
+    skipped: Mapping[str, str]
+    """attacks of the suite that could not be run, with the reason"""
     ledger: Sequence[str]
     """the folders of the cells"""
 
@@ -64,11 +66,14 @@ class Summary:
             "attacks": attacks,
             "worst_case": _accuracy(self.worst_case),
             "verdict": asdict(self.verdict),
+            "skipped": dict(self.skipped),
             "ledger": list(self.ledger),
         }
 
 
-def summarise(cells: Mapping[str, Cell], n: int | None = None, mode: str = "columns") -> Summary:
+def summarise(
+    cells: Mapping[str, Cell], n: int | None = None, mode: str = "columns", left_out: Mapping[str, str] | None = None
+) -> Summary:
     """From the cells of one model by the name of their attack, the clean one among them.
 
     Every accuracy is over the same examples: those in all cells, of the first `n` where it is given.
@@ -91,6 +96,7 @@ def summarise(cells: Mapping[str, Cell], n: int | None = None, mode: str = "colu
         attacks={name: _summarise_attack(frame) for name, frame in rows.items()},
         worst_case=_worst_case(rows),
         verdict=judge_evaluation(rows),
+        skipped=dict(left_out or {}),
         ledger=[str(cell.path) for cell in cells.values()],
     )
 

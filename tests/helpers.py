@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,9 +11,10 @@ from robench import data
 from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
-from robench.search import Images, Outcome, Search
+from robench.judge import Judge
+from robench.resources import Images, Resources, Sources
+from robench.search import Outcome, Search
 from robench.threat import ThreatModel
-from robench.verify import Judge
 
 
 class Linear(nn.Module):
@@ -73,14 +73,27 @@ def run_attack(
     drop: bool = True,
     batch_size: int = 128,
     images: Images | None = None,
+    sources: Sequence[nn.Module] = (),
 ) -> Outcome:
     """One attack on examples `ids` (by default 0, 1, ...) with nothing around it."""
     configured = attack(name)
     classifier = Classifier(model)
     draws = Draws(seed, np.arange(len(x)) if ids is None else np.array(ids), x.device)
     judge = Judge(classifier, threat)
-    search = Search(classifier, judge, threat, x, y, draws, access=configured.access, drop=drop, batch_size=batch_size)
-    return search.run(partial(configured, images=images), configured.restarts)
+    lent = Resources(images, Sources(tuple(map(Classifier, sources))) if sources else None)
+    search = Search(
+        classifier,
+        judge,
+        threat,
+        x,
+        y,
+        draws,
+        access=configured.access,
+        drop=drop,
+        batch_size=batch_size,
+        resources=lent,
+    )
+    return search.run(configured, configured.restarts)
 
 
 @dataclass(frozen=True)

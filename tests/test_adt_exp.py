@@ -5,15 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
+import robench
 from robench import content
 from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
+from robench.judge import Judge
 from robench.losses import cross_entropy
 from robench.search import Search
 from robench.threat import ThreatModel
-from robench.verify import Judge
 from tests.helpers import Trained, run_attack
 
 
@@ -65,4 +66,4 @@ def test_it_breaks_what_pgd_breaks_but_for_a_few(digits_model: Trained) -> None:
 def test_it_needs_linf(digits_model: Trained) -> None:
     x, y = digits_model.split.floats(slice(2)), digits_model.split.labels[:2]
     with pytest.raises(UserError, match="linf"):
-        run_attack("adt_exp", digits_model.model, x, y, ThreatModel.of("l2", 1))
+        robench.attack("adt_exp")(digits_model.model, x, y, norm="l2", eps=1)

@@ -148,7 +148,7 @@ def test_iterates_are_those_of_plain_loops_and_dropping_changes_no_outcome(
 def run_with(function: Any, model: nn.Module, x: Any, y: Any, threat: ThreatModel) -> None:
     from robench.classifier import Classifier
     from robench.draws import Draws
-    from robench.verify import Judge
+    from robench.judge import Judge
 
     classifier = Classifier(model)
     judge = Judge(classifier, threat)

@@ -13,10 +13,10 @@ from pyautoattack import AutoAttack, checks
 from robench import content
 from robench.classifier import Classifier
 from robench.draws import Draws
+from robench.judge import Judge
 from robench.planning import plan_evaluation
 from robench.search import Search
 from robench.threat import ThreatModel
-from robench.verify import Judge
 from tests.helpers import Linear, Trained, linear_case, run_attack
 
 EPS = {"linf": 0.09, "l2": 0.5}

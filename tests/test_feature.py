@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
+from robench.judge import Judge
 from robench.losses import cross_entropy
 from robench.models import build
 from robench.models.digit_cnn import DigitCNN
-from robench.search import Images, Search, sees
+from robench.resources import Images, Resources
+from robench.search import Search, sees
 from robench.threat import ThreatModel
-from robench.verify import Judge
 from tests.helpers import Trained, linear_case, run_attack
 
 
@@ -61,10 +62,12 @@ def test_it_raises_the_similarity_it_means_to_raise(layer: Layer, digits_model: 
 
     classifier = Watched(digits_model.model)
     draws = Draws(0, np.arange(6), x.device)
-    search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, batch_size=6)
+    search = Search(
+        classifier, Judge(classifier, threat), threat, x, y, draws, batch_size=6, resources=Resources(images)
+    )
     from robench.battery import attack
 
-    search.run(lambda search: attack(f"feature:targets=1,layer={layer}")(search, images))
+    search.run(attack(f"feature:targets=1,layer={layer}"))
     aim, _ = classifier.features(images.of_another_class(y, draws, 0), layer)
     similarity = [
         F.cosine_similarity(classifier.features(points, layer)[0].flatten(1), aim.flatten(1)) for points in seen

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import AttackError, UserError
+from robench.judge import BATCH_SIZE, Judge
 from robench.losses import cross_entropy, margin
 from robench.search import Outcome, Search, sees
 from robench.threat import ThreatModel
-from robench.verify import BATCH_SIZE, Judge
 from tests.helpers import Linear, linear_case, minimal_eps
 
 THREAT = ThreatModel.of("linf", 0.05)
