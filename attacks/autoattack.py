@@ -16,17 +16,19 @@ NORMS = {"linf": "Linf", "l2": "L2"}
 def autoattack(
     search: Search,
     *,
-    version: Literal["standard", "rand"] = "standard",
+    version: Literal["auto", "standard", "rand"] = "auto",
     component: Literal["all", "apgd-ce", "apgd-t", "fab-t"] = "all",
 ) -> None:
     """The ensemble of Croce & Hein 2020, or one of its white-box components with the settings it has there.
 
-    `standard`: APGD-CE, targeted APGD on the DLR loss, targeted FAB, Square; `rand`, for stochastic models: APGD-CE and
-    APGD-DLR with 20 draws a step. The library judges its own successes and drops those examples; what it returns is
-    judged again. DLR needs 3 classes and its targeted form 4: with fewer, the components that use them are left out.
+    `standard`: APGD-CE, targeted APGD on the DLR loss, targeted FAB, Square. `rand`: APGD-CE and APGD-DLR with 20 draws
+    a step. `auto` is `rand` for a stochastic model. The library judges its own successes and drops those examples; what
+    it returns is judged again. DLR needs 3 classes and its targeted form 4: with fewer, what uses them is left out.
     """
     targets = search.classes - 1
-    with search.lend() as model:
+    if version == "auto":
+        version = "rand" if search.stochastic else "standard"
+    with search.lend(expected=version != "rand") as model:
         run = AutoAttack(
             model,
             norm=NORMS[search.threat.norm],

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robench import benchmark, data, ranking, running, training
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
+from robench.behaviour import check_model
 from robench.checkpoint import Card
 from robench.classifier import Classifier
 from robench.draws import Draws
@@ -80,7 +81,7 @@ def _run_attack(
 ) -> Tensor:
     x, y = images.images, images.labels
     classifier = Classifier(model, x.device)
-    running.check_model(classifier, images, type(model).__name__)
+    check_model(classifier, images, type(model).__name__)
     draws = Draws(seed, np.arange(len(x)), x.device)
     judge = Judge(classifier, threat)
     search = Search(classifier, judge, threat, x, y, draws, access=configured.access, resources=lent)

@@ -1,7 +1,7 @@
 """The engine's view of a model: logits and input gradients of a frozen copy, every pass counted."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -39,11 +39,12 @@ Layer = Literal["map", "pooled"]
 class Classifier:
     """A frozen copy of `model` in evaluation mode on `device`; the caller's own is never touched.
 
-    `forwards` and `backwards` count images, not calls.
+    `forwards` and `backwards` count images, not calls. Of a stochastic model everything is the mean over `draws` passes
+    (expectation over transformation, Athalye et al. 2018).
     """
 
-    def __init__(self, model: nn.Module, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, model: nn.Module, device: torch.device | str = "cpu", draws: int = 1) -> None:
+        self.device, self.draws = torch.device(device), draws
         self.model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
         self.forwards = 0
         self.backwards = 0
@@ -54,6 +55,10 @@ class Classifier:
 
     def logits(self, x: Tensor) -> Tensor:
         """x [B, ...] in [0, 1] -> logits [B, C]."""
+        return _mean([self.logits_once(x) for _ in range(self.draws)])
+
+    def logits_once(self, x: Tensor) -> Tensor:
+        """As `logits`, of one pass whatever the draws."""
         self.forwards += len(x)
         logits = self.model(x)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(x):
@@ -64,6 +69,10 @@ class Classifier:
     def features(self, x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
         """Features [B, ...] and logits [B, C] in one pass. A module that is no Network has pooled features only: what
         enters its last linear layer."""
+        drawn = [self._features_once(x, layer) for _ in range(self.draws)]
+        return _mean([features for features, _ in drawn]), _mean([logits for _, logits in drawn])
+
+    def _features_once(self, x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
         if isinstance(self.model, Network):
             self.forwards += len(x)
             feature_map = self.model.feature_map(x)
@@ -75,7 +84,7 @@ class Classifier:
         seen: list[Tensor] = []
         hook = linear[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            logits = self.logits(x)
+            logits = self.logits_once(x)
         finally:
             hook.remove()
         return seen[-1], logits
@@ -84,21 +93,28 @@ class Classifier:
         """Logits at x, and the gradient at x of each example's own `objective(logits)` [B], in one pass each way."""
 
         def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-            logits = self.logits(x)
+            logits = self.logits_once(x)
             return logits, logits
 
         return self._differentiated(x, forward, objective)
 
     def feature_gradient(self, x: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Logits at x, and the gradient at x of each example's own `objective(features)` [B]."""
-        return self._differentiated(x, lambda x: self.features(x, layer), objective)
+        return self._differentiated(x, lambda x: self._features_once(x, layer), objective)
 
     def _differentiated(
         self, x: Tensor, forward: Callable[[Tensor], tuple[Tensor, Tensor]], objective: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            values, logits = forward(x)
-            self.backwards += len(x)
-            (gradient,) = torch.autograd.grad(objective(values).sum(), x)
-        return logits.detach(), gradient
+        drawn = []
+        for _ in range(self.draws):
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                values, logits = forward(x)
+                self.backwards += len(x)
+                (gradient,) = torch.autograd.grad(objective(values).sum(), x)
+            drawn.append((logits.detach(), gradient))
+        return _mean([logits for logits, _ in drawn]), _mean([gradient for _, gradient in drawn])
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(list(values)).mean(0)

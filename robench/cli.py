@@ -31,6 +31,11 @@ class Mode(StrEnum):
     worst_case = "worst-case"
 
 
+class Protocol(StrEnum):
+    adaptive = "adaptive"
+    static = "static"
+
+
 class Kind(StrEnum):
     attacks = "attacks"
     defenses = "defenses"
@@ -158,6 +163,10 @@ def evaluate(
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A checkpoint to transfer attacks from.")] = None,
     mode: Annotated[Mode, typer.Option(help="Every attack on every example, or only on survivors.")] = Mode.columns,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Whether the attacker sees a test-time transform, or attacks without it.")
+    ] = Protocol.adaptive,
+    draws: Annotated[int, typer.Option(help="Passes whose mean an attack on a stochastic model sees.")] = 10,
     seed: int = 0,
     device: Device = None,
     batch_size: Annotated[int, typer.Option(help="Examples attacked together.")] = 128,
@@ -192,6 +201,8 @@ def evaluate(
         n=n,
         mode=mode.value,
         sources=source or [],
+        protocol=protocol.value,
+        draws=draws,
     )
     for notice in planned.subject.notices:
         stderr.print(notice)

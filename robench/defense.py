@@ -64,6 +64,11 @@ class Defense(ABC):
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """One scalar for each player; the loop differentiates it into that player's parameters and no other's."""
 
+    def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
+        """What classifies at test time, made of the trained networks: `model` itself, or it behind a transform. An
+        adaptive attacker differentiates all of it."""
+        return players[MODEL]
+
     def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         """Fresh players beside the model, for images [C, H, W]."""
         return {}

@@ -10,7 +10,6 @@ import torch
 from robench.classifier import Classifier
 from robench.evaluation import Evaluation
 from robench.ledger import CLEAN, Ledger
-from robench.running import check_model
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,6 @@ def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
 def _probe(evaluation: Evaluation) -> Sequence[float]:
     """Seconds a forward and a backward pass of one image take, from a batch run twice after a warm-up."""
     classifier = Classifier(evaluation.subject.model, evaluation.device)
-    check_model(classifier, evaluation.split.take(slice(1)).to(classifier.device), evaluation.subject.name)
     x = evaluation.split.floats(slice(evaluation.batch_size)).to(classifier.device)
     totals = np.full((3, 2), np.nan)
     for repeat in range(3):

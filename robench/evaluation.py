@@ -8,32 +8,30 @@ from typing import Any, Literal
 import torch
 
 from robench.battery import Attack, Readings
+from robench.behaviour import Behaviour
 from robench.checkpoint import used_versions
 from robench.classifier import Classifier
 from robench.data import Split
 from robench.errors import UserError
 from robench.fingerprints import source_fingerprint
+from robench.judge import VOTES, Judge
 from robench.ledger import CLEAN
 from robench.passes import passes_of
 from robench.resources import Images, Resources, Sources
 from robench.subject import Subject
 from robench.threat import ThreatModel
 
-ENGINE = [
-    "threat",
-    "data",
-    "draws",
-    "losses",
-    "classifier",
-    "judge",
-    "resources",
-    "search",
-    "foreign",
-    "rows",
-    "running",
-]
+ENGINE = (
+    *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "search"),
+    *("foreign", "randomness", "behaviour", "rows", "running"),
+)
 SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
+
+DRAWS = 10
+
+Protocol = Literal["adaptive", "static"]
+"""Whether the attacker sees the test-time transform, or attacks the model without it."""
 
 Mode = Literal["columns", "worst-case"]
 """Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
@@ -61,6 +59,10 @@ class Evaluation:
     n: int | None = None
     """the first n examples; all where it is None"""
     mode: Mode = "columns"
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    draws: int = DRAWS
+    """passes whose mean an attack on a stochastic model sees"""
+    protocol: Protocol = "adaptive"
     left_out: Mapping[str, str] = field(default_factory=dict)
     """attacks of the suite that cannot be run here, with the reason"""
 
@@ -79,6 +81,8 @@ class Evaluation:
             "dataset": self.split.fingerprint,
             "threat": [self.threat.norm, self.threat.eps],
             "attack": self._attack_key(attack) if attack else CLEAN,
+            **({"votes": self.votes} if self.behaviour.stochastic else {}),
+            **(self._batch_key() if self.behaviour.mixes else {}),
             "precision": "float32",
             "engine": SOURCE,
             "libraries": {name: used_versions()[name] for name in ("torch", "numpy")},
@@ -90,17 +94,20 @@ class Evaluation:
             lent["images"] = self.images.fingerprint
         if Sources in attack.needs:
             lent["sources"] = [source.key() for source in self.sources]
-        readings = self.readings_of(attack)
-        return {**attack.key(), **lent, **self._batch_key(attack), "seed": self.seed, "readings": readings}
+        if self.protocol == "static":
+            lent["protocol"] = self.protocol
+        elif self.behaviour.stochastic:
+            lent["draws"] = self.draws
+        if attack.companions or self.behaviour.stochastic:
+            lent |= self._batch_key()
+        return {**attack.key(), **lent, "seed": self.seed, "readings": self.readings_of(attack)}
 
     def readings_of(self, attack: Attack) -> Readings:
         """The suite's, but for an attack that ends at its first success."""
         return "any" if attack.stops else self.readings
 
-    def _batch_key(self, attack: Attack) -> dict[str, Any]:
-        """What makes the batches, for an attack whose outcome depends on them."""
-        if not attack.companions:
-            return {}
+    def _batch_key(self) -> dict[str, Any]:
+        """What makes the batches, where outcomes depend on them."""
         batch = {"batch_size": self.batch_size, "n": len(self.wanted)}
         survivors = {"after": [other.key() for other in self.attacks]} if self.mode == "worst-case" else {}
         return {**batch, **survivors}
@@ -110,6 +117,19 @@ class Evaluation:
         image = self.split.floats(slice(1))
         images = self.resources(image.device).images
         return passes_of(attack, self.threat, image, self.split.classes, images, len(self.sources))
+
+    @property
+    def votes(self) -> int:
+        return VOTES if self.behaviour.stochastic else 1
+
+    def judges(self, device: torch.device | str) -> tuple[Judge, Judge]:
+        """Of what is deployed, and of what the attacker sees of it: the same but for the static protocol."""
+        draws = self.draws if self.behaviour.stochastic else 1
+        deployed = Judge(Classifier(self.subject.model, device, draws), self.threat, self.votes)
+        if self.protocol == "adaptive":
+            return deployed, deployed
+        assert self.subject.bare is not None
+        return deployed, Judge(Classifier(self.subject.bare, device), self.threat)
 
     def resources(self, device: torch.device) -> Resources:
         """What its attacks may be lent, on the device."""
@@ -129,6 +149,9 @@ class Evaluation:
             "eps": self.threat.eps_written,
             "attack": attack.name if attack else CLEAN,
             "access": attack.access if attack else None,
+            "protocol": self.protocol,
+            "draws": self.draws if self.behaviour.stochastic else None,
+            "mixes": self.behaviour.mixes,
             "classes": self.split.classes,
         }
 

@@ -49,6 +49,7 @@ ROW = pa.schema(
         pa.field("backwards", pa.int32(), nullable=False),
         pa.field("queries", pa.int32(), nullable=False),
         pa.field("seconds", pa.float32(), nullable=False),  # the batch's time shared among its examples
+        pa.field("share_right", pa.float32()),  # of the draws of a stochastic model; null for a deterministic one
         pa.field("seed", pa.int64(), nullable=False),
         pa.field("status", pa.string(), nullable=False),  # ok, invalid, unstable, error; skipped: broken already
         pa.field("message", pa.string()),  # of an error

@@ -9,8 +9,10 @@ from torch import nn
 
 from robench import checkpoint, data, recipe
 from robench.battery import Attack, attack, battery
+from robench.behaviour import IMAGES, check_model, observe
+from robench.classifier import Classifier
 from robench.errors import UserError
-from robench.evaluation import Evaluation, Mode
+from robench.evaluation import DRAWS, Evaluation, Mode, Protocol
 from robench.resources import Images, Sources
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel
@@ -39,12 +41,16 @@ def plan_evaluation(
     n: int | None = None,
     mode: Mode = "columns",
     sources: Sequence[str | Path | nn.Module | Subject] = (),
+    protocol: Protocol = "adaptive",
+    draws: int = DRAWS,
 ) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     if seed < 0:
         raise UserError(f"expected a seed of at least 0, got {seed}")
+    if draws < 1:
+        raise UserError(f"expected at least 1 draw, got {draws}")
     chosen, readings = battery(suite, attacks)
     card = None
     if not isinstance(model, nn.Module | Subject) and not str(model).rpartition(":")[0].endswith(".py"):
@@ -63,6 +69,13 @@ def plan_evaluation(
         source if isinstance(source, Subject) else load_model(source, arch=arch, shape=split.shape, mean=mean, std=std)
         for source in sources
     ]
+    device = resolve_device(device)
+    for known in (subject, *lent):
+        check_model(Classifier(known.model, device), split, known.name)
+    images = split.take(slice(IMAGES)).floats(slice(None)).to(device)
+    behaviour = observe(Classifier(subject.model, device), images)
+    if protocol == "static" and subject.bare is None:
+        raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
     able, left_out = _able(chosen, attacks, threat, {Images, *([Sources] if lent else [])})
     return Evaluation(
         subject,
@@ -73,10 +86,13 @@ def plan_evaluation(
         sources=lent,
         readings=readings,
         seed=seed,
-        device=resolve_device(device),
+        device=device,
         batch_size=batch_size,
         n=n,
         mode=mode,
+        behaviour=behaviour,
+        draws=draws,
+        protocol=protocol,
         left_out=left_out,
     )
 

@@ -89,6 +89,12 @@ def names() -> list[str]:
     return content.names("defenses", "recipes/*.yaml")
 
 
+def defense_of(name: str, settings: Mapping[str, Any]) -> tuple[str, Defense]:
+    """The defense that a recipe of ours names, with these settings, and its file's name."""
+    file = _read(name)
+    return file.defense, configure(content.defense_class(file.defense), settings, name)
+
+
 def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str, Any]) -> Recipe:
     """The recipe `name`, or a defense in a user's .py file, for a data set, with `changes` to any of its settings.
 
@@ -97,17 +103,21 @@ def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str,
     if name.endswith(".py"):
         relative = RELATIVES.get(tuple(shape), "cifar10")
         file = _RecipeFile(defense=name, paper="", datasets={relative: _Entry(setup=relative)})
-    elif name in names():
-        path = content.folder("defenses") / "recipes" / f"{name}.yaml"
-        file = content.parse(_RecipeFile, content.read_yaml(path), f"recipe {name}")
     else:
-        raise unknown("defense", name, names())
+        file = _read(name)
     settings_of = dataset if dataset in file.datasets else RELATIVES.get(tuple(shape), "cifar10")
     if settings_of not in file.datasets:
         raise UserError(f"recipe {name} has no settings for {dataset}; it has them for {', '.join(file.datasets)}")
     entry = file.datasets[settings_of]
     kind = content.defense_class(file.defense)
     return _resolved(name, kind, entry, file, settings_of, changes)
+
+
+def _read(name: str) -> _RecipeFile:
+    if name not in names():
+        raise unknown("defense", name, names())
+    path = content.folder("defenses") / "recipes" / f"{name}.yaml"
+    return content.parse(_RecipeFile, content.read_yaml(path), f"recipe {name}")
 
 
 def _resolved(

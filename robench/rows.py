@@ -47,6 +47,7 @@ def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Ve
         "forwards": array(outcome.forwards),
         "backwards": array(outcome.backwards),
         "queries": array(outcome.queries),
+        "share_right": array(verdicts.share_right),
         "status": status,
     }
     for name, value in values.items():
@@ -60,6 +61,7 @@ def erred(columns: Columns, where: np.ndarray, message: str) -> None:
         "fooled_final": None,
         "adversarial_prediction": None,
         "distance": None,
+        "share_right": None,
         "status": "error",
         "message": message,
     }.items():

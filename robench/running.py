@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ import torch
 
 from robench import rows
 from robench.battery import Attack
-from robench.classifier import Classifier
 from robench.data import Split
 from robench.draws import Draws
 from robench.errors import UserError
@@ -22,9 +22,10 @@ from robench.evaluation import Evaluation
 from robench.judge import Judge
 from robench.ledger import CLEAN, Cell, Ledger
 from robench.provenance import run_manifest
+from robench.randomness import reseed, undisturbed
 from robench.resources import Resources
 from robench.rows import Columns
-from robench.search import Search
+from robench.search import Outcome, Search
 from robench.summary import Summary, summarise
 
 
@@ -61,26 +62,23 @@ def evaluate(
     ends as it would have without the interruption.
     """
     progress = progress or Silent()
-    classifier = Classifier(evaluation.subject.model, evaluation.device)
-    split = evaluation.split.to(classifier.device)
-    judge = Judge(classifier, evaluation.threat)
+    device = torch.device(evaluation.device)
+    split = evaluation.split.to(device)
+    judge, seen = evaluation.judges(device)
+    resources = evaluation.resources(device)
     wanted = evaluation.wanted
     run = {**run, "batch_size": evaluation.batch_size, "threads": torch.get_num_threads()}
 
-    check_model(classifier, split, evaluation.subject.name)
     clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
     _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
     predictions = clean.rows().set_index("example")["clean_prediction"]
 
-    resources = evaluation.resources(classifier.device)
-    for source, subject in zip(resources.sources.models if resources.sources else (), evaluation.sources, strict=True):
-        check_model(source, split, subject.name)
     cells = {CLEAN: clean}
     standing = list(wanted)
     for attack in _in_order(evaluation):
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
         lent = replace(resources, memory={})
-        rows_of = AttackRows(evaluation, attack, classifier, judge, split, predictions, lent, progress)
+        rows_of = AttackRows(evaluation, attack, judge, seen, split, predictions, lent, progress)
         spared = set(wanted) - set(standing)
         _fill(cell, wanted, progress, attack.name, rows_of, spared)
         cells[attack.name] = cell
@@ -95,18 +93,6 @@ def _in_order(evaluation: Evaluation) -> list[Attack]:
     if evaluation.mode == "columns":
         return list(evaluation.attacks)
     return sorted(evaluation.attacks, key=lambda attack: sum(evaluation.passes(attack)))
-
-
-def check_model(classifier: Classifier, split: Split, name: str) -> None:
-    """Refuses a model that does not give logits for these images, or has fewer classes than their labels."""
-    try:
-        with torch.no_grad():
-            split.check_labels(classifier.logits(split.floats(slice(1))).shape[1])
-    except UserError:
-        raise
-    except Exception as error:  # whatever the user's model does
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
 
 
 def _fill(
@@ -166,6 +152,8 @@ class CleanRows:
         x, y = self.split.floats(ids), self.split.labels[ids]
         verdicts = self.judge(x, x, y)
         columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction))
+        if self.judge.votes > 1:
+            columns["share_right"] = rows.array(verdicts.share_right).astype(object)
         return columns | {"margin": rows.array(verdicts.margin), "forwards": np.ones(len(ids), dtype=np.int64)}
 
     def skipped(self, ids: np.ndarray) -> Columns:
@@ -179,8 +167,9 @@ class AttackRows:
 
     evaluation: Evaluation
     attack: Attack
-    classifier: Classifier
     judge: Judge
+    seen: Judge
+    """of what the attacker sees"""
     split: Split
     predictions: pd.Series
     resources: Resources
@@ -205,8 +194,8 @@ class AttackRows:
         x, y = self.split.floats(ids[correct]), y[correct]
         draws = Draws(self.evaluation.seed, ids[correct], x.device)
         search = Search(
-            self.classifier,
-            self.judge,
+            self.seen.classifier,
+            self.seen,
             self.evaluation.threat,
             x,
             y,
@@ -215,16 +204,29 @@ class AttackRows:
             drop=not final,
             batch_size=self.evaluation.batch_size,
             resources=self.resources,
-            watch=lambda standing: self.progress.standing(standing, self.classifier.passes),
+            watch=lambda standing: self.progress.standing(standing, self.seen.classifier.passes),
         )
         try:
-            outcome = search.run(self.attack, self.attack.restarts)
+            outcome = self._run(search, ids)
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             rows.erred(columns, correct, f"{type(error).__name__}: {error}")
         else:
-            rows.attacked(columns, correct, outcome, self.judge(outcome.kept, x, y))
+            verdicts = self.judge(outcome.kept, x, y)
+            if self.evaluation.protocol == "static":  # what fooled the attacker's model may not fool what is deployed
+                outcome.fooled = verdicts.fooled
+                outcome.last_fooled = self.judge(outcome.last, x, y).fooled
+            rows.attacked(columns, correct, outcome, verdicts)
+            if not self.evaluation.behaviour.stochastic:
+                columns["share_right"][correct] = None
             if final:
                 columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
         return columns
+
+    def _run(self, search: Search, ids: np.ndarray) -> Outcome:
+        if not search.stochastic:
+            return search.run(self.attack, self.attack.restarts)
+        with undisturbed(search.x.device):
+            reseed(crc32(f"{self.attack.name} {self.evaluation.seed} {ids[0]}".encode()))
+            return search.run(self.attack, self.attack.restarts)

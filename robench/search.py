@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
-from robench.foreign import LibraryModel, undisturbed
+from robench.foreign import LibraryModel
 from robench.judge import Judge
 from robench.losses import Loss, margin
+from robench.randomness import undisturbed
 from robench.resources import Resources
 from robench.threat import Norm, Size, ThreatModel, parse_size, per_example
 
@@ -77,6 +78,8 @@ class Outcome:
     """the candidate a run offered last fooled the judge (only where nobody is dropped)"""
     kept: Tensor
     """[B, ...]: the first candidate that fooled the judge, else the one of largest margin, else x"""
+    last: Tensor
+    """[B, ...]: where the last run ended (only where nobody is dropped)"""
     margin: Tensor
     """of `kept`: max_{j != y} z_j - z_y; -inf where nothing was tried"""
     first_step: Tensor
@@ -123,6 +126,7 @@ class Search:
             fooled=zeros.bool(),
             last_fooled=zeros.bool(),
             kept=x.clone(),
+            last=x.clone(),
             margin=torch.full((len(x),), -torch.inf, device=x.device),
             first_step=zeros.clone(),
             invalid=zeros.bool(),
@@ -260,15 +264,20 @@ class Search:
         self._count(flat)
         return self._classifier.features(flat, layer)[0]
 
+    @property
+    def stochastic(self) -> bool:
+        return self._judge.votes > 1
+
     @contextmanager
-    def lend(self) -> Iterator[nn.Module]:
+    def lend(self, *, expected: bool = True) -> Iterator[nn.Module]:
         """The model as a library's attack may call it, on any batch of points, with gradients only for those who
-        declared them. Its passes are shared out equally among the examples standing; what it does to global random
-        states, tracing and warnings is undone."""
+        declared them; of a stochastic one the mean over draws, or one draw where the library takes its own mean. Its
+        passes are shared out equally among the examples standing; what it does to global random states, tracing and
+        warnings is undone."""
         before = (self._classifier.forwards, self._classifier.backwards)
         self._watcher(len(self.x))
         with undisturbed(self.x.device):
-            yield LibraryModel(self._classifier, differentiable=self._access == "gradients")
+            yield LibraryModel(self._classifier, differentiable=self._access == "gradients", expected=expected)
         each = max(len(self.x), 1)
         forwards = -(-(self._classifier.forwards - before[0]) // each)
         self._outcome.forwards[self._standing] += forwards
@@ -295,7 +304,7 @@ class Search:
         outcome = elsewhere.run(attack, first=self.draws.restart)
         self._outcome.forwards[self._standing] += outcome.forwards
         self._outcome.backwards[self._standing] += outcome.backwards
-        return elsewhere._last
+        return outcome.last
 
     # What the engine does
 
@@ -318,6 +327,7 @@ class Search:
         outcome.kept[rows], outcome.margin[rows] = self._candidate[unbroken], self._best[unbroken]
         outcome.first_step[rows] = self._candidate_step[unbroken]
         if not self._drop:
+            outcome.last = self._last
             outcome.last_fooled |= self._judge(self._last, self.x, self.y).fooled
 
     def _climbed(self, points: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
@@ -335,7 +345,7 @@ class Search:
         return logits
 
     def _count(self, flat: Tensor, *, backwards: bool = False) -> None:
-        each = len(flat) // max(len(self.x), 1)
+        each = len(flat) // max(len(self.x), 1) * self._classifier.draws
         self._outcome.forwards[self._standing] += each
         if backwards:
             self._outcome.backwards[self._standing] += each

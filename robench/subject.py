@@ -2,14 +2,15 @@
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from robench import checkpoint, content
+from robench import checkpoint, content, recipe
 from robench.checkpoint import weights_fingerprint
+from robench.defense import MODEL
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.models import build, source_files
@@ -23,6 +24,8 @@ class Subject:
     name: str
     arch: str
     card: checkpoint.Card | None = None
+    bare: nn.Module | None = None
+    """without its test-time transform, where it has one"""
     source: str = ""
     """a hash of the code that the model runs"""
     notices: list[str] = field(default_factory=list)
@@ -83,7 +86,33 @@ def load_model(
     notices = [f"{len(dropped)} unused weights in {path} were dropped (sub_block1)"] if dropped else []
     name = arch or card.arch if card else str(arch)
     source = source_fingerprint(source_files(name))
-    return Subject(network.eval(), path.stem, name, card, source, notices)
+    network.eval()
+    if card is None:
+        return Subject(network, path.stem, name, card, source=source, notices=notices)
+    if card.defense.endswith(".py"):
+        notices.append(f"{card.defense} trained it; a test-time transform that it may have is not applied")
+        return Subject(network, path.stem, name, card, source=source, notices=notices)
+    return _deployed(Subject(network, path.stem, name, card, source=source, notices=notices))
+
+
+def _deployed(subject: Subject) -> Subject:
+    """The subject behind the test-time transform of the defense that trained it, if that has one."""
+    assert subject.card is not None
+    if subject.card.defense not in recipe.names():  # of a version that had others
+        return subject
+    file, defense = recipe.defense_of(subject.card.defense, subject.card.recipe.get("settings", {}))
+    model = defense.deploy({MODEL: subject.model}).eval()
+    if model is subject.model:
+        return subject
+    source = fingerprint(
+        {
+            "network": subject.source,
+            "defense": source_fingerprint([content.defense_file(file)]),
+            "transform": _code_fingerprint(model),
+        }
+    )
+    notices = [*subject.notices, f"it is deployed behind the test-time transform of {subject.card.defense}"]
+    return replace(subject, model=model, bare=subject.model, source=source, notices=notices)
 
 
 def from_module(model: nn.Module) -> Subject:

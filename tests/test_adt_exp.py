@@ -39,9 +39,9 @@ def test_each_step_follows_the_gradient_of_the_defenses_objective(digits_model: 
     seen: list[Tensor] = []
 
     class Watched(Classifier):
-        def logits(self, x: Tensor) -> Tensor:
+        def logits_once(self, x: Tensor) -> Tensor:
             seen.append(x.detach().clone())
-            return super().logits(x)
+            return super().logits_once(x)
 
     classifier = Watched(digits_model.model)
     search = Search(classifier, Judge(classifier, threat), threat, x, y, streams, drop=False)

@@ -96,7 +96,7 @@ def test_the_key_names_the_sources_and_the_attack(digits_model: Trained) -> None
         planned = plan_evaluation(digits_model.model, attacks=[attack], sources=[source], eps=0.1, n=4)
         return str(planned.key(planned.attacks[0]))
 
-    first, second = (linear_case(10)[0], linear_case(10, seed=1)[0])
+    first, second = (Linear(torch.randn(10, 64), torch.zeros(10)) for _ in range(2))
     keys = [key("transfer-fgsm", first), key("transfer-fgsm", second), key("transfer-mim", first)]
     assert len(set(keys)) == 3
 

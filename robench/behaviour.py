@@ -1,0 +1,66 @@
+"""What a model does with images: whether it takes them, whether it draws, and whether those of one batch mix."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robench.classifier import Classifier
+from robench.data import Split
+from robench.errors import UserError
+from robench.randomness import undisturbed
+
+IMAGES = 16
+ROUNDING = 1e-4
+"""Logits that differ by less than this share of the largest one are the same."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """`stochastic`: its logits differ from call to call. `mixes`: those of an image depend on the batch it is in."""
+
+    stochastic: bool = False
+    mixes: bool = False
+
+
+def check_model(classifier: Classifier, split: Split, name: str) -> None:
+    """Refuses a model that does not give logits for these images, or has fewer classes than their labels."""
+    try:
+        with torch.no_grad():
+            split.check_labels(classifier.logits(split.floats(slice(1)).to(classifier.device)).shape[1])
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's model does
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
+
+
+@torch.no_grad()
+def observe(classifier: Classifier, x: Tensor) -> Behaviour:
+    """From a few passes of the first images of x [B, ...]."""
+    x = x[:IMAGES]
+    with undisturbed(classifier.device):
+        first, *others = (classifier.logits_once(x) for _ in range(4))
+        if any(_differ(first, other) for other in others):
+            return Behaviour(stochastic=True)
+        n = len(x)
+        among_copies, among_negatives = (classifier.logits_once(torch.cat([x, y]))[:n] for y in (x, 1 - x))
+        mixes = _differ(among_copies, among_negatives)
+        if mixes:
+            _check_alone(classifier, x[:1])
+    return Behaviour(mixes=mixes)
+
+
+def _check_alone(classifier: Classifier, image: Tensor) -> None:
+    """Batches shrink as examples fall, to one image in the end."""
+    try:
+        classifier.logits_once(image)
+    except ValueError as error:
+        raise UserError(
+            f"the model normalises by its batch and cannot take an image alone ({error}); evaluate it with running "
+            "statistics"
+        ) from None
+
+
+def _differ(first: Tensor, second: Tensor) -> bool:
+    return bool((first - second).abs().max() > ROUNDING * first.abs().max())
