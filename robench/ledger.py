@@ -31,6 +31,9 @@ FLUSH_SECONDS = 20.0
 CLEAN = "clean"
 """The cell that holds a model's predictions on the unattacked images."""
 
+DIAGNOSIS = "diagnosis"
+"""The cell that holds, in place of rows, what was found about a model's gradients."""
+
 UNFINISHED = ("error", "skipped")
 """The states of a row that tell nothing of the attack."""
 
@@ -84,6 +87,23 @@ class Cell:
     @property
     def run(self) -> dict[str, Any]:
         return self._document["run"]
+
+    @property
+    def found(self) -> dict[str, Any] | None:
+        """The document of a cell without rows, once it is written."""
+        path = self.path / "found.json"
+        try:
+            document: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
+        return document
+
+    def record(self, document: dict[str, Any]) -> None:
+        """Writes what was found."""
+        with replacing(self.path / "found.json") as temporary:
+            temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
     def rows(self) -> pd.DataFrame:
         """One row an example, in order of example; where there are several, a finished one counts, else an error."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ from rich.table import Table
 from robench.atomic import replacing
 from robench.errors import UserError
 from robench.fingerprints import fingerprint
-from robench.ledger import CLEAN, Cell, Ledger, newest
+from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
 from robench.stats import Interval
 from robench.summary import summarise
 
@@ -30,7 +31,8 @@ FIXED = (
 
 
 def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
-    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run.
+    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run. Rows
+    whose verdict is `unreliable` stand below the others of their data set and threat.
 
     A model is shown once on a data set and threat: of two trainings of one recipe, architecture and seed the newest,
     and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells.
@@ -40,7 +42,7 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
         groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
     rows, shown = [], set()
     for group in groups.values():  # newest first
-        cells = _chosen(group)
+        cells = _chosen(_as_deployed(group))
         if CLEAN not in cells:
             continue
         identity = _identity(cells[CLEAN])
@@ -51,8 +53,17 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
         raise UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
     attacks = sorted({name for row in rows for name in row} - set(FIXED))
     frame = pd.DataFrame(rows, columns=[*FIXED, *attacks])
-    order = ["dataset", "threat", "worst_case", "model"]
-    return frame.sort_values(order, ascending=[True, True, False, True]).reset_index(drop=True)
+    frame["unranked"] = frame["verdict"] == "unreliable"
+    order = ["dataset", "threat", "unranked", "worst_case", "model"]
+    frame = frame.sort_values(order, ascending=[True, True, True, False, True])
+    return frame.drop(columns="unranked").reset_index(drop=True)
+
+
+def _as_deployed(cells: Sequence[Cell]) -> list[Cell]:
+    """Without those attacked by the static protocol, where there are others."""
+    adaptive = [cell for cell in cells if cell.about.get("protocol") != "static"]
+    attacked = any(cell.about["attack"] not in (CLEAN, DIAGNOSIS) for cell in adaptive)
+    return adaptive if attacked else list(cells)
 
 
 def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
@@ -64,6 +75,8 @@ def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
     widest = max((sizes[cell.path] for cell in cells if cell.about["attack"] != CLEAN), default=0)
     chosen: dict[str, Cell] = {}
     for cell in cells:
+        if cell.about["attack"] == DIAGNOSIS and cell.found:
+            chosen.setdefault(DIAGNOSIS, cell)
         size, name = sizes[cell.path], cell.about["attack"]
         if size > 0 and size * 10 >= widest and (name not in chosen or size > sizes[chosen[name].path]):
             chosen[name] = cell
@@ -107,7 +120,8 @@ def to_markdown(frame: pd.DataFrame) -> str:
     lines = []
     for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
         header, body = _cells(group)
-        lines += [f"### {dataset}, {threat}", "", _pipe(header), _pipe(["---"] * 2 + ["---:"] * (len(header) - 2))]
+        lines += [f"### {dataset}, {threat}", "", _pipe(header)]
+        lines += [_pipe(["---:", "---", "---"] + ["---:"] * (len(header) - 3))]
         lines += [*map(_pipe, body), ""]
     return "\n".join(lines)
 
@@ -118,7 +132,7 @@ def to_rich(frame: pd.DataFrame) -> list[Table]:
         header, body = _cells(group)
         table = Table(title=f"{dataset}, {threat} (accuracies in %)")
         for position, name in enumerate(header):
-            table.add_column(name, justify="left" if position < 2 else "right")
+            table.add_column(name, justify="left" if position in (1, 2) else "right")
         for row in body:
             table.add_row(*row)
         tables.append(table)
@@ -138,9 +152,11 @@ def paths(results: Path | str) -> list[Path]:
 
 def _cells(group: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     attacks = [name for name in group.columns if name not in FIXED and group[name].notna().any()]
-    header = ["model", "verdict", "n", "clean", "worst case [95 %]", *attacks]
+    header = ["#", "model", "verdict", "n", "clean", "worst case [95 %]", *attacks]
+    ranks = count(1)
     body = [
         [
+            "-" if row["verdict"] == "unreliable" else str(next(ranks)),
             row["model"],
             row["verdict"],
             str(row["n"]),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from robench.ranking import percent_interval
+from robench.ranking import percent, percent_interval
+from robench.stats import Interval
 from robench.summary import Summary
 
 if TYPE_CHECKING:
@@ -23,17 +24,22 @@ def evaluation(summary: Summary, format: str) -> Output:
     if format == "json":
         return json.dumps(summary.to_json(), indent=1)
     header = ["attack", "accuracy [95 %]", "run on", "kills", "invalid", "errors", "passes", "seconds"]
-    rows = [["clean", percent_interval(summary.clean), "", "", "", "", "", ""]]
+    rows = [["clean", _accuracy(summary.clean, summary.spread), "", "", "", "", "", ""]]
     for name, attack in summary.attacks.items():
         passes = f"{attack.forwards + attack.backwards:,}"
         counts = map(str, (attack.n_run, attack.kills, attack.invalid, attack.errors))
-        rows.append([name, percent_interval(attack.accuracy), *counts, passes, f"{attack.seconds:.1f}"])
+        rows.append([name, _accuracy(attack.accuracy, attack.spread), *counts, passes, f"{attack.seconds:.1f}"])
     rows.append(["worst case", percent_interval(summary.worst_case), *[""] * 6])
     notes = [f"{name}: {attack.message}" for name, attack in summary.attacks.items() if attack.message]
     notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
     return _render(title, header, rows, format, notes)
+
+
+def _accuracy(accuracy: Interval | None, spread: float | None) -> str:
+    """With its interval and, for a stochastic model, its standard deviation over draws."""
+    return percent_interval(accuracy) + (f" ± {percent(spread)}" if spread is not None else "")
 
 
 def costs(costs: "Sequence[Cost]", format: str) -> Output:

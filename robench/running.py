@@ -13,14 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from robench import rows
+from robench import diagnosis, rows
 from robench.battery import Attack
 from robench.data import Split
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.judge import Judge
-from robench.ledger import CLEAN, Cell, Ledger
+from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.provenance import run_manifest
 from robench.randomness import reseed, undisturbed
 from robench.resources import Resources
@@ -73,7 +73,7 @@ def evaluate(
     _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
     predictions = clean.rows().set_index("example")["clean_prediction"]
 
-    cells = {CLEAN: clean}
+    cells = {CLEAN: clean, DIAGNOSIS: _diagnosed(evaluation, ledger, run, split, seen, predictions, progress)}
     standing = list(wanted)
     for attack in _in_order(evaluation):
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
@@ -86,6 +86,29 @@ def evaluate(
             fooled = cell.rows().set_index("example")["fooled"].loc[standing]
             standing = fooled.index[~fooled.fillna(False)].tolist()
     return cells
+
+
+def _diagnosed(
+    evaluation: Evaluation,
+    ledger: Ledger,
+    run: dict[str, Any],
+    split: Split,
+    seen: Judge,
+    predictions: pd.Series,
+    progress: Progress,
+) -> Cell:
+    """The cell of the diagnosis, made where it is lacking or was made on fewer examples."""
+    about = {**evaluation.about(None), "attack": DIAGNOSIS}
+    cell = ledger.cell(diagnosis.key(evaluation), about, run)
+    probed = np.array(evaluation.wanted[: diagnosis.EXAMPLES])
+    correct = probed[predictions.loc[probed.tolist()].to_numpy() == rows.array(split.labels[probed])]
+    if len(correct) and (cell.found is None or cell.found["probed"] < len(probed)):
+        progress.begin(DIAGNOSIS, len(correct))
+        found = diagnosis.diagnose(evaluation, seen, split.floats(correct), split.labels[correct], correct)
+        progress.advance(len(correct), sum(found.standing["eps"]))
+        progress.end()
+        cell.record(found.to_json())
+    return cell
 
 
 def _in_order(evaluation: Evaluation) -> list[Attack]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from robench.ledger import CLEAN, UNFINISHED, Cell
+from robench.ledger import CLEAN, DIAGNOSIS, UNFINISHED, Cell
 from robench.stats import Interval, wilson
-from robench.verdict import Verdict, judge_evaluation
+from robench.verdict import Evidence, Verdict, judge_evaluation
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class AttackSummary:
     correct when clean."""
 
     accuracy: Interval | None
+    spread: float | None
+    """of the accuracy over the draws of a stochastic model"""
     accuracy_final: float | None
     n_run: int
     kills: int
@@ -40,6 +42,8 @@ class Summary:
     n: int
     mode: str
     clean: Interval
+    spread: float | None
+    """of the clean accuracy over the draws of a stochastic model"""
     attacks: Mapping[str, AttackSummary]
     worst_case: Interval | None
     """over the examples that an attack broke or that every attack finished"""
@@ -62,7 +66,7 @@ class Summary:
             "threat": self.threat,
             "n": self.n,
             "mode": self.mode,
-            "clean": _accuracy(self.clean),
+            "clean": {**_accuracy(self.clean), "spread": self.spread},
             "attacks": attacks,
             "worst_case": _accuracy(self.worst_case),
             "verdict": asdict(self.verdict),
@@ -78,7 +82,7 @@ def summarise(
 
     Every accuracy is over the same examples: those in all cells, of the first `n` where it is given.
     """
-    everything = {name: cell.rows() for name, cell in cells.items()}
+    everything = {name: cell.rows() for name, cell in cells.items() if name != DIAGNOSIS}
     shared = set.intersection(*(set(frame["example"]) for frame in everything.values()))
     rows = {
         name: frame[frame["example"].isin({example for example in shared if n is None or example < n})]
@@ -93,12 +97,34 @@ def summarise(
         n=len(clean),
         mode=mode,
         clean=wilson(int((~clean["fooled"]).sum()), len(clean)),
+        spread=_spread(clean),
         attacks={name: _summarise_attack(frame) for name, frame in rows.items()},
         worst_case=_worst_case(rows),
-        verdict=judge_evaluation(rows),
+        verdict=judge_evaluation(_evidence(cells, rows)),
         skipped=dict(left_out or {}),
         ledger=[str(cell.path) for cell in cells.values()],
     )
+
+
+def _evidence(cells: Mapping[str, Cell], rows: Mapping[str, pd.DataFrame]) -> Evidence:
+    about = {name: cells[name].about for name in rows}
+    of_model = cells[CLEAN].about
+    return Evidence(
+        rows=rows,
+        access={name: about[name].get("access") or "gradients" for name in rows},
+        settings={name: cells[name].key["attack"] for name in rows},
+        classes=of_model["classes"],
+        static=any(about[name].get("protocol") == "static" for name in rows),
+        draws=min((about[name]["draws"] for name in rows if about[name].get("draws")), default=None),
+        mixes=bool(of_model.get("mixes")),
+        diagnosis=cells[DIAGNOSIS].found if DIAGNOSIS in cells else None,
+    )
+
+
+def _spread(rows: pd.DataFrame) -> float | None:
+    """The standard deviation of the accuracy over draws of a stochastic model, if each example's are independent."""
+    shares = rows["share_right"].dropna()
+    return float((shares * (1 - shares)).sum() ** 0.5 / len(rows)) if len(shares) else None
 
 
 def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
@@ -108,6 +134,7 @@ def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
     final = run["fooled_final"].dropna()
     return AttackSummary(
         accuracy=wilson(int((~run["fooled"]).sum()), len(run)) if whole else None,
+        spread=_spread(run) if whole else None,
         accuracy_final=float((~final).mean()) if whole and len(final) else None,
         n_run=len(run),
         kills=int((run["fooled"] & (run["clean_prediction"] == run["label"])).sum()),

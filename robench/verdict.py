@@ -1,83 +1,213 @@
-"""Whether a robust accuracy can be trusted, as far as the ledger's own rows tell."""
+"""Whether a robust accuracy can be trusted, from the ledger alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Any
 
 import pandas as pd
 
-from robench.stats import mcnemar
+from robench.stats import mcnemar, wilson
 
 POINTS = 0.02
 SIGNIFICANCE = 0.01
+ENOUGH = 100
+"""Examples below which the checks have no power."""
+
+LOST = 0.05
+"""The share of examples without a gradient that is too many."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`reliable` is False where a check failed, with the evidence in `reasons`, and None where none did: passing the
-    checks made here is not yet a reason to trust a number."""
+    """`reliable` is False where a check failed, with the evidence and what would settle it in `reasons`; None where
+    none did but some could not be made, with what they lack; True where all were made and passed."""
 
     reliable: bool | None
     reasons: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return "unreliable" if self.reliable is False else "provisional"
+        return {True: "reliable", None: "provisional", False: "unreliable"}[self.reliable]
 
 
-def judge_evaluation(rows: Mapping[str, pd.DataFrame]) -> Verdict:
-    """From the rows of each attack, by its name."""
-    reasons = [*_failed_runs(rows), *_one_step_beats_many(rows), *_black_box_beats_white_box(rows)]
-    return Verdict(reliable=False if reasons else None, reasons=reasons)
+@dataclass(frozen=True)
+class Evidence:
+    """One evaluation: of each attack, by its name, the rows, what it may see, its settings; then how the model behaves
+    and what the diagnosis found (None where it was not made)."""
+
+    rows: Mapping[str, pd.DataFrame]
+    access: Mapping[str, str]
+    settings: Mapping[str, Mapping[str, Any]]
+    classes: int
+    static: bool = False
+    draws: int | None = None
+    """of a stochastic model"""
+    mixes: bool = False
+    diagnosis: Mapping[str, Any] | None = None
+
+    def fooled(self) -> dict[str, pd.Series]:
+        """Whether each example fell, for the attacks that finished on all of them."""
+        columns = {name: frame.set_index("example")["fooled"] for name, frame in self.rows.items() if len(frame)}
+        return {name: column.astype(bool) for name, column in columns.items() if column.notna().all()}
 
 
-def _failed_runs(rows: Mapping[str, pd.DataFrame]) -> list[str]:
-    reasons = []
-    for name, frame in rows.items():
+def judge_evaluation(evidence: Evidence) -> Verdict:
+    checks = (
+        _failed_runs,
+        _attacked_without_its_transform,
+        _attacked_by_single_draws,
+        _batches_mix,
+        _no_gradient,
+        _stands_beyond_reason,
+        _larger_balls_are_safer,
+        _more_draws_break_more,
+        _fewer_steps_break_more,
+        _one_step_beats_many,
+        _black_box_beats_white_box,
+    )
+    if reasons := [reason for check in checks for reason in check(evidence)]:
+        return Verdict(False, reasons)
+    lacking = list(_lacking(evidence))
+    return Verdict(None if lacking else True, lacking)
+
+
+def _lacking(evidence: Evidence) -> Iterator[str]:
+    """What keeps a verdict from being more than provisional."""
+    kinds = {access == "gradients" for name, access in evidence.access.items() if name in evidence.rows}
+    if True not in kinds:
+        yield "no attack with gradients was run (--suite white_box has them)"
+    if False not in kinds:
+        yield "no attack without gradients was run (--suite black_box has them)"
+    if any(len(frame) < ENOUGH for frame in evidence.rows.values()):
+        yield f"fewer than {ENOUGH} examples were attacked (--n {ENOUGH})"
+    if evidence.diagnosis is None:
+        yield "the model's gradients were not probed (robench eval does)"
+
+
+# Said of the runs
+
+
+def _failed_runs(evidence: Evidence) -> Iterator[str]:
+    for name, frame in evidence.rows.items():
         for status, meaning in (("error", "ended in an error"), ("invalid", "offered images outside the threat")):
             count = int((frame["status"] == status).sum())
             if count:
-                reasons.append(f"{name} {meaning} on {count} of {len(frame)} examples")
-    return reasons
+                yield f"{name} {meaning} on {count} of {len(frame)} examples; run it again or leave it out"
 
 
-def _one_step_beats_many(rows: Mapping[str, pd.DataFrame]) -> list[str]:
+def _attacked_without_its_transform(evidence: Evidence) -> Iterator[str]:
+    if evidence.static:
+        yield "the attacks did not see the test-time transform; --protocol adaptive settles it"
+
+
+def _attacked_by_single_draws(evidence: Evidence) -> Iterator[str]:
+    if evidence.draws == 1:
+        yield "the model draws and the attacks saw one draw a step; --draws 10 settles it"
+
+
+def _batches_mix(evidence: Evidence) -> Iterator[str]:
+    if evidence.mixes:
+        yield "an image's logits depend on the others in its batch; evaluate the model with running statistics"
+
+
+# Said of the gradients
+
+
+def _no_gradient(evidence: Evidence) -> Iterator[str]:
+    found = evidence.diagnosis or {}
+    for name, what, cure in (
+        ("zero", "the gradient is zero", "a differentiable stand-in for what has no slope, or --suite black_box,"),
+        ("nonfinite", "the gradient is not finite", "--suite black_box"),
+        ("saturated", "the softmax is saturated", "--attack cw-100 --attack apgd-t, on the logits,"),
+    ):
+        count, probed = found.get(name, 0), _correct(found)
+        if count > LOST * probed:
+            yield f"{what} on {count} of {probed} examples; {cure} settles it"
+
+
+def _stands_beyond_reason(evidence: Evidence) -> Iterator[str]:
+    found = evidence.diagnosis
+    if found and found["probed"]:
+        standing, probed, chance = sum(found["standing"]["extreme"]), found["probed"], 1 / evidence.classes
+        if wilson(standing, probed).low > chance:
+            shares = f"{100 * standing / probed:.0f} % (chance is {100 * chance:.0f} %)"
+            yield f"PGD at {found['extreme']}, within reach of grey, leaves {shares}; --suite black_box settles it"
+
+
+def _larger_balls_are_safer(evidence: Evidence) -> Iterator[str]:
+    for gap, p in _probes(evidence, "eps", "twice"):
+        yield f"PGD breaks {_points(gap, p)} more at eps than at twice that; --suite black_box settles it"
+
+
+def _more_draws_break_more(evidence: Evidence) -> Iterator[str]:
+    for gap, p in _probes(evidence, "more draws", "eps"):
+        more = 4 * (evidence.draws or 1)
+        yield f"PGD breaks {_points(gap, p)} more where it sees {more} draws a step; --draws {more} settles it"
+
+
+def _probes(evidence: Evidence, stronger: str, weaker: str) -> list[tuple[float, float]]:
+    standing = (evidence.diagnosis or {}).get("standing", {})
+    if not {stronger, weaker} <= set(standing):
+        return []
+    return _beats(~pd.Series(standing[stronger], dtype=bool), ~pd.Series(standing[weaker], dtype=bool))
+
+
+def _correct(found: Mapping[str, Any]) -> int:
+    return len(found.get("standing", {}).get("eps", []))
+
+
+# Said of the battery
+
+
+def _fewer_steps_break_more(evidence: Evidence) -> Iterator[str]:
+    fooled = evidence.fooled()
+    for few, many in permutations(fooled, 2):
+        first, second = evidence.settings[few], evidence.settings[many]
+        if _steps(first) < _steps(second) and _but_steps(first) == _but_steps(second):
+            for gap, p in _beats(fooled[few], fooled[many]):
+                yield f"{few} breaks {_points(gap, p)} more than {many}; --suite black_box settles it"
+
+
+def _steps(settings: Mapping[str, Any]) -> int:
+    return int(settings.get("settings", {}).get("steps", 0))
+
+
+def _but_steps(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    others = {name: value for name, value in settings.get("settings", {}).items() if name != "steps"}
+    return {**settings, "settings": others}
+
+
+def _one_step_beats_many(evidence: Evidence) -> Iterator[str]:
     """An attack of one gradient that breaks more than an iterative one: the gradient leads nowhere."""
-    fooled = _comparable(rows)
-    gradients = {name: int(rows[name]["backwards"].max()) for name in fooled}
-    return [
-        f"{one}, one step, breaks {100 * gap:.1f} points more than {many} (p = {p:.1g})"
-        for one in fooled
-        for many in fooled
-        if gradients[one] == 1 < gradients[many]
-        for gap, p in _beats(fooled[one], fooled[many])
-    ]
+    fooled = evidence.fooled()
+    gradients = {name: int(evidence.rows[name]["backwards"].max()) for name in fooled}
+    draws = evidence.draws or 1
+    for one, many in permutations(fooled, 2):
+        if gradients[one] == draws < gradients[many]:
+            for gap, p in _beats(fooled[one], fooled[many]):
+                yield f"{one}, one step, breaks {_points(gap, p)} more than {many}; --suite black_box settles it"
 
 
-def _black_box_beats_white_box(rows: Mapping[str, pd.DataFrame]) -> list[str]:
+def _black_box_beats_white_box(evidence: Evidence) -> Iterator[str]:
     """An attack without gradients that breaks more than all those with them together: the gradient is masked.
 
     Where it ran on their survivors only, what it was spared counts as broken by both.
     """
-    frames = {name: frame.set_index("example") for name, frame in rows.items() if len(frame)}
-    white = [frame["fooled"] for frame in frames.values() if frame["backwards"].max() > 0]
+    frames = {name: frame.set_index("example") for name, frame in evidence.rows.items() if len(frame)}
+    white = [frame["fooled"] for name, frame in frames.items() if evidence.access[name] == "gradients"]
     if not white:
-        return []
+        return
     union = pd.concat([column.fillna(False) for column in white], axis=1).any(axis=1)
     known = union | ~pd.concat([column.isna() for column in white], axis=1).any(axis=1)
-    reasons = []
     for name, frame in frames.items():
-        if frame["queries"].max() > 0:
+        if evidence.access[name] != "gradients":
             fooled = frame["fooled"].mask(frame["status"] == "skipped", True)
             shared = known & fooled.notna()
             for gap, p in _beats(fooled[shared].astype(bool), union[shared].astype(bool)):
-                points = f"{100 * gap:.1f} points more than all attacks with them (p = {p:.1g})"
-                reasons.append(f"{name}, without gradients, breaks {points}")
-    return reasons
-
-
-def _comparable(rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.Series]:
-    """Whether each example fell, for the attacks that finished on all of them."""
-    fooled = {name: frame.set_index("example")["fooled"] for name, frame in rows.items() if len(frame)}
-    return {name: column.astype(bool) for name, column in fooled.items() if column.notna().all()}
+                yield (
+                    f"{name}, without gradients, breaks {_points(gap, p)} more than all attacks with them; an attack "
+                    "fitted to the model settles it, until then the worst case is an upper bound"
+                )
 
 
 def _beats(first: pd.Series, second: pd.Series) -> list[tuple[float, float]]:
@@ -85,3 +215,7 @@ def _beats(first: pd.Series, second: pd.Series) -> list[tuple[float, float]]:
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     gap, p = (only_first - only_second) / max(len(first), 1), mcnemar(only_first, only_second)
     return [(gap, p)] if gap > POINTS and p < SIGNIFICANCE else []
+
+
+def _points(gap: float, p: float) -> str:
+    return f"{100 * gap:.1f} points (p = {p:.1g})"

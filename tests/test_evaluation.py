@@ -74,7 +74,8 @@ def test_more_examples_later_run_only_what_is_missing(tmp_path: Path, digits_mod
 
     class Counter:
         def begin(self, attack: str, examples: int) -> None:
-            seen.append(examples)
+            if attack != "diagnosis":
+                seen.append(examples)
 
         def standing(self, examples: int, passes: int) -> None: ...
         def advance(self, examples: int, robust: int) -> None: ...

@@ -34,11 +34,27 @@ def write(
     queries: int = 0,
     status: str = "ok",
     unfinished: str = "error",
+    settings: dict[str, Any] | None = None,
     **about: Any,
 ) -> Cell:
     names = {"model": model, "defense": None, "recipe": None, "arch": "lenet", "train_seed": None}
-    names |= {"attack": attack, "trained_on": None, "dataset": "toy", "norm": "linf", "eps": "0.1", **about}
-    key = {"model": model, "dataset": names["dataset"], "threat": ["linf", names["eps"]], "attack": [attack, started]}
+    access = "gradients" if backwards else "labels"
+    names |= {
+        "attack": attack,
+        "access": access,
+        "classes": 10,
+        "trained_on": None,
+        "dataset": "toy",
+        "norm": "linf",
+        "eps": "0.1",
+        **about,
+    }
+    key = {
+        "model": model,
+        "dataset": names["dataset"],
+        "threat": ["linf", names["eps"]],
+        "attack": {"function": attack, "started": started, "settings": settings or {}},
+    }
     cell = Ledger(results).cell(key, names, {"started": started})
     n = len(fooled)
     columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in ROW}
@@ -86,7 +102,7 @@ def test_errors_are_neither_robust_nor_fooled(tmp_path: Path) -> None:
     both = summarise(by_name(clean(tmp_path), write(tmp_path, "a", broken), write(tmp_path, "b", fooled(0))))
     assert both.worst_case == wilson(5, 8)  # that b broke example 0 is known
     assert summary.verdict.reliable is False
-    assert "a ended in an error on 1 of 8 examples" in summary.verdict.reasons
+    assert "a ended in an error on 1 of 8 examples" in summary.verdict.reasons[0]
 
 
 def test_every_accuracy_is_over_the_examples_that_all_attacks_have(tmp_path: Path) -> None:

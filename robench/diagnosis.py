@@ -1,0 +1,99 @@
+"""Signs that a model's gradients mislead, from a few probes: evidence for the verdict."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robench.classifier import Classifier
+from robench.draws import Draws
+from robench.evaluation import Evaluation
+from robench.fingerprints import source_fingerprint
+from robench.judge import Judge
+from robench.losses import cross_entropy
+from robench.randomness import reseed, undisturbed
+from robench.search import Search
+from robench.threat import ThreatModel
+
+EXAMPLES = 100
+"""The first so many are probed."""
+
+STEPS = 20
+
+SATURATED = 40.0
+"""Logits so far apart that the cross-entropy's slope, about exp(-40), is lost among rounding."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found on the examples, of the first `probed`, that are classified correctly when clean."""
+
+    probed: int
+    zero: int
+    """whose gradient is zero"""
+    nonfinite: int
+    """whose gradient is not finite"""
+    saturated: int
+    """whose softmax is 1 and 0"""
+    standing: dict[str, list[bool]]
+    """which of them PGD leaves, at the radius `eps`, at `twice` that, at the `extreme` one; and for a stochastic model
+    at eps with four times the draws: `more draws`"""
+    extreme: str
+    """the radius at which every image is within reach of a grey one"""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def key(evaluation: Evaluation) -> dict[str, Any]:
+    """What the fingerprint of a diagnosis's cell is made of."""
+    probes = {"source": source_fingerprint([Path(__file__)]), "seed": evaluation.seed, "protocol": evaluation.protocol}
+    draws = {"draws": evaluation.draws} if evaluation.behaviour.stochastic else {}
+    return {**evaluation.key(None), "attack": {"diagnosis": probes, **draws}}
+
+
+def diagnose(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.ndarray) -> Diagnosis:
+    """Probes what the attacker sees, on examples x [B, ...] with labels y [B] that it classifies correctly; `ids` [B]
+    are their rows in the data set."""
+    threat = evaluation.threat
+    with undisturbed(x.device):
+        reseed(evaluation.seed)
+        logits, gradient = seen.classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+        flat = gradient.flatten(1)
+        finite = flat.isfinite().all(1)
+        others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+        gap = logits.gather(1, y[:, None]).squeeze(1) - others
+        extreme = 0.5 if threat.norm == "linf" else 0.5 * float(np.sqrt(x[0].numel()))
+        radii = {"eps": threat, "twice": ThreatModel.of(threat.norm, min(2 * threat.eps, extreme))}
+        radii["extreme"] = ThreatModel.of(threat.norm, max(extreme, threat.eps))
+        draws = Draws(evaluation.seed, ids, x.device)
+        standing = {name: _standing(seen, radius, x, y, draws) for name, radius in radii.items()}
+        if seen.votes > 1:
+            wider = Classifier(seen.classifier.model, seen.classifier.device, 4 * seen.classifier.draws)
+            standing["more draws"] = _standing(Judge(wider, threat, seen.votes), threat, x, y, draws)
+    return Diagnosis(
+        probed=min(EXAMPLES, len(evaluation.wanted)),
+        zero=int((finite & (flat == 0).all(1)).sum()),
+        nonfinite=int((~finite).sum()),
+        saturated=int((gap > SATURATED).sum()),
+        standing=standing,
+        extreme=str(radii["extreme"]),
+    )
+
+
+def _standing(seen: Judge, threat: ThreatModel, x: Tensor, y: Tensor, draws: Draws) -> list[bool]:
+    search = Search(seen.classifier, Judge(seen.classifier, threat, seen.votes), threat, x, y, draws)
+    fooled: Sequence[bool] = search.run(_ascend).fooled.tolist()
+    return [not fell for fell in fooled]
+
+
+def _ascend(search: Search) -> None:
+    at = search.state(x=search.random_start())
+    for _ in search.steps(STEPS):
+        gradient = search.gradient(at.x, cross_entropy)
+        at.x = search.project(at.x + search.eps / 4 * search.steepest(gradient))
+    search.offer(at.x)
