@@ -45,21 +45,7 @@ def observe(classifier: Classifier, x: Tensor) -> Behaviour:
             return Behaviour(stochastic=True)
         n = len(x)
         among_copies, among_negatives = (classifier.logits_once(torch.cat([x, y]))[:n] for y in (x, 1 - x))
-        mixes = _differ(among_copies, among_negatives)
-        if mixes:
-            _check_alone(classifier, x[:1])
-    return Behaviour(mixes=mixes)
-
-
-def _check_alone(classifier: Classifier, image: Tensor) -> None:
-    """Batches shrink as examples fall, to one image in the end."""
-    try:
-        classifier.logits_once(image)
-    except ValueError as error:
-        raise UserError(
-            f"the model normalises by its batch and cannot take an image alone ({error}); evaluate it with running "
-            "statistics"
-        ) from None
+    return Behaviour(mixes=_differ(among_copies, among_negatives))
 
 
 def _differ(first: Tensor, second: Tensor) -> bool:

@@ -3,14 +3,22 @@
 import time
 from collections.abc import Mapping
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from robench import report
+from robench.summary import Summary
 
 stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 class EvaluationProgress:
-    """A line for each attack: examples done, standing in this batch, accuracy so far, passes a second, time left."""
+    """What the attacks so far have found, and a line for the one that runs: examples done, standing in this batch,
+    accuracy so far, passes a second, time left."""
+
+    def __init__(self) -> None:
+        self._found: list[RenderableType] = []
 
     def begin(self, attack: str, examples: int) -> None:
         self._bar = _bar(f"{attack:<12}")
@@ -18,7 +26,9 @@ class EvaluationProgress:
         self._name, self._started, self._first_pass = attack, time.monotonic(), None
         self._done = self._robust = 0
         self._rate = self._accuracy = ""
-        self._bar.start()
+        self._live = Live(Group(*self._found, self._bar), console=stderr, transient=True)
+        if stderr.is_terminal:
+            self._live.start()
 
     _first_pass: int | None
 
@@ -32,13 +42,16 @@ class EvaluationProgress:
     def advance(self, examples: int, robust: int) -> None:
         self._done += examples
         self._robust += robust
-        self._accuracy = f"accuracy {100 * self._robust / self._done:.1f} %, "
+        self._accuracy = f"accuracy {100 * self._robust / max(self._done, 1):.1f} %, "
         self._bar.update(self._task, advance=examples, detail=f"{self._accuracy.rstrip(', ')}{self._rate}")
 
     def end(self) -> None:
-        self._bar.stop()
+        self._live.stop()
         if not stderr.is_terminal and self._done:
             stderr.print(f"{self._name:<12} {self._done} examples, {self._accuracy.rstrip(', ')}{self._rate}")
+
+    def show(self, summary: Summary) -> None:
+        self._found = list(report.evaluation(summary, "table"))
 
 
 class TrainingProgress:

@@ -30,12 +30,13 @@ from robench.summary import Summary, summarise
 
 
 class Progress(Protocol):
-    """Is told how a run goes: how many of a batch stand at each step, the passes so far, and how many stood."""
+    """Is told how a run goes: the standing at each step, the passes so far, how many stood, what was found."""
 
     def begin(self, attack: str, examples: int) -> None: ...
     def standing(self, examples: int, passes: int) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
+    def show(self, summary: Summary) -> None: ...
 
 
 class Silent:
@@ -45,6 +46,7 @@ class Silent:
     def standing(self, examples: int, passes: int) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
+    def show(self, summary: Summary) -> None: ...
 
 
 def run(evaluation: Evaluation, results: Path | str, progress: Progress | None = None) -> Summary:
@@ -82,6 +84,7 @@ def evaluate(
         spared = set(wanted) - set(standing)
         _fill(cell, wanted, progress, attack.name, rows_of, spared)
         cells[attack.name] = cell
+        progress.show(summarise(cells, evaluation.n, evaluation.mode))
         if evaluation.mode == "worst-case":
             fooled = cell.rows().set_index("example")["fooled"].loc[standing]
             standing = fooled.index[~fooled.fillna(False)].tolist()

@@ -15,7 +15,7 @@ from robench.verdict import Evidence, Verdict, judge_evaluation
 class AttackSummary:
     """One attack. `accuracy` is over the examples that did not end in an error; it is None where all did that are
     correct when clean, or where some were skipped because another attack had broken them. `kills` are of examples
-    correct when clean."""
+    correct when clean, `unique` those among them that every other attack left, where all were tried."""
 
     accuracy: Interval | None
     spread: float | None
@@ -23,6 +23,7 @@ class AttackSummary:
     accuracy_final: float | None
     n_run: int
     kills: int
+    unique: int | None
     invalid: int
     errors: int
     seconds: float
@@ -89,6 +90,7 @@ def summarise(
         for name, frame in everything.items()
     }
     clean = rows.pop(CLEAN)
+    unique = _unique_kills(rows)
     about = cells[CLEAN].about
     return Summary(
         model=about["model"],
@@ -98,7 +100,7 @@ def summarise(
         mode=mode,
         clean=wilson(int((~clean["fooled"]).sum()), len(clean)),
         spread=_spread(clean),
-        attacks={name: _summarise_attack(frame) for name, frame in rows.items()},
+        attacks={name: _summarise_attack(frame, unique.get(name)) for name, frame in rows.items()},
         worst_case=_worst_case(rows),
         verdict=judge_evaluation(_evidence(cells, rows)),
         skipped=dict(left_out or {}),
@@ -127,7 +129,18 @@ def _spread(rows: pd.DataFrame) -> float | None:
     return float((shares * (1 - shares)).sum() ** 0.5 / len(rows)) if len(shares) else None
 
 
-def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
+def _unique_kills(rows: Mapping[str, pd.DataFrame]) -> dict[str, int]:
+    """How many examples each attack broke that no other did; nothing where one was spared some."""
+    if not rows or any((frame["status"] == "skipped").any() for frame in rows.values()):
+        return {}
+    fooled = pd.DataFrame({name: frame.set_index("example")["fooled"].fillna(False) for name, frame in rows.items()})
+    alone = fooled[fooled.sum(axis=1) == 1]
+    frames = [frame.set_index("example") for frame in rows.values()]
+    mistakes = frames[0]["clean_prediction"] != frames[0]["label"]
+    return {name: int(alone.loc[~mistakes.loc[alone.index], name].sum()) for name in rows}
+
+
+def _summarise_attack(rows: pd.DataFrame, unique: int | None) -> AttackSummary:
     run = rows[~rows["status"].isin(UNFINISHED)]
     mistakes = rows["clean_prediction"] != rows["label"]
     whole = (len(run) > mistakes.sum() or mistakes.all()) and not (rows["status"] == "skipped").any()
@@ -138,6 +151,7 @@ def _summarise_attack(rows: pd.DataFrame) -> AttackSummary:
         accuracy_final=float((~final).mean()) if whole and len(final) else None,
         n_run=len(run),
         kills=int((run["fooled"] & (run["clean_prediction"] == run["label"])).sum()),
+        unique=unique,
         invalid=int((rows["status"] == "invalid").sum()),
         errors=int((rows["status"] == "error").sum()),
         seconds=float(rows["seconds"].sum()),

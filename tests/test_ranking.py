@@ -37,24 +37,11 @@ def write(
     settings: dict[str, Any] | None = None,
     **about: Any,
 ) -> Cell:
-    names = {"model": model, "defense": None, "recipe": None, "arch": "lenet", "train_seed": None}
-    access = "gradients" if backwards else "labels"
-    names |= {
-        "attack": attack,
-        "access": access,
-        "classes": 10,
-        "trained_on": None,
-        "dataset": "toy",
-        "norm": "linf",
-        "eps": "0.1",
-        **about,
-    }
-    key = {
-        "model": model,
-        "dataset": names["dataset"],
-        "threat": ["linf", names["eps"]],
-        "attack": {"function": attack, "started": started, "settings": settings or {}},
-    }
+    names: dict[str, Any] = {"model": model, "defense": None, "recipe": None, "arch": "lenet", "train_seed": None}
+    names |= {"attack": attack, "access": "gradients" if backwards else "labels", "classes": 10}
+    names |= {"trained_on": None, "dataset": "toy", "norm": "linf", "eps": "0.1", **about}
+    configured = {"function": attack, "started": started, "settings": settings or {}}
+    key = {"model": model, "dataset": names["dataset"], "threat": ["linf", names["eps"]], "attack": configured}
     cell = Ledger(results).cell(key, names, {"started": started})
     n = len(fooled)
     columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in ROW}

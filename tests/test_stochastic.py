@@ -1,0 +1,175 @@
+"""Stochastic models: detected, attacked in expectation, judged by votes, the same from run to run."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import robench as api
+from robench.behaviour import observe
+from robench.classifier import Classifier
+from robench.errors import UserError
+from robench.judge import VOTES, Judge
+from robench.ledger import Ledger
+from robench.losses import cross_entropy
+from robench.planning import plan_evaluation
+from robench.running import run
+from robench.threat import ThreatModel
+from tests.broken import Rippled
+from tests.helpers import Linear, Trained, linear_case, run_attack
+
+
+class Noisy(nn.Module):
+    def __init__(self, model: nn.Module, sigma: float) -> None:
+        super().__init__()
+        self.model, self.sigma = model, sigma
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x + self.sigma * torch.randn_like(x))  # type: ignore[no-any-return]
+
+
+class Coin(nn.Module):
+    """Right with a chance of its own, by NumPy's or Python's stream."""
+
+    def __init__(self, chance: float, stream: str) -> None:
+        super().__init__()
+        self.chance, self.stream = chance, stream
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        draw = np.random.rand() if self.stream == "numpy" else random.random()
+        sign = 1.0 if draw < self.chance else -1.0
+        return sign * torch.tensor([[1.0, -1.0]]).expand(len(x), 2)
+
+
+def test_behaviour_is_observed(digits_model: Trained) -> None:
+    x = digits_model.split.floats(slice(8))
+    plain = observe(Classifier(digits_model.model), x)
+    assert (plain.stochastic, plain.mixes) == (False, False)
+    assert observe(Classifier(Noisy(digits_model.model, 0.05)), x).stochastic
+    assert observe(Classifier(Coin(0.5, "numpy")), x).stochastic
+    mixing = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), digits_model.model)
+    assert observe(Classifier(mixing), x).mixes
+    assert observe(Classifier(mixing), x[:1]).mixes
+    dropout = nn.Sequential(nn.Dropout(0.5), digits_model.model).train()
+    assert not observe(Classifier(dropout), x).stochastic  # it is evaluated, not trained
+
+
+def test_observing_leaves_random_states_alone(digits_model: Trained) -> None:
+    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
+    observe(Classifier(Noisy(digits_model.model, 0.05)), digits_model.split.floats(slice(8)))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
+
+
+def test_a_model_that_cannot_take_one_image_is_refused_in_one_sentence(digits_model: Trained) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10, track_running_stats=False))
+    with pytest.raises(UserError, match="cannot take images of shape .*more than 1 value per channel"):
+        plan_evaluation(model, attacks=["fgsm"], eps=0.1)
+
+
+def test_the_gradient_is_the_mean_over_draws() -> None:
+    model, x, y = linear_case(3, examples=4)
+    classifier = Classifier(Noisy(model, 0.3), draws=5)
+    torch.manual_seed(7)
+    logits, gradient = classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+    torch.manual_seed(7)
+    points = [(x + 0.3 * torch.randn_like(x)).requires_grad_() for _ in range(5)]
+    losses = [cross_entropy(model(point), y).sum() for point in points]
+    expected = torch.stack([torch.autograd.grad(loss, point)[0] for loss, point in zip(losses, points, strict=True)])
+    torch.testing.assert_close(gradient, expected.mean(0))
+    torch.testing.assert_close(logits, torch.stack([model(point) for point in points]).mean(0).detach())
+    assert (classifier.forwards, classifier.backwards) == (20, 20)
+
+
+@pytest.mark.parametrize("stream", ["numpy", "python"])
+@pytest.mark.parametrize("chance", [0.05, 0.95])
+def test_the_judge_takes_the_vote_of_many_draws(chance: float, stream: str) -> None:
+    x, y = torch.full((6, 1, 2, 2), 0.5), torch.zeros(6, dtype=torch.int64)
+    judge = Judge(Classifier(Coin(chance, stream)), ThreatModel.of("linf", 0.1), VOTES)
+    verdicts = judge(x, x, y)
+    assert verdicts.fooled.all() == (chance < 0.5)
+    assert len(set(verdicts.share_right.tolist())) == 1  # the same draws for every example
+    assert abs(float(verdicts.share_right[0]) - chance) < 0.2
+    assert not verdicts.unstable.any()
+
+
+def test_a_vote_does_not_depend_on_companions(digits_model: Trained) -> None:
+    x, y = digits_model.split.floats(slice(20)), digits_model.split.labels[:20]
+    judge = Judge(Classifier(Noisy(digits_model.model, 0.4)), ThreatModel.of("linf", 0.1), VOTES)
+    together, reversed_ = judge(x, x, y), judge(x.flip(0), x.flip(0), y.flip(0))
+    assert 0 < float(together.share_right.mean()) < 1
+    assert torch.equal(together.share_right, reversed_.share_right.flip(0))
+    assert torch.equal(together.share_right[:1], judge(x[:1], x[:1], y[:1]).share_right)
+
+
+def test_the_ledger_holds_shares_and_a_second_run_finds_the_same(tmp_path: Path, digits_model: Trained) -> None:
+    planned = plan_evaluation(Noisy(digits_model.model, 0.2), attacks=["pgd-10"], eps=0.1, n=12, draws=3)
+    assert planned.behaviour.stochastic
+    frames = []
+    for folder in ("first", "second"):
+        torch.manual_seed(len(folder))
+        summary = run(planned, tmp_path / folder)
+        cells = {cell.about["attack"]: cell.rows() for cell in Ledger(tmp_path / folder).cells()}
+        frames.append(cells)
+        assert summary.spread is not None
+        assert summary.attacks["pgd-10"].spread is not None
+    for name in ("clean", "pgd-10"):
+        first, second = (cells[name].drop(columns="seconds") for cells in frames)
+        pd.testing.assert_frame_equal(first, second)
+        assert frames[0][name]["share_right"].between(0, 1).any()
+    attacked = frames[0]["pgd-10"]
+    stood = attacked[~attacked["fooled"]]
+    assert set(stood["forwards"]) <= {33}  # 10 steps and the end, three draws each
+    assert replace(planned, draws=4).key(planned.attacks[0]) != planned.key(planned.attacks[0])
+
+
+def test_a_deterministic_model_has_no_shares(tmp_path: Path, digits_model: Trained) -> None:
+    summary = api.evaluate(digits_model.model, attacks=["fgsm"], eps=0.1, n=6, results=tmp_path)
+    assert summary.spread is None
+    assert all(cell.rows()["share_right"].isna().all() for cell in Ledger(tmp_path).cells())
+
+
+def test_autoattack_takes_its_version_for_stochastic_models(
+    tmp_path: Path, digits_model: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robench import content
+
+    module = content.module("attacks", "autoattack")
+    versions: list[str] = []
+
+    class Recording(module.AutoAttack):  # type: ignore[misc, name-defined]
+        def __init__(self, *arguments: object, version: str, **options: object) -> None:
+            versions.append(version)
+            super().__init__(*arguments, version=version, **options)
+            for attack in (self.apgd, self.apgd_targeted):
+                attack.n_iter, attack.eot_iter = 2, 2
+
+    monkeypatch.setattr(module, "AutoAttack", Recording)
+    for model in (Noisy(digits_model.model, 0.1), digits_model.model):
+        api.evaluate(model, attacks=["autoattack"], eps=0.01, n=4, results=tmp_path)
+    assert versions == ["rand", "standard"]
+
+
+def test_expectation_sees_through_noise(digits_model: Trained) -> None:
+    """One draw of a steep random slope says nothing of where the loss rises; the mean of many does."""
+    x, y = digits_model.split.floats(slice(30)), digits_model.split.labels[:30]
+    model = Rippled(digits_model.model, sigma=0.05)
+
+    def slope(draws: int) -> torch.Tensor:
+        torch.manual_seed(0)
+        return Classifier(model, draws=draws).logits_and_gradient(x, lambda logits: cross_entropy(logits, y))[1]
+
+    _, true = Classifier(digits_model.model).logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+    agreement = [float((slope(draws).sign() == true.sign()).float().mean()) for draws in (1, 200)]
+    assert agreement[1] > agreement[0] + 0.1
+
+
+def test_linear_models_fall_at_their_radius_whatever_small_noise(tmp_path: Path) -> None:
+    model, x, y = linear_case(2, examples=6)
+    assert isinstance(model, Linear)
+    assert run_attack("pgd-20", Noisy(model, 1e-4), x, y, ThreatModel.of("linf", 0.5)).fooled.all()

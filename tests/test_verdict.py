@@ -1,0 +1,164 @@
+"""The verdict flags what hides its gradient, says what would settle it, and lets honest models pass."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import robench as api
+from robench import content
+from robench.summary import Summary
+from robench.verdict import Evidence, judge_evaluation
+from tests.broken import Quantised, Rippled, Scaled
+from tests.helpers import Trained
+
+EPS, N = 0.2, 100
+
+
+def evaluated(model: nn.Module, results: Path, *, attacks: tuple[str, ...] = ("fgsm", "pgd-20"), n: int = N) -> Summary:
+    return api.evaluate(model, attacks=attacks, eps=EPS, n=n, results=results)
+
+
+def worst(summary: Summary) -> float:
+    assert summary.worst_case is not None
+    return summary.worst_case.value
+
+
+def test_an_honest_model_is_not_flagged(tmp_path: Path, digits_model: Trained) -> None:
+    summary = evaluated(digits_model.model, tmp_path)
+    assert summary.verdict.reliable is None
+    assert [reason for reason in summary.verdict.reasons if "without gradients" not in reason] == []
+    whole = evaluated(digits_model.model, tmp_path, attacks=("fgsm", "pgd-20", "rays:queries=50"))
+    assert (whole.verdict.reliable, whole.verdict.reasons, str(whole.verdict)) == (True, [], "reliable")
+
+
+def test_an_input_quantised_without_a_slope(tmp_path: Path, digits_model: Trained) -> None:
+    naive = evaluated(Quantised(digits_model.model), tmp_path)
+    assert naive.verdict.reliable is False
+    assert any("the gradient is zero on" in reason for reason in naive.verdict.reasons)
+    quantization = content.defense_class("input_quantization")(levels=8)
+    adaptive = evaluated(quantization.deploy({"model": digits_model.model}), tmp_path)
+    assert adaptive.clean == naive.clean
+    assert worst(adaptive) < worst(naive) - 0.5
+    assert adaptive.verdict.reliable is None
+
+
+def test_logits_out_of_all_proportion(tmp_path: Path, digits_model: Trained) -> None:
+    summary = evaluated(Scaled(digits_model.model), tmp_path)
+    assert summary.verdict.reliable is False
+    assert any("softmax is saturated" in reason and "cw-100" in reason for reason in summary.verdict.reasons)
+    assert worst(evaluated(Scaled(digits_model.model), tmp_path, attacks=("cw-30",))) < worst(summary) - 0.5
+
+
+def test_a_shattered_gradient(tmp_path: Path, digits_model: Trained) -> None:
+    summary = evaluated(Rippled(digits_model.model), tmp_path)
+    assert summary.verdict.reliable is False
+    assert "fgsm, one step, breaks" in summary.verdict.reasons[0]
+
+
+def test_a_randomised_input(tmp_path: Path, digits_model: Trained) -> None:
+    model = Rippled(digits_model.model, sigma=0.05)
+    naive = api.evaluate(model, attacks=["pgd-10"], eps=EPS, n=60, draws=1, results=tmp_path)
+    assert naive.verdict.reliable is False
+    assert any("--draws" in reason for reason in naive.verdict.reasons)
+    adaptive = api.evaluate(model, attacks=["pgd-10"], eps=EPS, n=60, draws=20, results=tmp_path)
+    assert worst(adaptive) < worst(naive) - 0.15
+    assert adaptive.verdict.reliable is None
+
+
+def test_a_diagnosis_is_made_once_and_again_for_more_examples(tmp_path: Path, digits_model: Trained) -> None:
+    def made() -> dict[str, float]:
+        return {str(path): path.stat().st_mtime_ns for path in tmp_path.glob("ledger/*/found.json")}
+
+    evaluated(digits_model.model, tmp_path, attacks=("fgsm",), n=20)
+    first = made()
+    assert len(first) == 1
+    evaluated(digits_model.model, tmp_path, attacks=("pgd-10",), n=10)
+    assert made() == first
+    evaluated(digits_model.model, tmp_path, attacks=("fgsm",), n=30)
+    assert made().keys() == first.keys()
+    assert made() != first
+
+
+def rows(fooled: list[bool], **columns: object) -> pd.DataFrame:
+    defaults = {"example": range(len(fooled)), "status": "ok", "backwards": 20, "queries": 0}
+    return pd.DataFrame({**defaults, **columns, "fooled": pd.array(fooled, dtype="boolean")})
+
+
+def evidence(**changes: object) -> Evidence:
+    honest = {
+        "rows": {"pgd": rows([True] * 50 + [False] * 150)},
+        "access": {"pgd": "gradients"},
+        "settings": {"pgd": {"function": "pgd", "settings": {"steps": 20}}},
+        "classes": 10,
+    }
+    return Evidence(**{**honest, **changes})  # type: ignore[arg-type]
+
+
+def found(**changes: object) -> dict[str, object]:
+    standing = {"eps": [True] * 50 + [False] * 50, "twice": [True] * 10 + [False] * 90, "extreme": [False] * 100}
+    honest = {"probed": 100, "zero": 0, "nonfinite": 0, "saturated": 0, "standing": standing, "extreme": "linf 0.5"}
+    return {**honest, **changes, "standing": {**standing, **changes.get("standing", {})}}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"static": True}, "--protocol adaptive"),
+        ({"draws": 1}, "--draws 10"),
+        ({"mixes": True}, "running statistics"),
+        ({"diagnosis": found(zero=6)}, "the gradient is zero on 6 of 100"),
+        ({"diagnosis": found(nonfinite=6)}, "not finite on 6 of 100"),
+        ({"diagnosis": found(saturated=6)}, "saturated on 6 of 100"),
+        ({"diagnosis": found(standing={"extreme": [True] * 20 + [False] * 80})}, "PGD at linf 0.5"),
+        ({"diagnosis": found(standing={"twice": [True] * 60 + [False] * 40})}, "at eps than at twice that"),
+        ({"diagnosis": found(standing={"more draws": [True] * 40 + [False] * 60}), "draws": 10}, "--draws 40"),
+    ],
+)
+def test_each_sign_is_flagged_with_what_settles_it(changes: dict[str, object], words: str) -> None:
+    assert judge_evaluation(evidence(diagnosis=found())).reliable is None
+    verdict = judge_evaluation(evidence(**changes))
+    assert verdict.reliable is False
+    assert len(verdict.reasons) == 1
+    assert words in verdict.reasons[0]
+
+
+def test_signs_within_chance_are_not_flagged() -> None:
+    mild = found(
+        zero=5, saturated=5, standing={"extreme": [True] * 12 + [False] * 88, "twice": [True] * 51 + [False] * 49}
+    )
+    assert judge_evaluation(evidence(diagnosis=mild)).reliable is None
+
+
+def test_more_steps_that_break_less_are_flagged() -> None:
+    few, many = rows([True] * 60 + [False] * 140), rows([True] * 40 + [False] * 160)
+    settings = {name: {"function": "pgd", "settings": {"steps": steps}} for name, steps in (("few", 20), ("many", 100))}
+    access = {"few": "gradients", "many": "gradients"}
+    flagged = judge_evaluation(evidence(rows={"few": few, "many": many}, access=access, settings=settings))
+    assert [reason.partition(" (")[0] for reason in flagged.reasons] == ["few breaks 10.0 points"]
+    others = {**settings, "many": {"function": "cw", "settings": {"steps": 100}}}
+    assert judge_evaluation(evidence(rows={"few": few, "many": many}, access=access, settings=others)).reliable is None
+
+
+def test_few_examples_are_never_reliable() -> None:
+    attacks = {"pgd": rows([True] * 5 + [False] * 5), "rays": rows([False] * 10, backwards=0, queries=9)}
+    settings: dict[str, object] = {"pgd": {}, "rays": {}}
+    access = {"pgd": "gradients", "rays": "labels"}
+    verdict = judge_evaluation(evidence(rows=attacks, access=access, diagnosis=found(), settings=settings))
+    assert verdict.reliable is None
+    assert "fewer than 100 examples" in verdict.reasons[0]
+
+
+def test_a_model_that_mixes_its_batch_is_said(tmp_path: Path, digits_model: Trained) -> None:
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.model = nn.BatchNorm2d(1, track_running_stats=False), digits_model.model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(0.5 + 0.3 * self.norm(x))  # type: ignore[no-any-return]
+
+    summary = api.evaluate(Mixing(), attacks=["fgsm"], eps=0.1, n=30, results=tmp_path)
+    assert any("the others in its batch" in reason for reason in summary.verdict.reasons)
