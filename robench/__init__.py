@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from robench.api import leaderboard as leaderboard
     from robench.api import load_model as load_model
     from robench.api import train as train
+    from robench.api import verify as verify
 
-__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train"]
+__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robench import benchmark, data, ranking, running, training
+from robench.arrays import ArrayFunction
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
 from robench.behaviour import check_model
@@ -19,14 +20,15 @@ from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.judge import Judge
-from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
+from robench.planning import checkpoint_path, plan_evaluation, plan_training, plan_verification, resolve_device
 from robench.resources import Images, Resources, Sources
 from robench.search import Search
 from robench.subject import Subject, load_model
 from robench.summary import Summary
 from robench.threat import Size, ThreatModel
+from robench.verification import Verification
 
-__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train"]
+__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train", "verify"]
 
 
 @dataclass(frozen=True)
@@ -89,18 +91,30 @@ def _run_attack(
 
 
 def evaluate(
-    model: str | Path | nn.Module | Subject,
+    model: str | Path | nn.Module | Subject | ArrayFunction,
     *,
     results: Path | str = "results",
     progress: running.Progress | None = None,
+    save_adversarial: Path | str | None = None,
     **options: Any,
 ) -> Summary:
     """Attacks a model with a battery and gives its accuracies; outcomes go to the ledger, and come from it.
 
-    model: a checkpoint's path, "FACTORY.py:function", or an nn.Module on images in [0, 1]. The other options
-    are those of `plan_evaluation`.
+    model: a checkpoint's path, "FACTORY.py:function", an nn.Module on images in [0, 1], or a function on arrays:
+    float32 images [B, C, H, W] -> scores [B, classes] or labels [B], for attacks without gradients. `save_adversarial`
+    is a folder for their x_adv. The other options are those of `plan_evaluation`.
     """
-    return running.run(plan_evaluation(model, **options), results, progress)
+    return running.run(plan_evaluation(model, **options), results, progress, save_adversarial)
+
+
+def verify(
+    model: str | Path | nn.Module | Subject | ArrayFunction, adversarial: Path | str, **options: Any
+) -> Verification:
+    """Judges adversarial examples that someone else made: an .npz file with x_adv, and x and y or ids.
+
+    The other options are those of `plan_verification`.
+    """
+    return plan_verification(model, adversarial, **options)()
 
 
 def train(

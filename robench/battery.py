@@ -1,6 +1,7 @@
 """Configured attacks: a function with its settings, by a catalog name, by a user's file, or by a suite of names."""
 
 import inspect
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,11 @@ class Attack:
     restarts: int = 1
     resources: dict[str, type] = field(default_factory=dict)
     """keywords that the engine fills, with the types that say by what"""
+
+    @property
+    def file_name(self) -> str:
+        """Its name, fit for a file's."""
+        return re.sub(r"[^\w.-]+", "_", self.name)
 
     @property
     def access(self) -> Access:

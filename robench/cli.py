@@ -174,6 +174,7 @@ def evaluate(
         float | None, typer.Option(min=0, max=1, help="Exit 1 unless the worst case's lower end reaches this.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
+    save_adversarial: Annotated[Path | None, typer.Option(help="A folder for x_adv, an .npz for each attack.")] = None,
     format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
     results: Results = Path("results"),
 ) -> None:
@@ -181,8 +182,6 @@ def evaluate(
     from robench import planning, report, running
     from robench.console import EvaluationProgress, stderr
 
-    if suite is None and not attack:
-        suite = "quick"
     planned = planning.plan_evaluation(
         model,
         suite=suite,
@@ -216,11 +215,52 @@ def evaluate(
 
         _emit(report.costs(estimate(planned, Ledger(results)), format))
         return
-    summary = running.run(planned, results, EvaluationProgress())
+    summary = running.run(planned, results, EvaluationProgress(), save_adversarial)
     _emit(report.evaluation(summary, format))
     if fail_under is not None and not report.passes(summary, fail_under):
         stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")
         raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Option(help="A checkpoint, or FACTORY.py:function (runs that code).")],
+    adversarial: Annotated[Path, typer.Option(help="An .npz with x_adv, and x and y or ids (rows of the data set).")],
+    dataset: Annotated[str | None, typer.Option(help="By default the checkpoint's, else digits.")] = None,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    eps: Eps = None,
+    norm: Norm = None,
+    arch: Arch = None,
+    mean: Annotated[str | None, typer.Option(help="Of each channel, for a bare state dict: 0.49,0.48,0.45.")] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    device: Device = None,
+    eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Round x_adv to uint8 and back first.")] = False,
+    format: Annotated[Format, typer.Option(help="Of what goes to standard output; csv has a row an example.")] = (
+        Format.table
+    ),
+) -> None:
+    """Judge adversarial examples made elsewhere."""
+    from robench import planning, report
+    from robench.console import stderr
+
+    planned = planning.plan_verification(
+        model,
+        adversarial,
+        dataset=dataset,
+        data_root=data_root,
+        download=download,
+        eps=eps,
+        norm=norm,
+        arch=arch,
+        mean=_numbers(mean),
+        std=_numbers(std),
+        device=device,
+        eight_bit=eight_bit,
+    )
+    found = planned()
+    stderr.print(f"{found.model} on {found.n} of {found.dataset}, {found.threat}")
+    _emit(report.verification(found, format))
 
 
 @app.command()

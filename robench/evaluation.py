@@ -149,7 +149,7 @@ class Evaluation:
             "eps": self.threat.eps_written,
             "attack": attack.name if attack else CLEAN,
             "access": attack.access if attack else None,
-            "protocol": self.protocol,
+            "protocol": self.protocol if attack else None,
             "draws": self.draws if self.behaviour.stochastic else None,
             "mixes": self.behaviour.mixes,
             "classes": self.split.classes,

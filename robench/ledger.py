@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,6 +124,19 @@ class Cell:
         final = self.path / f"part-{uuid.uuid4().hex}.parquet"
         with replacing(final) as temporary:
             pq.write_table(rows, temporary, compression="zstd")
+
+    def keep_images(self, ids: np.ndarray, x_adv: np.ndarray) -> None:
+        """Adds adversarial examples [B, ...]."""
+        with replacing(self.path / f"images-{uuid.uuid4().hex}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, ids=ids, x_adv=x_adv)
+
+    def images(self) -> dict[int, np.ndarray]:
+        """The adversarial examples that were kept, by their rows in the data set."""
+        kept: dict[int, np.ndarray] = {}
+        for path in sorted(self.path.glob("images-*.npz")):
+            with np.load(path, allow_pickle=False) as archive:
+                kept.update(zip(archive["ids"].tolist(), archive["x_adv"], strict=True))
+        return kept
 
     def compact(self) -> None:
         """Puts the parts into one; whoever reads meanwhile finds every row in the old parts, the new one, or both."""

@@ -1,15 +1,17 @@
 """From the words of a command to everything it is about to use, checked before anything is run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from robench import checkpoint, data, recipe
+from robench import checkpoint, data, recipe, verification
+from robench.arrays import ArrayFunction
 from robench.battery import Attack, attack, battery
-from robench.behaviour import IMAGES, check_model, observe
+from robench.behaviour import IMAGES, Behaviour, check_model, observe
 from robench.classifier import Classifier
 from robench.errors import UserError
 from robench.evaluation import DRAWS, Evaluation, Mode, Protocol
@@ -17,13 +19,14 @@ from robench.resources import Images, Sources
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel
 from robench.training import Plan
+from robench.verification import Verification
 
 DATASET = "digits"
 POOL = 1000
 
 
 def plan_evaluation(
-    model: str | Path | nn.Module | Subject,
+    model: str | Path | nn.Module | Subject | ArrayFunction,
     *,
     suite: str | None = None,
     attacks: Sequence[str] = (),
@@ -51,32 +54,23 @@ def plan_evaluation(
         raise UserError(f"expected a seed of at least 0, got {seed}")
     if draws < 1:
         raise UserError(f"expected at least 1 draw, got {draws}")
+    subject, split, threat, dataset = _subject(
+        model, dataset, data_root, download, eps=eps, norm=norm, arch=arch, mean=mean, std=std
+    )
+    if suite is None and not attacks:
+        suite = "quick" if subject.gives == "gradients" else "black_box"
     chosen, readings = battery(suite, attacks)
-    card = None
-    if not isinstance(model, nn.Module | Subject) and not str(model).rpartition(":")[0].endswith(".py"):
-        card = checkpoint.card_of(checkpoint.read(Path(model)))
-    dataset = dataset or (card.dataset if card else DATASET)
-    split = data.load(dataset, "test", root=data_root, download=download)
-    subject = (
-        model if isinstance(model, Subject) else load_model(model, arch=arch, shape=split.shape, mean=mean, std=std)
-    )
-    card = subject.card
-    threat = ThreatModel.of(
-        norm or (card.norm if card else "linf"),
-        eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
-    )
     lent = [
         source if isinstance(source, Subject) else load_model(source, arch=arch, shape=split.shape, mean=mean, std=std)
         for source in sources
     ]
     device = resolve_device(device)
-    for known in (subject, *lent):
-        check_model(Classifier(known.model, device), split, known.name)
-    images = split.take(slice(IMAGES)).floats(slice(None)).to(device)
-    behaviour = observe(Classifier(subject.model, device), images)
+    for source in lent:
+        check_model(Classifier(source.model, device), split, source.name)
+    behaviour = _behaviour(subject, split, device)
     if protocol == "static" and subject.bare is None:
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
-    able, left_out = _able(chosen, attacks, threat, {Images, *([Sources] if lent else [])})
+    able, left_out = _able(chosen, attacks, threat, subject, {Images, *([Sources] if lent else [])})
     return Evaluation(
         subject,
         split,
@@ -97,11 +91,72 @@ def plan_evaluation(
     )
 
 
+def plan_verification(
+    model: str | Path | nn.Module | Subject | ArrayFunction,
+    adversarial: str | Path,
+    *,
+    dataset: str | None = None,
+    data_root: Path | str = "data",
+    download: bool = False,
+    eps: Size | None = None,
+    norm: str | None = None,
+    arch: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: str | None = None,
+    eight_bit: bool = False,
+) -> Callable[[], Verification]:
+    """Everything `verify` is about to use, as a call that does it."""
+    subject, split, threat, _ = _subject(
+        model, dataset, data_root, download, eps=eps, norm=norm, arch=arch, mean=mean, std=std
+    )
+    given = verification.read(adversarial, split)
+    where = resolve_device(device)
+    behaviour = _behaviour(subject, given.originals, where)
+    return partial(verification.verify, subject, given, threat, behaviour=behaviour, device=where, eight_bit=eight_bit)
+
+
+def _subject(
+    model: str | Path | nn.Module | Subject | ArrayFunction,
+    dataset: str | None,
+    data_root: Path | str,
+    download: bool,
+    *,
+    eps: Size | None,
+    norm: str | None,
+    arch: str | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> tuple[Subject, data.Split, ThreatModel, str]:
+    """The model, its test images, the threat and the data set's name; what is not given comes from the checkpoint."""
+    card = None
+    if isinstance(model, str | Path) and not str(model).rpartition(":")[0].endswith(".py"):
+        card = checkpoint.card_of(checkpoint.read(Path(model)))
+    dataset = dataset or (card.dataset if card else DATASET)
+    split = data.load(dataset, "test", root=data_root, download=download)
+    subject = model
+    if not isinstance(subject, Subject):
+        subject = load_model(subject, arch=arch, shape=split.shape, classes=split.classes, mean=mean, std=std)
+    card = subject.card
+    threat = ThreatModel.of(
+        norm or (card.norm if card else "linf"),
+        eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
+    )
+    return subject, split, threat, dataset
+
+
+def _behaviour(subject: Subject, split: data.Split, device: str) -> Behaviour:
+    """How the model behaves, after it has taken its first image."""
+    classifier = Classifier(subject.model, device)
+    check_model(classifier, split, subject.name)
+    return observe(classifier, split.floats(slice(IMAGES)).to(device))
+
+
 def _able(
-    chosen: Sequence[Attack], named: Sequence[str], threat: ThreatModel, lent: set[type]
+    chosen: Sequence[Attack], named: Sequence[str], threat: ThreatModel, subject: Subject, lent: set[type]
 ) -> tuple[list[Attack], dict[str, str]]:
     """The attacks that can be run, and of a suite's others the reasons; one that was named must be."""
-    obstacles = {attack.name: attack.obstacle(threat.norm, "gradients", lent) for attack in chosen}
+    obstacles = {attack.name: attack.obstacle(threat.norm, subject.gives, lent) for attack in chosen}
     for name in named:
         configured = attack(name).name
         if obstacle := obstacles[configured]:

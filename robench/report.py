@@ -14,6 +14,7 @@ from robench.summary import Summary
 
 if TYPE_CHECKING:
     from robench.estimate import Cost
+    from robench.verification import Verification
 
 Output = str | list[Table]
 """Text to print as it is, or tables for a console."""
@@ -36,6 +37,26 @@ def evaluation(summary: Summary, format: str) -> Output:
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
     return _render(title, header, rows, format, notes)
+
+
+def verification(found: "Verification", format: str) -> Output:
+    """`json`: the counts; `csv`: a row for each example; otherwise the counts for people."""
+    if format == "json":
+        return json.dumps(found.to_json(), indent=1)
+    if format == "csv":
+        return found.rows.to_csv(index=False, lineterminator="\n").rstrip("\n")
+    rows = [
+        ["clean accuracy [95 %]", percent_interval(found.clean)],
+        ["robust accuracy [95 %]", percent_interval(found.robust)],
+        ["fooled", str(found.fooled)],
+        ["of these unstable", str(found.unstable)],
+        ["not finite", str(found.not_finite)],
+        ["outside the box", str(found.outside_box)],
+        ["outside the ball", str(found.outside_ball)],
+        ["largest distance", f"{found.largest_distance:.6g}"],
+    ]
+    title = f"{found.model} on {found.n} of {found.dataset}, {found.threat} (accuracies in %)"
+    return _render(title, ["examples", ""], rows, format, [])
 
 
 def _accuracy(accuracy: Interval | None, spread: float | None) -> str:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from robench import diagnosis, rows
+from robench.atomic import make_folder, replacing
 from robench.battery import Attack
 from robench.data import Split
 from robench.draws import Draws
@@ -49,19 +50,34 @@ class Silent:
     def show(self, summary: Summary) -> None: ...
 
 
-def run(evaluation: Evaluation, results: Path | str, progress: Progress | None = None) -> Summary:
-    """Evaluates into the ledger of the results folder, and summarises."""
-    cells = evaluate(evaluation, Ledger(results), run_manifest(evaluation.device), progress)
+def run(
+    evaluation: Evaluation,
+    results: Path | str,
+    progress: Progress | None = None,
+    save_adversarial: Path | str | None = None,
+) -> Summary:
+    """Evaluates into the ledger of the results folder, and summarises. `save_adversarial` is a folder: an archive for
+    each attack, ATTACK.npz, with x_adv [N, ...] in float32, the labels y [N] and ids [N], the rows in the data set."""
+    manifest = run_manifest(evaluation.device)
+    cells = evaluate(evaluation, Ledger(results), manifest, progress, keep_images=save_adversarial is not None)
+    if save_adversarial is not None:
+        _save_adversarial(evaluation, cells, Path(save_adversarial))
     return summarise(cells, evaluation.n, evaluation.mode, evaluation.left_out)
 
 
 def evaluate(
-    evaluation: Evaluation, ledger: Ledger, run: dict[str, Any], progress: Progress | None = None
+    evaluation: Evaluation,
+    ledger: Ledger,
+    run: dict[str, Any],
+    progress: Progress | None = None,
+    *,
+    keep_images: bool = False,
 ) -> dict[str, Cell]:
     """Runs what the ledger lacks and gives the cells by name: clean, then the attacks.
 
     `run` describes this run; a cell that an earlier run began keeps that run's batch size and thread count, so that it
-    ends as it would have without the interruption.
+    ends as it would have without the interruption. `keep_images`: the cells keep their adversarial examples, and make
+    again those they lack.
     """
     progress = progress or Silent()
     device = torch.device(evaluation.device)
@@ -75,12 +91,16 @@ def evaluate(
     _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
     predictions = clean.rows().set_index("example")["clean_prediction"]
 
-    cells = {CLEAN: clean, DIAGNOSIS: _diagnosed(evaluation, ledger, run, split, seen, predictions, progress)}
+    cells = {CLEAN: clean}
+    if evaluation.subject.gives == "gradients":
+        cells[DIAGNOSIS] = _diagnosed(evaluation, ledger, run, split, seen, predictions, progress)
     standing = list(wanted)
     for attack in _in_order(evaluation):
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
         lent = replace(resources, memory={})
-        rows_of = AttackRows(evaluation, attack, judge, seen, split, predictions, lent, progress)
+        rows_of = AttackRows(
+            evaluation, attack, judge, seen, split, predictions, lent, progress, cell if keep_images else None
+        )
         spared = set(wanted) - set(standing)
         _fill(cell, wanted, progress, attack.name, rows_of, spared)
         cells[attack.name] = cell
@@ -101,7 +121,7 @@ def _diagnosed(
     progress: Progress,
 ) -> Cell:
     """The cell of the diagnosis, made where it is lacking or was made on fewer examples."""
-    about = {**evaluation.about(None), "attack": DIAGNOSIS}
+    about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
     cell = ledger.cell(diagnosis.key(evaluation), about, run)
     probed = np.array(evaluation.wanted[: diagnosis.EXAMPLES])
     correct = probed[predictions.loc[probed.tolist()].to_numpy() == rows.array(split.labels[probed])]
@@ -112,6 +132,17 @@ def _diagnosed(
         progress.end()
         cell.record(found.to_json())
     return cell
+
+
+def _save_adversarial(evaluation: Evaluation, cells: dict[str, Cell], folder: Path) -> None:
+    make_folder(folder)
+    for attack in evaluation.attacks:
+        kept = cells[attack.name].images()
+        ids = np.array([example for example in evaluation.wanted if example in kept], dtype=np.int64)
+        if len(ids):
+            x_adv = np.stack([kept[example] for example in ids.tolist()])
+            with replacing(folder / f"{attack.file_name}.npz") as temporary, temporary.open("wb") as file:
+                np.savez(file, x_adv=x_adv, y=rows.array(evaluation.split.labels[ids]), ids=ids)
 
 
 def _in_order(evaluation: Evaluation) -> list[Attack]:
@@ -134,6 +165,8 @@ def _fill(
     Those `spared`, which an earlier attack has broken, are noted as skipped beside the others of their block.
     """
     written, finished = set(cell.rows()["example"]), cell.present()
+    if rows_of.keeper:
+        finished &= cell.images().keys()
     missing = [example for example in wanted if example not in (written if example in spared else finished)]
     if not missing:
         return
@@ -163,6 +196,8 @@ def _fill(
 class RowsOf(Protocol):
     """Makes the rows of some examples, by their ids, and of those that are spared."""
 
+    @property
+    def keeper(self) -> Cell | None: ...
     def __call__(self, ids: np.ndarray) -> Columns: ...
     def skipped(self, ids: np.ndarray) -> Columns: ...
 
@@ -173,6 +208,7 @@ class CleanRows:
 
     judge: Judge
     split: Split
+    keeper: Cell | None = None
 
     def __call__(self, ids: np.ndarray) -> Columns:
         x, y = self.split.floats(ids), self.split.labels[ids]
@@ -200,6 +236,8 @@ class AttackRows:
     predictions: pd.Series
     resources: Resources
     progress: Progress
+    keeper: Cell | None = None
+    """where the adversarial examples are kept, if they are"""
 
     def skipped(self, ids: np.ndarray) -> Columns:
         return rows.skipped(ids, rows.array(self.split.labels[ids]), self._clean(ids), self.evaluation.seed)
@@ -215,6 +253,9 @@ class AttackRows:
         if final:
             columns["fooled_final"] = columns["fooled"].copy()
         correct = np.flatnonzero(columns["fooled"] == False)  # noqa: E712
+        wrong = np.setdiff1d(np.arange(len(ids)), correct)
+        if self.keeper and len(wrong):
+            self.keeper.keep_images(ids[wrong], rows.array(self.split.floats(ids[wrong])))
         if not len(correct):
             return columns
         x, y = self.split.floats(ids[correct]), y[correct]
@@ -244,6 +285,8 @@ class AttackRows:
                 outcome.fooled = verdicts.fooled
                 outcome.last_fooled = self.judge(outcome.last, x, y).fooled
             rows.attacked(columns, correct, outcome, verdicts)
+            if self.keeper:
+                self.keeper.keep_images(ids[correct], rows.array(outcome.kept))
             if not self.evaluation.behaviour.stochastic:
                 columns["share_right"][correct] = None
             if final:

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from robench import checkpoint, content, recipe
+from robench.arrays import ArrayFunction, ArrayModel
 from robench.checkpoint import weights_fingerprint
 from robench.defense import MODEL
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.models import build, source_files
+from robench.search import Access
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Subject:
     card: checkpoint.Card | None = None
     bare: nn.Module | None = None
     """without its test-time transform, where it has one"""
+    gives: Access = "gradients"
+    """what it shows of itself"""
     source: str = ""
     """a hash of the code that the model runs"""
     notices: list[str] = field(default_factory=list)
@@ -53,20 +58,23 @@ class Subject:
 
 
 def load_model(
-    model: str | Path | nn.Module,
+    model: str | Path | nn.Module | ArrayFunction,
     *,
     arch: str | None = None,
     shape: Sequence[int] | None = None,
+    classes: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Subject:
     """A subject from a checkpoint of ours, a public state dict (with `arch`, and `shape` [C, H, W] of its images), a
-    factory "PATH.py:FUNCTION" (runs that code), or an nn.Module."""
+    factory "PATH.py:FUNCTION" (runs that code), an nn.Module, or a function on arrays (with `shape` and `classes`)."""
     if isinstance(model, nn.Module):
         return from_module(model)
+    if not isinstance(model, str | Path):
+        return from_function(model, shape, classes)
     file, colon, function = str(model).rpartition(":")
     if colon and file.endswith(".py"):
-        return _from_factory(Path(file), function)
+        return _from_factory(Path(file), function, shape, classes)
     path = Path(model)
     document = checkpoint.read(path)
     card = checkpoint.card_of(document)
@@ -121,6 +129,18 @@ def from_module(model: nn.Module) -> Subject:
     return Subject(model, kind.__name__, f"{kind.__module__}.{kind.__qualname__}", source=_code_fingerprint(model))
 
 
+def from_function(function: ArrayFunction, shape: Sequence[int] | None, classes: int | None) -> Subject:
+    """A callable on arrays. Two with the same code count as the same."""
+    if not callable(function) or shape is None or classes is None:
+        raise UserError(f"expected a checkpoint's path, an nn.Module or a function on arrays, got {function!r}")
+    model = ArrayModel(function, classes)
+    try:
+        gives: Access = "labels" if model.gives_labels(np.zeros((1, *shape), dtype=np.float32)) else "scores"
+    except Exception as error:  # whatever the user's function does
+        raise UserError(f"{model.name} cannot take images of shape {tuple(shape)}: {error}") from None
+    return Subject(model, model.name, f"function on arrays, {gives}", gives=gives, source=model.source)
+
+
 def _code_fingerprint(model: nn.Module) -> str:
     """Of what a module does beside its weights: the source of its parts' classes, and their plain attributes."""
     parts: dict[str, Any] = {"structure": str(model)}
@@ -147,7 +167,7 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, bool | int | float | str)
 
 
-def _from_factory(path: Path, function: str) -> Subject:
+def _from_factory(path: Path, function: str, shape: Sequence[int] | None, classes: int | None) -> Subject:
     module = content.load_file(path)
     factory = getattr(module, function, None)
     if not callable(factory):
@@ -156,6 +176,10 @@ def _from_factory(path: Path, function: str) -> Subject:
         model = factory()
     except Exception as error:
         raise UserError(f"{path}:{function} failed: {type(error).__name__}: {error}") from error
+    if callable(model) and not isinstance(model, nn.Module):
+        made = from_function(model, shape, classes)
+        source = fingerprint({"file": path.read_text(), "function": made.source})
+        return replace(made, name=f"{path.stem}-{function}", source=source)
     if not isinstance(model, nn.Module):
         raise UserError(f"expected {path}:{function} to return an nn.Module, got {type(model).__name__}")
     source = fingerprint({"file": path.read_text(), "module": _code_fingerprint(model)})

@@ -76,10 +76,16 @@ class ThreatModel:
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Whether x_adv is finite, inside the box and inside the ball, up to the one tolerance used everywhere."""
-        reach = self.eps * (1 + RELATIVE_TOLERANCE) + ABSOLUTE_TOLERANCE
+        return self.in_box(x_adv) & (self.distance(x_adv, x) <= self.reach)  # a comparison with NaN is false
+
+    def in_box(self, x_adv: Tensor) -> Tensor:
         flat = x_adv.flatten(1)
-        in_box = (flat.amin(1) >= self.low - ABSOLUTE_TOLERANCE) & (flat.amax(1) <= self.high + ABSOLUTE_TOLERANCE)
-        return in_box & (self.distance(x_adv, x) <= reach)  # a comparison with NaN is false
+        return (flat.amin(1) >= self.low - ABSOLUTE_TOLERANCE) & (flat.amax(1) <= self.high + ABSOLUTE_TOLERANCE)
+
+    @cached_property
+    def reach(self) -> float:
+        """The radius with its tolerance."""
+        return self.eps * (1 + RELATIVE_TOLERANCE) + ABSOLUTE_TOLERANCE
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest point of the ball (for l2 along the ray to x), then of the box."""

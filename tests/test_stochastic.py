@@ -68,7 +68,7 @@ def test_observing_leaves_random_states_alone(digits_model: Trained) -> None:
 
 def test_a_model_that_cannot_take_one_image_is_refused_in_one_sentence(digits_model: Trained) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10, track_running_stats=False))
-    with pytest.raises(UserError, match="cannot take images of shape .*more than 1 value per channel"):
+    with pytest.raises(UserError, match=r"cannot take images of shape .*more than 1 value per channel"):
         plan_evaluation(model, attacks=["fgsm"], eps=0.1)
 
 
