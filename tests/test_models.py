@@ -4,7 +4,14 @@ import torch
 from robench.errors import UserError
 from robench.models import ARCHITECTURES, build
 
-SHAPES = {"digit_cnn": (1, 8, 8), "lenet": (1, 28, 28), "small_cnn": (1, 28, 28), "resnet18": (3, 32, 32)}
+SHAPES = {
+    "digit_cnn": (1, 8, 8),
+    "lenet": (1, 28, 28),
+    "small_cnn": (1, 28, 28),
+    "resnet18": (3, 32, 32),
+    "wrn-28-10": (3, 16, 16),
+    "wrn-34-10": (3, 8, 8),
+}
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -23,6 +30,8 @@ def test_sizes_are_the_papers() -> None:
     assert counts["lenet"] == 44_426
     assert counts["small_cnn"] == 312_202
     assert counts["resnet18"] == 11_173_962
+    assert counts["wrn-28-10"] == 36_479_194
+    assert counts["wrn-34-10"] == 46_160_474
     assert build("lenet", (1, 28, 28), 10).feature_map(torch.rand(1, 1, 28, 28)).shape == (1, 16, 4, 4)
 
 
@@ -30,6 +39,9 @@ def test_parameters_bear_the_public_names() -> None:
     resnet = build("resnet18", (3, 32, 32), 10).state_dict()
     assert {"conv1.weight", "bn1.running_var", "layer1.0.conv1.weight", "layer2.0.shortcut.0.weight"} <= set(resnet)
     assert resnet["linear.weight"].shape == (10, 512)
+    wide = build("wrn-28-10", (3, 32, 32), 10).state_dict()
+    assert {"conv1.weight", "block1.layer.0.bn1.weight", "block1.layer.0.convShortcut.weight"} <= set(wide)
+    assert {"block3.layer.3.conv2.weight", "bn1.running_mean", "fc.bias"} <= set(wide)
     small = build("small_cnn", (1, 28, 28), 10).state_dict()
     convolutions = {f"feature_extractor.conv{i}.weight" for i in range(1, 5)}
     assert convolutions | {f"classifier.fc{i}.bias" for i in range(1, 4)} <= set(small)

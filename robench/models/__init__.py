@@ -10,12 +10,15 @@ from robench.models.lenet import LeNet
 from robench.models.network import Network
 from robench.models.resnet import ResNet18
 from robench.models.small_cnn import SmallCNN
+from robench.models.wide_resnet import WRN2810, WRN3410
 
 ARCHITECTURES: dict[str, type[Network]] = {
     "digit_cnn": DigitCNN,
     "lenet": LeNet,
     "resnet18": ResNet18,
     "small_cnn": SmallCNN,
+    "wrn-28-10": WRN2810,
+    "wrn-34-10": WRN3410,
 }
 
 
