@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, ascend, start_points
+from robench.ascend import Start, adversary
 from robench.defense import Batch, Defense, Step
 from robench.losses import cross_entropy
 from robench.threat import Size
@@ -25,14 +25,13 @@ class PGDAT(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
-        x_adv = ascend(
-            step.model,
-            lambda logits: cross_entropy(logits, y),
+        x_adv = adversary(
+            step,
             x,
-            start_points(self.start, x, step.threat, step.generator),
-            step.threat,
+            lambda logits: cross_entropy(logits, y),
+            start=self.start,
             steps=self.steps,
-            step_size=step.size(self.step_size),
+            step_size=self.step_size,
         )
         clean = self.clean_weight * F.cross_entropy(step.model(x), y) if self.clean_weight else 0.0
         return {"model": clean + F.cross_entropy(step.model(x_adv), y)}

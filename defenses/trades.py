@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, ascend, evaluating, start_points
+from robench.ascend import Start, adversary, evaluating
 from robench.defense import Batch, Defense, Step
 from robench.losses import kl_divergence
 from robench.threat import Size
@@ -27,14 +27,13 @@ class Trades(Defense):
         x, y = batch.x, batch.y
         with evaluating(step.model):
             reference = step.model(x).detach()
-        x_adv = ascend(
-            step.model,
-            lambda logits: kl_divergence(reference, logits),
+        x_adv = adversary(
+            step,
             x,
-            start_points(self.start, x, step.threat, step.generator),
-            step.threat,
+            lambda logits: kl_divergence(reference, logits),
+            start=self.start,
             steps=self.steps,
-            step_size=step.size(self.step_size),
+            step_size=self.step_size,
         )
         clean = step.model(x)
         smoothness = kl_divergence(clean, step.model(x_adv)).mean()

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robench.threat import ThreatModel
+from robench.defense import Step
+from robench.threat import Size, ThreatModel
 
 Start = Literal["clean", "ball", "near_uniform", "near_normal"]
 """Where it begins: at x, at a uniform point of the ball, or within about 0.001 of x."""
@@ -73,3 +74,21 @@ def ascend(
                 ascent = gradient if direction is None else direction(x_adv, gradient)
                 x_adv = threat.project(x_adv + step_size * threat.steepest(ascent), x)
     return x_adv.detach()
+
+
+def adversary(
+    step: Step, x: Tensor, objective: Callable[[Tensor], Tensor], *, start: Start, steps: int, step_size: Size
+) -> Tensor:
+    """`ascend` in a step of training, from a start by its name; found once in a step, however often it is asked for."""
+    return step.once(
+        "x_adv",
+        lambda: ascend(
+            step.model,
+            objective,
+            x,
+            start_points(start, x, step.threat, step.generator),
+            step.threat,
+            steps=steps,
+            step_size=step.size(step_size),
+        ),
+    )

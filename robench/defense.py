@@ -1,12 +1,15 @@
 """What a defense is: the losses that one minibatch gives to the networks it trains."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from robench.errors import UserError
+from robench.models.network import Network
 from robench.threat import Size, ThreatModel, parse_size
 
 MODEL = "model"
@@ -34,6 +37,7 @@ class Step:
     generator: torch.Generator
     epoch: float
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def model(self) -> nn.Module:
@@ -42,6 +46,12 @@ class Step:
     def size(self, written: Size) -> float:
         """The value of a length such as "eps/4", at this step's radius."""
         return parse_size(written, self.threat.eps)
+
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` gives, made the first time it is asked for in this step."""
+        if name not in self.memory:
+            self.memory[name] = make()
+        return self.memory[name]
 
     def log(self, **metrics: Tensor | float) -> None:
         """Scalars to show; the mean over an epoch is kept."""
@@ -64,6 +74,11 @@ class Defense(ABC):
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         """One scalar for each player; the loop differentiates it into that player's parameters and no other's."""
 
+    @contextmanager
+    def around_update(self, batch: Batch, step: Step) -> Iterator[None]:
+        """Holds while the losses are computed and differentiated, before the players move."""
+        yield
+
     def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
         """What classifies at test time, made of the trained networks: `model` itself, or it behind a transform. An
         adaptive attacker differentiates all of it."""
@@ -72,3 +87,12 @@ class Defense(ABC):
     def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         """Fresh players beside the model, for images [C, H, W]."""
         return {}
+
+
+def as_network(model: nn.Module) -> Network:
+    """The model, for a defense that looks at its features."""
+    if not isinstance(model, Network):
+        raise UserError(
+            f"the defense needs features, which {type(model).__name__} does not show; robench's networks do"
+        )
+    return model

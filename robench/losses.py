@@ -22,3 +22,15 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 def kl_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
     """KL(softmax(clean) || softmax(adversarial)), both logits [B, C]."""
     return F.kl_div(F.log_softmax(adversarial, 1), F.log_softmax(clean, 1), reduction="none", log_target=True).sum(1)
+
+
+def smoothed(y: Tensor, classes: int, amount: float) -> Tensor:
+    """Labels [B] as probabilities [B, C]: 1 - amount for the class itself, and the rest shared by the others alone
+    (PyTorch's smoothing gives the class a share of the rest too)."""
+    others = torch.full((len(y), classes), amount / (classes - 1), device=y.device)
+    return others.scatter(1, y[:, None], 1 - amount)
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """[B], for target probabilities [B, C]."""
+    return -(target * F.log_softmax(logits, 1)).sum(1)

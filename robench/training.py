@@ -206,16 +206,19 @@ class _Loop:
         step = Step(run.players, self._threat(fraction), generator, fraction)
         for network in run.players.values():
             network.train()
-        losses = self.defense.losses(Batch(x, self.split.labels[rows]), step)
-        self._descend(losses, epoch)
+        batch = Batch(x, self.split.labels[rows])
+        with self.defense.around_update(batch, step):
+            losses = self.defense.losses(batch, step)
+            self._differentiate(losses)
+        self._move(losses, epoch)
         run.step += 1
         values = {"loss": losses[MODEL], **{f"{name}_loss": loss for name, loss in losses.items() if name != MODEL}}
         for name, value in {**values, **step.metrics}.items():
             run.sums[name] = run.sums.get(name, 0.0) + float(value.detach())
         self.progress.advance(run.step, float(losses[MODEL].detach()))
 
-    def _descend(self, losses: Mapping[str, Tensor], epoch: int) -> None:
-        """Each loss moves its own player only; all are differentiated before any player moves."""
+    def _differentiate(self, losses: Mapping[str, Tensor]) -> None:
+        """Each loss gives gradients to its own player only, all before any player moves."""
         run = self.run_state
         for name, loss in losses.items():
             if not loss.isfinite():
@@ -227,6 +230,9 @@ class _Loop:
             run.optimizers[name].zero_grad()
             parameters = [parameter for parameter in run.players[name].parameters() if parameter.requires_grad]
             self.accelerator.backward(loss, inputs=parameters, retain_graph=position + 1 < len(losses))
+
+    def _move(self, losses: Mapping[str, Tensor], epoch: int) -> None:
+        run = self.run_state
         drops = sum(drop <= epoch for drop in self.setup.drops)
         for group in run.optimizers[MODEL].param_groups:
             group["lr"] = self.setup.lr * self.setup.drop_factor**drops

@@ -16,7 +16,7 @@ class WideBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.convShortcut = None if channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)  # noqa: N815
+        self.convShortcut = None if channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.bn1(x).relu()
