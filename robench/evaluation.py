@@ -29,6 +29,8 @@ ENGINE = [
     "resources",
     "search",
     "foreign",
+    "apart",
+    "annex",
     "rows",
     "running",
 ]

@@ -35,6 +35,13 @@ class LibraryModel(nn.Module):
         self._classifier[0].backwards += images
 
 
+def seed_everything(seed: int) -> None:
+    """Begins the global random states of torch, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
     """Puts back the global random states of torch, NumPy and Python, the trace function and the warning filters."""

@@ -224,7 +224,7 @@ class AttackRows:
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             rows.erred(columns, correct, f"{type(error).__name__}: {error}")
         else:
-            rows.attacked(columns, correct, outcome, self.judge(outcome.kept, x, y))
             if final:
                 columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
+            rows.attacked(columns, correct, outcome, self.judge(outcome.kept, x, y))
         return columns
