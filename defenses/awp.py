@@ -8,7 +8,6 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from robench.ascend import evaluating
 from robench.defense import MODEL, Batch, Defense, Step
 from robench.recipe import written
 

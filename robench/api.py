@@ -1,5 +1,6 @@
 """robench from Python: one function for each command, with the same words."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,10 @@ def _run_attack(
     draws = Draws(seed, np.arange(len(x)), x.device)
     judge = Judge(classifier, threat)
     search = Search(classifier, judge, threat, x, y, draws, access=configured.access, resources=lent)
-    return search.run(configured, configured.restarts).kept
+    outcome = search.run(configured, configured.restarts)
+    for row, why in outcome.failures.items():
+        warnings.warn(f"{configured.name} failed on example {row}: {why}", RuntimeWarning, stacklevel=3)
+    return outcome.kept
 
 
 def evaluate(

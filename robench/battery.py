@@ -4,10 +4,9 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
-
-import yaml
+from typing import Any, Literal
 
 from robench import content
 from robench.content import Strict
@@ -16,7 +15,7 @@ from robench.fingerprints import library_imports, source_fingerprint
 from robench.ledger import CLEAN
 from robench.resources import KINDS
 from robench.search import Access, Search, reveals
-from robench.settings import checked
+from robench.settings import assignment, checked
 from robench.threat import Norm
 
 Readings = Literal["any", "final"]
@@ -60,7 +59,11 @@ class Attack:
 
     def __call__(self, search: Search) -> None:
         lent: dict[str, Any] = {keyword: search.resources.of(kind) for keyword, kind in self.resources.items()}
-        self.function(search, **self.settings, **lent)
+        function = partial(self.function, **self.settings, **lent)
+        if self.function.alone:  # type: ignore[attr-defined]
+            search.separately(function)
+        else:
+            function(search)
 
     def obstacle(self, norm: Norm, gives: Access, lent: Collection[type]) -> str | None:
         """Why it cannot be run within a norm, on a model that gives so much, with these kinds of resources."""
@@ -97,16 +100,18 @@ class Suite(Strict):
 
 
 def attack(written: str) -> Attack:
-    """The attack called `written`: a catalog name or a .py file, then settings if any: "pgd-20:restarts=5"."""
+    """The attack called `written`: a catalog name, FAMILY:NAME or a .py file, then settings if any:
+    "pgd-20:restarts=5"."""
     name, colon, tail = written.rpartition(":") if "=" in written.rpartition(":")[2] else (written, "", "")
     given = dict(assignment(part) for part in tail.split(",")) if colon else {}
-    if name.endswith(".py"):
+    entries = content.attack_catalog()
+    family = name.partition(":")[0]
+    if name.endswith(".py") or (family != name and family in entries):
         entry: dict[str, Any] = {"attack": name}
-    else:
-        entries = content.attack_catalog()
-        if name not in entries:
-            raise unknown("attack", name, entries)
+    elif name in entries:
         entry = entries[name]
+    else:
+        raise unknown("attack", name, entries)
     settings = {key: value for key, value in entry.items() if key != "attack"} | given
     return configure(content.attack_function(entry["attack"]), settings, name=Path(name).stem + colon + tail)
 
@@ -114,13 +119,13 @@ def attack(written: str) -> Attack:
 def configure(function: Callable[..., None], settings: dict[str, Any], *, name: str) -> Attack:
     """Checks the settings against the function's keywords and fills in its defaults."""
     parameters = {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(function).parameters.values()
+        name: parameter
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    hints = dict.fromkeys(parameters, Any) | get_type_hints(function) | {"restarts": int}
+    hints = {key: parameter.annotation for key, parameter in parameters.items()} | {"restarts": int}
     resources = {key: hints[key] for key in parameters if hints[key] in KINDS}
-    values = {key: value for key, value in parameters.items() if key not in resources} | {"restarts": 1}
+    values = {key: value.default for key, value in parameters.items() if key not in resources} | {"restarts": 1}
     for key, value in settings.items():
         if key not in values:
             raise UserError(f"attack {name}: {unknown('setting', key, values)}")
@@ -154,14 +159,3 @@ def battery(suite_name: str | None, attack_names: Sequence[str]) -> tuple[list[A
         if configured.name in [CLEAN, *(other.name for other in attacks[:position])]:
             raise UserError(f"two columns would be called {configured.name!r}; rename the file of one attack")
     return attacks, chosen.readings
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    """A key and its value from "key=value", the value read as YAML."""
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"expected settings as key=value, got {text!r}")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"expected a number, a word or a [list] after {key}=, got {value!r}") from None

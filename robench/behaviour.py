@@ -8,9 +8,9 @@ from torch import Tensor
 from robench.classifier import Classifier
 from robench.data import Split
 from robench.errors import UserError
-from robench.randomness import undisturbed
+from robench.randomness import reseed, undisturbed
 
-IMAGES = 16
+IMAGES, PASSES = 16, 8
 ROUNDING = 1e-4
 """Logits that differ by less than this share of the largest one are the same."""
 
@@ -40,7 +40,8 @@ def observe(classifier: Classifier, x: Tensor) -> Behaviour:
     """From a few passes of the first images of x [B, ...]."""
     x = x[:IMAGES]
     with undisturbed(classifier.device):
-        first, *others = (classifier.logits_once(x) for _ in range(4))
+        reseed(0)
+        first, *others = (classifier.logits_once(x) for _ in range(PASSES))
         if any(_differ(first, other) for other in others):
             return Behaviour(stochastic=True)
         n = len(x)

@@ -25,9 +25,6 @@ def listing(kind: str) -> list[tuple[str, str]]:
 
 def describe(kind: str, name: str) -> str:
     """Everything about one thing. `kind` in the singular."""
-    known = [known for known, _ in listing(f"{kind}s")]
-    if name not in known:
-        raise unknown(kind, name, known)
     if kind == "attack":
         from robench.battery import attack
 
@@ -35,6 +32,9 @@ def describe(kind: str, name: str) -> str:
         settings = {name: getattr(value, "name", value) for name, value in configured.settings.items()}
         settings |= {"restarts": configured.restarts, "sees": configured.access}
         return f"{inspect.getdoc(configured.function)}\n\n{_block(settings)}"
+    known = [known for known, _ in listing(f"{kind}s")]
+    if name not in known:
+        raise unknown(kind, name, known)
     if kind == "defense":
         recipe = content.read_yaml(_recipe(name))
         doc = inspect.getdoc(content.defense_class(recipe["defense"]))

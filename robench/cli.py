@@ -116,8 +116,8 @@ def train(
 ) -> None:
     """Train one defense by its recipe."""
     from robench import planning, training
-    from robench.battery import assignment
     from robench.console import TrainingProgress, stderr
+    from robench.settings import assignment
 
     plan = planning.plan_training(
         defense,

@@ -98,9 +98,14 @@ def attack_catalog() -> dict[str, dict[str, Any]]:
 
 
 def attack_function(name: str) -> Callable[..., None]:
-    """The function that bears its file's name."""
+    """The function that bears its file's name, or after FAMILY:NAME the one that a family of them gives."""
+    name, _, member = (name, "", "") if name.endswith(".py") else name.partition(":")
     stem = Path(name).stem
     function = getattr(module("attacks", name), stem, None)
+    if member and not hasattr(function, "family"):
+        raise UserError(f"{stem} is no family of attacks, so {name}:{member} names none; {stem} alone does")
+    if member and function:
+        function = function(member)
     if not inspect.isfunction(function) or not hasattr(function, "access"):
         raise UserError(f"expected a function {stem} under @sees(...) in {name}, found none")
     return function

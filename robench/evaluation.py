@@ -23,7 +23,7 @@ from robench.threat import ThreatModel
 
 ENGINE = (
     *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "search"),
-    *("foreign", "randomness", "behaviour", "rows", "running"),
+    *("foreign", "apart", "annex", "randomness", "behaviour", "rows", "running"),
 )
 SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""

@@ -1,4 +1,4 @@
-"""How many passes an attack makes, counted on a stand-in model that nothing fools."""
+"""How many passes an attack makes, counted on a stand-in model that nothing within the threat fools."""
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from robench.threat import ThreatModel
 
 
 class _Unbreakable(Network):
-    """Gives class 0 for every image, with a gradient of zero."""
+    """Gives class 0 within the threat around `image` [1, ...], with a gradient of zero, and class 1 beyond it, where
+    attacks that come from outside begin."""
 
     smallest = 1
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, image: Tensor, threat: ThreatModel, classes: int) -> None:
         super().__init__((1, 1, 1), classes)
-        self.classes = classes
+        self.image, self.threat, self.classes = image.flatten(1), threat, classes
 
     def feature_map(self, x: Tensor) -> Tensor:
         return x
@@ -31,8 +32,9 @@ class _Unbreakable(Network):
         return feature_map.flatten(1)
 
     def head(self, features: Tensor) -> Tensor:
-        logits = features.sum(1, keepdim=True) * torch.zeros(1, self.classes)
-        return logits + torch.eye(1, self.classes)
+        beyond = self.threat.distance(features, self.image) > 1.01 * self.threat.eps + 1e-5
+        zero = features.sum(1, keepdim=True) * torch.zeros(1, self.classes)
+        return zero + torch.eye(self.classes)[beyond.long()]
 
 
 def passes_of(
@@ -41,7 +43,7 @@ def passes_of(
     """Forward and backward passes that one example costs if it stands to the end; `image` [1, C, H, W].
 
     `sources`: how many other models it may be lent."""
-    classifier = Classifier(_Unbreakable(max(classes, 2)))
+    classifier = Classifier(_Unbreakable(image, threat, max(classes, 2)))
     lent = Resources(images, Sources((classifier,) * sources) if sources else None)
     draws = Draws(0, np.zeros(1, dtype=np.int64), image.device)
     y = torch.zeros(1, dtype=torch.int64)
@@ -52,4 +54,6 @@ def passes_of(
         outcome = search.run(attack, attack.restarts)
     except Exception as error:  # whatever a user's attack does
         raise UserError(f"the passes of {attack.name} cannot be counted: {type(error).__name__}: {error}") from None
+    if outcome.failures:
+        raise UserError(f"the passes of {attack.name} cannot be counted: {outcome.failures[0]}")
     return int(outcome.forwards), int(outcome.backwards)

@@ -10,7 +10,7 @@ from robench import content
 from robench.content import Strict
 from robench.defense import Defense
 from robench.errors import UserError, unknown
-from robench.settings import checked
+from robench.settings import assignment, checked
 from robench.threat import Norm, Size, ThreatModel
 
 RELATIVES: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
@@ -146,6 +146,13 @@ def _resolved(
     recipe = Recipe(name, defense, setup, settings_of, file.defense)
     assert recipe.threat  # refuses an eps that is not one
     return recipe
+
+
+def written(text: str) -> Defense:
+    """The defense of a file, with settings if any, as in "trades:beta=6,steps=10"; what is not given is the class's."""
+    name, _, tail = text.partition(":")
+    settings = dict(assignment(part) for part in tail.split(",")) if tail else {}
+    return configure(content.defense_class(name), settings, name)
 
 
 def configure(kind: type[Defense], settings: Mapping[str, Any], name: str) -> Defense:

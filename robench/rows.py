@@ -52,6 +52,9 @@ def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Ve
     }
     for name, value in values.items():
         columns[name][where] = value
+    for row, why in outcome.failures.items():
+        if not fooled[row]:
+            erred(columns, where[[row]], why)
 
 
 def erred(columns: Columns, where: np.ndarray, message: str) -> None:
@@ -60,6 +63,7 @@ def erred(columns: Columns, where: np.ndarray, message: str) -> None:
         "fooled": None,
         "fooled_final": None,
         "adversarial_prediction": None,
+        "margin": None,
         "distance": None,
         "share_right": None,
         "status": "error",

@@ -284,13 +284,13 @@ class AttackRows:
             if self.evaluation.protocol == "static":  # what fooled the attacker's model may not fool what is deployed
                 outcome.fooled = verdicts.fooled
                 outcome.last_fooled = self.judge(outcome.last, x, y).fooled
-            rows.attacked(columns, correct, outcome, verdicts)
             if self.keeper:
                 self.keeper.keep_images(ids[correct], rows.array(outcome.kept))
-            if not self.evaluation.behaviour.stochastic:
-                columns["share_right"][correct] = None
             if final:
                 columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
+            rows.attacked(columns, correct, outcome, verdicts)
+            if not self.evaluation.behaviour.stochastic:
+                columns["share_right"][correct] = None
         return columns
 
     def _run(self, search: Search, ids: np.ndarray) -> Outcome:

@@ -6,17 +6,19 @@ fooled the model. The judge confirms that, and who fell leaves the batch, with a
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from weakref import WeakSet
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robench import apart
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
-from robench.errors import AttackError
+from robench.errors import AttackError, UserError
 from robench.foreign import LibraryModel
 from robench.judge import Judge
 from robench.losses import Loss, margin
@@ -37,20 +39,33 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 
 def sees(
-    access: Access, *, norms: Sequence[Norm] = ("linf", "l2"), stops: bool = False, companions: bool = False
+    access: Access,
+    *,
+    norms: Sequence[Norm] = ("linf", "l2"),
+    stops: bool = False,
+    companions: bool = False,
+    alone: bool = False,
 ) -> Callable[[Function], Function]:
     """Declares what an attack may see; the search refuses it anything else.
 
     norms: those it is defined for; stops: its paper ends it at the first success, so that its last iterate means
-    nothing more; companions: the outcome of an example depends on the others in its batch, as in most libraries.
+    nothing more; companions: the outcome of an example depends on the others in its batch, as in most libraries; alone:
+    it is given one example at a time, and by raising fails on that one only.
     """
 
     def declare(attack: Function) -> Function:
         attack.access, attack.norms = access, norms  # type: ignore[attr-defined]
-        attack.stops, attack.companions = stops, companions  # type: ignore[attr-defined]
+        attack.stops, attack.companions, attack.alone = stops, companions, alone  # type: ignore[attr-defined]
         return attack
 
     return declare
+
+
+def family(function: Callable[[str], Callable[..., None]]) -> Callable[[str], Callable[..., None]]:
+    """Declares a function that gives attacks by their names in a library: "foolbox:LinfPGD" is what `foolbox` gives
+    for "LinfPGD"."""
+    function.family = True  # type: ignore[attr-defined]
+    return function
 
 
 class State:
@@ -89,6 +104,8 @@ class Outcome:
     forwards: Tensor
     backwards: Tensor
     queries: Tensor
+    failures: dict[int, str] = field(default_factory=dict)
+    """rows on which the attack broke off, and why: not fooled, they are not robust either"""
 
 
 class Search:
@@ -302,9 +319,78 @@ class Search:
             watch=self._watcher,
         )
         outcome = elsewhere.run(attack, first=self.draws.restart)
-        self._outcome.forwards[self._standing] += outcome.forwards
-        self._outcome.backwards[self._standing] += outcome.backwards
+        self._charge(self._standing, outcome)
         return outcome.last
+
+    def apart(
+        self,
+        function: Callable[..., Tensor],
+        *tensors: Tensor,
+        seconds: float,
+        ready: Callable[[], Any] | None = None,
+    ) -> Tensor:
+        """What a library's `function(model, *tensors)` gives for the one example of an attack that declared `alone`,
+        made in another process and within a limit (see `robench.apart`).
+
+        What it shows the model are candidates. The first that the judge confirms ends it: then nobody stands, and the
+        result is empty.
+        """
+        if len(self.x) != 1:
+            raise AttackError(f"one example at a time can be sent apart, not {len(self.x)}; declare alone=True")
+        rows, backwards = self._standing, self._classifier.backwards
+        library = LibraryModel(self._classifier, differentiable=self._access == "gradients")
+
+        def model(points: Tensor) -> Tensor:
+            logits: Tensor = library(points)
+            self._count(points)
+            self._watch(points, logits.detach())
+            self._settle()
+            if not len(self._standing):
+                raise apart.Enough
+            return logits
+
+        seed = int(self.draws.uniform("apart", ()) * 2**24)
+        try:
+            found = apart.call(function, *tensors, model=model, seconds=seconds, ready=ready, seed=seed)
+        finally:
+            self._outcome.backwards[rows] += self._classifier.backwards - backwards
+        return self.x if found is None else found
+
+    def separately(self, attack: Callable[["Search"], Any]) -> None:
+        """Drives an attack on each example alone: in passes of one image on one thread, so that its outcome does not
+        depend on companions. Where it raises, that example has failed and the next one's turn comes."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        last = []
+        try:
+            for row in range(len(self.x)):
+                self._watcher(len(self.x) - int(self._suspect.sum()))
+                alone = Search(
+                    self._classifier,
+                    self._judge,
+                    self.threat,
+                    self.x[row : row + 1],
+                    self.y[row : row + 1],
+                    self.draws.keep(np.array([row])),
+                    access=self._access,
+                    drop=self._drop,
+                    batch_size=self.batch_size,
+                    resources=self.resources,
+                )
+                try:
+                    alone.run(attack, first=self.draws.restart)
+                except (UserError, torch.OutOfMemoryError):
+                    raise
+                except Exception as error:  # whatever an attack does wrong on one example must not harm the others
+                    alone._settle()
+                    alone._end()
+                    alone._outcome.failures[0] = f"{type(error).__name__}: {error}"
+                self._adopt(row, alone._outcome)
+                last.append(torch.cat([alone._last, alone._outcome.kept])[:1])
+        finally:
+            torch.set_num_threads(threads)
+        self._last = torch.cat(last)
+        self._settle()
 
     # What the engine does
 
@@ -329,6 +415,22 @@ class Search:
         if not self._drop:
             outcome.last = self._last
             outcome.last_fooled |= self._judge(self._last, self.x, self.y).fooled
+
+    def _adopt(self, row: int, found: Outcome) -> None:
+        """Takes over what a search of the example at `row` alone has found."""
+        place = self._standing[row : row + 1]
+        self._charge(place, found)
+        self._outcome.invalid[place] |= found.invalid
+        if found.margin > self._best[row] and not self._outcome.fooled[place]:
+            self._best[row], self._candidate[row] = found.margin[0], found.kept[0]
+            self._candidate_step[row], self._suspect[row] = found.first_step[0], found.fooled[0]
+
+    def _charge(self, rows: Tensor, spent: Outcome) -> None:
+        """Adds the passes of another search, and where it failed, to these rows of the outcome."""
+        self._outcome.forwards[rows] += spent.forwards
+        self._outcome.backwards[rows] += spent.backwards
+        self._outcome.queries[rows] += spent.queries
+        self._outcome.failures |= {int(rows[row]): why for row, why in spent.failures.items()}
 
     def _climbed(self, points: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
         flat = self._flat(points)

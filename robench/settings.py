@@ -1,7 +1,8 @@
-"""Checks a setting of an attack or a defense against the type its author declared."""
+"""Settings of attacks and defenses: read as people write them, checked against the type their author declared."""
 
 from typing import Any
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from robench.errors import UserError
@@ -21,3 +22,14 @@ def checked(value: Any, kind: Any, where: str) -> Any:
     if kind in (int, float) and not value >= least:
         raise UserError(f"{where}: expected at least {least}, got {value}")
     return value
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """A key and its value from "key=value", the value read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"expected settings as key=value, got {text!r}")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"expected a number, a word or a [list] after {key}=, got {value!r}") from None
