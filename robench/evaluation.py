@@ -15,7 +15,7 @@ from robench.errors import UserError
 from robench.fingerprints import source_fingerprint
 from robench.ledger import CLEAN
 from robench.passes import passes_of
-from robench.resources import Images, Resources, Sources
+from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.subject import Subject
 from robench.threat import ThreatModel
 
@@ -29,10 +29,13 @@ ENGINE = [
     "resources",
     "search",
     "foreign",
+    "tanh_gaussian",
+    "models/generators",
+    "models/resnet",
     "rows",
     "running",
 ]
-SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
+SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
 
 Mode = Literal["columns", "worst-case"]
@@ -54,6 +57,8 @@ class Evaluation:
     """the pool that attacks which ask for one draw their targets from"""
     sources: Sequence[Subject] = ()
     """other models, for attacks by transfer"""
+    training: Split | None = None
+    """the images on which attacks that ask for them train a network"""
     readings: Readings = "any"
     seed: int = 0
     device: str = "cpu"
@@ -90,6 +95,8 @@ class Evaluation:
             lent["images"] = self.images.fingerprint
         if Sources in attack.needs:
             lent["sources"] = [source.key() for source in self.sources]
+        if TrainingImages in attack.needs and self.training:
+            lent["training"] = self.training.fingerprint
         readings = self.readings_of(attack)
         return {**attack.key(), **lent, **self._batch_key(attack), "seed": self.seed, "readings": readings}
 
@@ -113,12 +120,14 @@ class Evaluation:
 
     def resources(self, device: torch.device) -> Resources:
         """What its attacks may be lent, on the device."""
-        images, sources = None, None
+        images, sources, training = None, None, None
         if self.images is not None:
             images = Images.of(self.images.floats(slice(None)).to(device), self.images.labels.to(device))
         if self.sources:
             sources = Sources(tuple(Classifier(source.model, device) for source in self.sources))
-        return Resources(images, sources)
+        if self.training is not None:
+            training = TrainingImages(self.training.floats(slice(None)).to(device), self.training.labels.to(device))
+        return Resources(images, sources, training)
 
     def about(self, attack: Attack | None) -> dict[str, Any]:
         """Names for people."""

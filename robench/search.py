@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
-from robench.foreign import LibraryModel, undisturbed
+from robench.foreign import LibraryModel, reproducible, undisturbed
 from robench.judge import Judge
 from robench.losses import Loss, margin
 from robench.resources import Resources
@@ -277,6 +277,15 @@ class Search:
             self._outcome.queries[self._standing] += forwards
         self._watcher(len(self.x))
 
+    @contextmanager
+    def learn(self) -> Iterator[nn.Module]:
+        """The model, frozen, for an attack that trains a network of its own against it. Global random numbers start at
+        the attack's seed and are put back afterwards. Its passes are the run's, of no example."""
+        self._require("gradients")
+        self._watcher(len(self.x))
+        with undisturbed(self.x.device), reproducible(self.draws.seed), torch.enable_grad():
+            yield LibraryModel(self._classifier, differentiable=True)
+
     def craft(self, source: Classifier, attack: Callable[["Search"], Any]) -> Tensor:
         """Where a white-box attack on another model ends, for each example [B, ...]; nobody is dropped there, and
         what fools that model means nothing here. Its passes count."""
@@ -289,7 +298,7 @@ class Search:
             self.draws,
             drop=False,
             batch_size=self.batch_size,
-            resources=self.resources,
+            resources=self.resources.elsewhere(source),
             watch=self._watcher,
         )
         outcome = elsewhere.run(attack, first=self.draws.restart)
