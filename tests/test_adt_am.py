@@ -98,7 +98,7 @@ def test_what_the_generator_sees() -> None:
 
 def log_density(distribution: Distribution, at: Tensor) -> Tensor:
     """By the library."""
-    return distribution.log_prob(at)  # type: ignore[no-untyped-call]
+    return distribution.log_prob(at)
 
 
 def test_the_explicit_entropy_is_that_of_the_distribution() -> None:
