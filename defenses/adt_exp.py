@@ -1,7 +1,7 @@
 """Adversarial distributional training with an explicit distribution (ADT_EXP)."""
 
-import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,8 @@ from torch import Tensor
 from robench.ascend import evaluating
 from robench.defense import Batch, Defense, Step
 from robench.errors import UserError
-from robench.losses import cross_entropy
+from robench.losses import cross_entropy, kl_divergence
+from robench.tanh_gaussian import negative_log_density, perturbed
 
 REFERENCE_BATCH = 64
 """The paper's batch size. Adam's epsilon is not free of scale, so the inner objective is always divided by it."""
@@ -24,7 +25,11 @@ class ADTEXP(Defense):
     ce plus `entropy_weight` times the entropy per dimension; the model then descends on one fresh draw. The released
     code never clears the gradients of mu and rho between inner steps: `accumulate`.
 
-    For l-infinity only. Passes a step: steps * samples + 1.
+    loss `trades`: ce(f(x), y) + `beta` * KL(f(x) || f(x + delta)) for the model, with that KL in place of the inner ce,
+    which the paper leaves unsaid.
+
+    For l-infinity only. Passes a step: steps * samples + 1, and two more with `trades`, one of them (the inner clean
+    logits) forward only.
     """
 
     steps: int = 7
@@ -32,6 +37,8 @@ class ADTEXP(Defense):
     entropy_weight: float = 0.01
     inner_lr: float = 0.3
     accumulate: bool = False
+    loss: Literal["ce", "trades"] = "ce"
+    beta: float = 6.0
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         if step.threat.norm != "linf":
@@ -41,10 +48,13 @@ class ADTEXP(Defense):
         adam = torch.optim.Adam([mu, rho], lr=self.inner_lr, betas=(0.0, 0.0), maximize=True)
         y = batch.y.repeat(self.samples)
         with evaluating(step.model):
+            reference = step.model(x).detach().repeat(self.samples, 1) if self.loss == "trades" else None
             for _ in range(self.steps):
                 noise = self._noise(x, step, self.samples)
                 x_adv = perturbed(x, noise, mu, rho, eps).flatten(0, 1)
-                risk = cross_entropy(step.model(x_adv), y).sum() / self.samples
+                logits = step.model(x_adv)
+                risks = cross_entropy(logits, y) if reference is None else kl_divergence(reference, logits)
+                risk = risks.sum() / self.samples
                 entropy = negative_log_density(noise, mu, rho, eps).flatten(2).mean(2).mean(0).sum()
                 objective = (risk + self.entropy_weight * entropy) / REFERENCE_BATCH
                 gradients = torch.autograd.grad(objective, (mu, rho))
@@ -55,21 +65,12 @@ class ADTEXP(Defense):
         step.log(entropy=entropy / len(x))
         with torch.no_grad():
             x_adv = perturbed(x, self._noise(x, step, 1), mu, rho, eps)[0]
-        return {"model": F.cross_entropy(step.model(x_adv), batch.y)}
+        if self.loss == "ce":
+            return {"model": F.cross_entropy(step.model(x_adv), batch.y)}
+        clean = step.model(x)
+        smoothness = kl_divergence(clean, step.model(x_adv)).mean()
+        return {"model": F.cross_entropy(clean, batch.y) + self.beta * smoothness}
 
     @staticmethod
     def _noise(x: Tensor, step: Step, samples: int) -> Tensor:
         return torch.randn((samples, *x.shape), generator=step.generator, device=x.device)
-
-
-def perturbed(x: Tensor, noise: Tensor, mu: Tensor, rho: Tensor, eps: float) -> Tensor:
-    """x + eps * tanh(mu + softplus(rho) * noise) in the box; noise [k, B, ...] gives [k, B, ...]."""
-    return (x + eps * torch.tanh(mu + F.softplus(rho) * noise)).clamp(0, 1)
-
-
-def negative_log_density(noise: Tensor, mu: Tensor, rho: Tensor, eps: float) -> Tensor:
-    """-log p(delta) of each dimension at the draws `noise` [k, B, ...]; its expectation is the entropy (eq. 11)."""
-    sigma = F.softplus(rho)
-    u = mu + sigma * noise
-    log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))  # log(1 - tanh(u)^2), without cancellation
-    return noise.square() / 2 + math.log(2 * math.pi) / 2 + sigma.log() + log_slope + math.log(eps)

@@ -22,7 +22,7 @@ from robench.draws import Draws
 from robench.errors import UserError
 from robench.judge import Judge
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, plan_verification, resolve_device
-from robench.resources import Images, Resources, Sources
+from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.search import Search
 from robench.subject import Subject, load_model
 from robench.summary import Summary
@@ -43,10 +43,11 @@ class Trained:
 def attack(name: str) -> Callable[..., Tensor]:
     """The attack of that name (or "FILE.py:key=value") as a function.
 
-    It takes (model, x, y, *, eps, norm="linf", seed=0, images=None, sources=()): x [B, C, H, W] floats in [0, 1], y [B]
-    integers; and gives x_adv [B, C, H, W]: of each example the first candidate that fooled the model, else the nearest
-    to it. `images` (x, y) is the pool that an attack such as `feature` draws its targets from, `sources` are the models
-    that `transfer` attacks in place of this one.
+    It takes (model, x, y, *, eps, norm="linf", seed=0, images=None, sources=(), training=None): x [B, C, H, W] floats
+    in [0, 1], y [B] integers; and gives x_adv [B, C, H, W]: of each example the first candidate that fooled the model,
+    else the nearest to it. `images` (x, y) is the pool that an attack such as `feature` draws its targets from,
+    `sources` are the models that `transfer` attacks in place of this one, `training` (x, y) the images on which an
+    attack such as `adt_exp_am` trains its generator.
     """
     configured = configured_attack(name)
 
@@ -60,14 +61,17 @@ def attack(name: str) -> Callable[..., Tensor]:
         seed: int = 0,
         images: tuple[Tensor, Tensor] | None = None,
         sources: Sequence[nn.Module] = (),
+        training: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         threat = ThreatModel.of(norm, eps)
         lent = Resources(
             Images.of(*images) if images else None,
             Sources(tuple(Classifier(source, x.device) for source in sources)) if sources else None,
+            TrainingImages(*training) if training else None,
         )
         if obstacle := configured.obstacle(threat.norm, "gradients", lent.kinds):
-            raise UserError(f"{name} cannot be run: {obstacle}; give images=(x, y) or sources=[model] where it says so")
+            asked = "images=(x, y), sources=[model] or training=(x, y)"
+            raise UserError(f"{name} cannot be run: {obstacle}; give {asked} where it says so")
         return _run_attack(configured, model, _checked(x, y), threat, seed, lent)
 
     return run

@@ -42,10 +42,15 @@ def used_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in ("robench", "torch", "numpy")}}
 
 
-def save(path: Path, model: nn.Module, card: Card) -> None:
-    """Writes the file whole or not at all."""
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    save_document(path, {"format": FORMAT, "card": asdict(card), "weights": state})
+def save(path: Path, model: nn.Module, card: Card, helpers: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:
+    """Writes the file whole or not at all. `helpers`: the weights of the networks trained beside the model, by name."""
+    document = {"format": FORMAT, "card": asdict(card), "weights": cpu_weights(model), "helpers": dict(helpers or {})}
+    save_document(path, document)
+
+
+def cpu_weights(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's weights as they are now."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def save_document(path: Path, document: dict[str, Any]) -> None:
@@ -83,6 +88,12 @@ def card_of(document: Any) -> Card | None:
         return Card(**document["card"])
     except (KeyError, TypeError) as error:
         raise UserError(f"the checkpoint's description cannot be read by this version of robench: {error}") from None
+
+
+def helpers_of(document: Any) -> dict[str, dict[str, Tensor]]:
+    """The weights of the networks that one of our own models was trained beside; empty where it was trained alone."""
+    helpers: dict[str, dict[str, Tensor]] = document.get("helpers", {})
+    return helpers
 
 
 def state_dict_of(document: Any, where: str) -> dict[str, Tensor]:

@@ -17,15 +17,16 @@ from robench.fingerprints import source_fingerprint
 from robench.judge import VOTES, Judge
 from robench.ledger import CLEAN
 from robench.passes import passes_of
-from robench.resources import Images, Resources, Sources
+from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.subject import Subject
 from robench.threat import ThreatModel
 
 ENGINE = (
     *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "search"),
     *("foreign", "apart", "annex", "randomness", "behaviour", "rows", "running"),
+    *("tanh_gaussian", "models/generators", "models/resnet"),
 )
-SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
+SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
 
 DRAWS = 10
@@ -52,6 +53,8 @@ class Evaluation:
     """the pool that attacks which ask for one draw their targets from"""
     sources: Sequence[Subject] = ()
     """other models, for attacks by transfer"""
+    training: Split | None = None
+    """the images on which attacks that ask for them train a network"""
     readings: Readings = "any"
     seed: int = 0
     device: str = "cpu"
@@ -94,6 +97,8 @@ class Evaluation:
             lent["images"] = self.images.fingerprint
         if Sources in attack.needs:
             lent["sources"] = [source.key() for source in self.sources]
+        if TrainingImages in attack.needs and self.training:
+            lent["training"] = self.training.fingerprint
         if self.protocol == "static":
             lent["protocol"] = self.protocol
         elif self.behaviour.stochastic:
@@ -116,7 +121,9 @@ class Evaluation:
         """Forward and backward passes of an example that stands to the end."""
         image = self.split.floats(slice(1))
         images = self.resources(image.device).images
-        return passes_of(attack, self.threat, image, self.split.classes, images, len(self.sources))
+        forwards, backwards = passes_of(attack, self.threat, image, self.split.classes, images, len(self.sources))
+        draws = self.draws if self.behaviour.stochastic and self.protocol == "adaptive" else 1
+        return forwards * draws, backwards * draws
 
     @property
     def votes(self) -> int:
@@ -133,12 +140,14 @@ class Evaluation:
 
     def resources(self, device: torch.device) -> Resources:
         """What its attacks may be lent, on the device."""
-        images, sources = None, None
+        images, sources, training = None, None, None
         if self.images is not None:
             images = Images.of(self.images.floats(slice(None)).to(device), self.images.labels.to(device))
         if self.sources:
             sources = Sources(tuple(Classifier(source.model, device) for source in self.sources))
-        return Resources(images, sources)
+        if self.training is not None:
+            training = TrainingImages(self.training.floats(slice(None)).to(device), self.training.labels.to(device))
+        return Resources(images, sources, training)
 
     def about(self, attack: Attack | None) -> dict[str, Any]:
         """Names for people."""

@@ -10,7 +10,7 @@ from robench.draws import Draws
 from robench.errors import UserError
 from robench.judge import Judge
 from robench.models.network import Network
-from robench.resources import Images, Resources, Sources
+from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.search import Search
 from robench.threat import ThreatModel
 
@@ -44,9 +44,10 @@ def passes_of(
 
     `sources`: how many other models it may be lent."""
     classifier = Classifier(_Unbreakable(image, threat, max(classes, 2)))
-    lent = Resources(images, Sources((classifier,) * sources) if sources else None)
-    draws = Draws(0, np.zeros(1, dtype=np.int64), image.device)
     y = torch.zeros(1, dtype=torch.int64)
+    untrained = TrainingImages(image[:0], y[:0])  # what an attack trains is none of an example's passes
+    lent = Resources(images, Sources((classifier,) * sources) if sources else None, untrained)
+    draws = Draws(0, np.zeros(1, dtype=np.int64), image.device)
     search = Search(
         classifier, Judge(classifier, threat), threat, image, y, draws, access=attack.access, resources=lent
     )

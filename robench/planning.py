@@ -15,7 +15,7 @@ from robench.behaviour import IMAGES, Behaviour, check_model, observe
 from robench.classifier import Classifier
 from robench.errors import UserError
 from robench.evaluation import DRAWS, Evaluation, Mode, Protocol
-from robench.resources import Images, Sources
+from robench.resources import Images, Sources, TrainingImages
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel
 from robench.training import Plan
@@ -23,6 +23,8 @@ from robench.verification import Verification
 
 DATASET = "digits"
 POOL = 1000
+TRAINING = 10_000
+"""Images on which an attack may train; about as many, where the set's size is no multiple."""
 
 
 def plan_evaluation(
@@ -70,14 +72,16 @@ def plan_evaluation(
     behaviour = _behaviour(subject, split, device)
     if protocol == "static" and subject.bare is None:
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
-    able, left_out = _able(chosen, attacks, threat, subject, {Images, *([Sources] if lent else [])})
+    able, left_out = _able(chosen, attacks, threat, subject, {Images, TrainingImages, *([Sources] if lent else [])})
+    needs = {kind for attack in able for kind in attack.needs}
     return Evaluation(
         subject,
         split,
         threat,
         able,
-        images=_pool(dataset, data_root, download) if any(Images in attack.needs for attack in able) else None,
+        images=_pool(dataset, data_root, download, POOL) if Images in needs else None,
         sources=lent,
+        training=_pool(dataset, data_root, download, TRAINING) if TrainingImages in needs else None,
         readings=readings,
         seed=seed,
         device=device,
@@ -168,13 +172,13 @@ def _able(
     return able, left_out
 
 
-def _pool(dataset: str, data_root: Path | str, download: bool) -> data.Split:
-    """`POOL` training images from all over the set, or test images where it has no others."""
+def _pool(dataset: str, data_root: Path | str, download: bool, size: int) -> data.Split:
+    """About `size` training images from all over the set, or test images where it has no others."""
     try:
         split = data.load(dataset, "train", root=data_root, download=download)
     except UserError:
         split = data.load(dataset, "test", root=data_root, download=download)
-    return split.take(slice(None, None, max(len(split) // POOL, 1)))
+    return split.take(slice(None, None, max(len(split) // size, 1)))
 
 
 def plan_training(

@@ -18,6 +18,14 @@ def reseed(seed: int) -> None:
 
 
 @contextmanager
+def reproducible(seed: int) -> Iterator[None]:
+    """Global random numbers from a seed, and convolutions whose gradients are the same each time."""
+    reseed(seed)
+    with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        yield
+
+
+@contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
     """Puts back the global random states of torch, NumPy and Python, the trace function and the warning filters."""
     numpy_state, python_state, trace = np.random.get_state(), random.getstate(), sys.gettrace()

@@ -3,8 +3,8 @@
 An attack asks by a keyword of one of these types; the engine fills it, and records what it lent.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -40,6 +40,22 @@ class Images:
 
 
 @dataclass(frozen=True)
+class TrainingImages:
+    """Images x [N, ...] with labels y [N] on which an attack may train a network of its own before it attacks."""
+
+    x: Tensor
+    y: Tensor
+
+    def batches(self, size: int, epochs: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """All of them in each epoch, in another order: x [size, ...] and y [size], fewer in the last batch."""
+        for _ in range(epochs):
+            order = torch.randperm(len(self.x), generator=generator, device=generator.device)
+            for start in range(0, len(order), size):
+                rows = order[start : start + size]
+                yield self.x[rows], self.y[rows]
+
+
+@dataclass(frozen=True)
 class Sources:
     """Other models, which an attack may differentiate."""
 
@@ -52,18 +68,23 @@ class Resources:
 
     images: Images | None = None
     sources: Sources | None = None
+    training: TrainingImages | None = None
     memory: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def _given(self) -> list[Images | Sources | TrainingImages]:
+        return [value for value in (self.images, self.sources, self.training) if value is not None]
+
+    @property
     def kinds(self) -> set[type]:
-        return {type(value) for value in (self.images, self.sources) if value is not None}
+        return {type(value) for value in self._given}
 
     def of(self, kind: type[T]) -> T:
         """The resource of a type."""
-        for value in (self.images, self.sources):
+        for value in self._given:
             if isinstance(value, kind):
                 return value
-        raise AttackError(f"the attack needs {kind.__name__.lower()}, and none were given")
+        raise AttackError(f"the attack needs {KINDS[kind]}, and none were given")
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, made the first time it is asked for."""
@@ -72,6 +93,14 @@ class Resources:
         value: T = self.memory[name]
         return value
 
+    def elsewhere(self, model: object) -> "Resources":
+        """The same for an attack on another model, which shares none of what was made for this one."""
+        return replace(self, memory=self.once(f"memory on {id(model)}", dict))
 
-KINDS: dict[type, str] = {Images: "a pool of images", Sources: "source models (--source)"}
+
+KINDS: dict[type, str] = {
+    Images: "a pool of images",
+    Sources: "source models (--source)",
+    TrainingImages: "training images",
+}
 """The types an attack may ask for, in words."""

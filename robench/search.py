@@ -22,7 +22,7 @@ from robench.errors import AttackError, UserError
 from robench.foreign import LibraryModel
 from robench.judge import Judge
 from robench.losses import Loss, margin
-from robench.randomness import undisturbed
+from robench.randomness import reproducible, undisturbed
 from robench.resources import Resources
 from robench.threat import Norm, Size, ThreatModel, parse_size, per_example
 
@@ -303,6 +303,15 @@ class Search:
             self._outcome.queries[self._standing] += forwards
         self._watcher(len(self.x))
 
+    @contextmanager
+    def learn(self) -> Iterator[nn.Module]:
+        """The model, frozen, for an attack that trains a network of its own against it. Global random numbers start at
+        the attack's seed and are put back afterwards. Its passes are the run's, of no example."""
+        self._require("gradients")
+        self._watcher(len(self.x))
+        with undisturbed(self.x.device), reproducible(self.draws.seed), torch.enable_grad():
+            yield LibraryModel(self._classifier, differentiable=True)
+
     def craft(self, source: Classifier, attack: Callable[["Search"], Any]) -> Tensor:
         """Where a white-box attack on another model ends, for each example [B, ...]; nobody is dropped there, and
         what fools that model means nothing here. Its passes count."""
@@ -315,7 +324,7 @@ class Search:
             self.draws,
             drop=False,
             batch_size=self.batch_size,
-            resources=self.resources,
+            resources=self.resources.elsewhere(source),
             watch=self._watcher,
         )
         outcome = elsewhere.run(attack, first=self.draws.restart)

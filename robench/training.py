@@ -27,8 +27,20 @@ from robench.threat import ThreatModel
 SAVE_SECONDS = 60.0
 """A killed training loses at most this long."""
 
-ENGINE = ("threat", "data", "losses", "ascend", "augment", "defense", "selection", "training")
-SOURCE = source_fingerprint(Path(__file__).with_name(f"{name}.py") for name in ENGINE)
+ENGINE = (
+    "threat",
+    "data",
+    "losses",
+    "ascend",
+    "augment",
+    "defense",
+    "selection",
+    "tanh_gaussian",
+    "models/generators",
+    "models/resnet",
+    "training",
+)
+SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
 """Of the modules whose code decides the weights, as they were when they were imported."""
 
 
@@ -113,7 +125,7 @@ class _Run:
     """of this epoch's metrics, over its steps so far"""
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] | None = None
-    """score, metrics and weights of the best epoch"""
+    """score, metrics and weights of the best epoch, those of the helpers too"""
 
     def state(self) -> dict[str, Any]:
         return {
@@ -261,7 +273,7 @@ class _Loop:
         score = (metrics.get(self.setup.select, 0.0), metrics.get("clean", 0.0))
         warming = metrics["epoch"] < self.setup.eps_warmup  # the adversary is not yet the one trained for
         if run.best is None or run.best["warming"] or score >= tuple(run.best["score"]) or self.setup.select == "last":
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self._model().state_dict().items()}
+            weights = {name: checkpoint.cpu_weights(self._player(name)) for name in run.players}
             run.best = {"score": list(score), "warming": warming, "metrics": metrics, "weights": weights}
         self.progress.epoch(metrics)
 
@@ -306,8 +318,8 @@ class _Loop:
             networks[name], optimizers[name] = self.accelerator.prepare(player.network, player.optimizer)
         return _Run(networks, optimizers)
 
-    def _model(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.run_state.players[MODEL], keep_fp32_wrapper=True)  # type: ignore[no-any-return]
+    def _player(self, name: str) -> nn.Module:
+        return self.accelerator.unwrap_model(self.run_state.players[name], keep_fp32_wrapper=True)  # type: ignore[no-any-return]
 
     def _save_state(self) -> None:
         checkpoint.save_document(self.state_file, {"plan": fingerprint(self.plan.key()), **self.run_state.state()})
@@ -345,9 +357,9 @@ class _Loop:
             metrics={"best": best["metrics"], "history": self.run_state.history},
             versions=checkpoint.used_versions(),
         )
-        model = self._model()
-        model.load_state_dict(best["weights"])
-        checkpoint.save(self.out, model, card)
+        model = self._player(MODEL)
+        model.load_state_dict(best["weights"].pop(MODEL))
+        checkpoint.save(self.out, model, card, best["weights"])
         self.state_file.unlink(missing_ok=True)
         return card
 

@@ -12,7 +12,7 @@ from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.judge import Judge
-from robench.resources import Images, Resources, Sources
+from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.search import Outcome, Search
 from robench.threat import ThreatModel
 
@@ -74,13 +74,14 @@ def run_attack(
     batch_size: int = 128,
     images: Images | None = None,
     sources: Sequence[nn.Module] = (),
+    training: TrainingImages | None = None,
 ) -> Outcome:
     """One attack on examples `ids` (by default 0, 1, ...) with nothing around it."""
     configured = attack(name)
     classifier = Classifier(model)
     draws = Draws(seed, np.arange(len(x)) if ids is None else np.array(ids), x.device)
     judge = Judge(classifier, threat)
-    lent = Resources(images, Sources(tuple(map(Classifier, sources))) if sources else None)
+    lent = Resources(images, Sources(tuple(map(Classifier, sources))) if sources else None, training)
     search = Search(
         classifier,
         judge,

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 import robench
-from robench import content
 from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
@@ -14,12 +13,12 @@ from robench.errors import UserError
 from robench.judge import Judge
 from robench.losses import cross_entropy
 from robench.search import Search
+from robench.tanh_gaussian import negative_log_density, perturbed
 from robench.threat import ThreatModel
 from tests.helpers import Trained, run_attack
 
 
 def test_each_step_follows_the_gradient_of_the_defenses_objective(digits_model: Trained) -> None:
-    defense = content.module("defenses", "adt_exp")
     x, y = digits_model.split.floats(slice(6)), digits_model.split.labels[:6]
     eps, threat = 0.02, ThreatModel.of("linf", 0.02)
     mu, rho = (torch.zeros_like(x, requires_grad=True) for _ in range(2))
@@ -28,12 +27,12 @@ def test_each_step_follows_the_gradient_of_the_defenses_objective(digits_model: 
     expected: list[Tensor] = []
     for step in range(4):
         noise = streams.normal("noise", (3, 1, 8, 8), step).transpose(0, 1)
-        points = defense.perturbed(x, noise, mu, rho, eps)
+        points = perturbed(x, noise, mu, rho, eps)
         expected.append(points.detach())
         risk = cross_entropy(digits_model.model(points.flatten(0, 1)), y.repeat(3)).sum() / 3
-        entropy = defense.negative_log_density(noise, mu, rho, eps).flatten(2).mean(2).mean(0).sum()
+        entropy = negative_log_density(noise, mu, rho, eps).flatten(2).mean(2).mean(0).sum()
         adam.zero_grad()
-        ((risk + 0.05 * entropy) / 64).backward()
+        ((risk + 0.05 * entropy) / 64).backward()  # type: ignore[no-untyped-call]
         adam.step()
 
     seen: list[Tensor] = []

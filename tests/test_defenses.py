@@ -1,7 +1,7 @@
 """Each defense's loss against the paper's equation, computed again in the plainest way."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +14,7 @@ from robench import content, recipe
 from robench.ascend import start_points
 from robench.defense import Defense, Step
 from robench.errors import UserError
+from robench.tanh_gaussian import negative_log_density
 from robench.threat import ThreatModel
 from tests.toy import THREAT, Net, batch, generator, kl, loss_of, make, reference_ascent
 
@@ -149,13 +150,11 @@ def test_with_one_particle_the_step_is_that_of_the_plain_method(pair: str) -> No
 
 def test_the_adt_entropy_is_that_of_the_tanh_gaussian() -> None:
     """Against the entropy computed from the density of delta on a grid."""
-    adt = content.module("defenses", "adt_exp")
-
     eps = 0.3
     for mu, rho in ((0.0, 0.0), (0.7, -1.0), (-1.5, 0.5)):
         mean, raw = torch.tensor([mu], dtype=torch.float64), torch.tensor([rho], dtype=torch.float64)
         noise = torch.randn(400_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        estimate = float(adt.negative_log_density(noise, mean, raw, eps).mean())
+        estimate = float(negative_log_density(noise, mean, raw, eps).mean())
         sigma = F.softplus(raw)
         edges = torch.linspace(-1, 1, 200_001, dtype=torch.float64)[1:-1] * eps
         u = torch.atanh(edges / eps)
@@ -167,10 +166,12 @@ def test_the_adt_entropy_is_that_of_the_tanh_gaussian() -> None:
         assert estimate == pytest.approx(exact, abs=0.01)
 
 
-@pytest.mark.parametrize("accumulate", [False, True])
-def test_adt_exp(accumulate: bool) -> None:
-    loss, _ = loss_of(make("adt_exp", steps=3, samples=2, entropy_weight=0.5, inner_lr=0.3, accumulate=accumulate))
+@pytest.mark.parametrize(("accumulate", "kind"), [(False, "ce"), (True, "ce"), (False, "trades")])
+def test_adt_exp(accumulate: bool, kind: str) -> None:
+    settings = {"steps": 3, "samples": 2, "entropy_weight": 0.5, "accumulate": accumulate, "loss": kind, "beta": 3}
+    loss, _ = loss_of(make("adt_exp", **settings))
     model, data, draws = Net(), batch(), generator()
+    reference = model.eval()(data.x).detach()
     mu, rho = torch.zeros_like(data.x), torch.zeros_like(data.x)
     held = [torch.zeros_like(mu), torch.zeros_like(rho)]
     model.eval()
@@ -181,7 +182,8 @@ def test_adt_exp(accumulate: bool) -> None:
         for r in noise:
             sigma = torch.log1p(rho.exp())
             delta = torch.tanh(mu + sigma * r)
-            risk = F.cross_entropy(model((data.x + 0.1 * delta).clamp(0, 1)), data.y, reduction="sum")
+            logits = model((data.x + 0.1 * delta).clamp(0, 1))
+            risk = F.cross_entropy(logits, data.y, reduction="sum") if kind == "ce" else kl(reference, logits).sum()
             entropy = r**2 / 2 + math.log(2 * math.pi) / 2 + sigma.log() + (1 - delta**2).log() + math.log(0.1)
             objective = objective + (risk + 0.5 * entropy.flatten(1).mean(1).sum()) / 2 / 64
         gradients = torch.autograd.grad(objective, (mu, rho))
@@ -192,7 +194,11 @@ def test_adt_exp(accumulate: bool) -> None:
     last = torch.randn((1, *data.x.shape), generator=draws)[0]
     x_adv = (data.x + 0.1 * torch.tanh(mu + F.softplus(rho) * last)).clamp(0, 1)
     torch.manual_seed(3)
-    expected = F.cross_entropy(model.train()(x_adv), data.y)
+    if kind == "ce":
+        expected = F.cross_entropy(model.train()(x_adv), data.y)
+    else:
+        clean = model.train()(data.x)
+        expected = F.cross_entropy(clean, data.y) + 3 * kl(clean, model(x_adv)).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
 
 
@@ -201,18 +207,18 @@ def test_adt_exp_needs_linf() -> None:
         loss_of(make("adt_exp"), threat=ThreatModel.of("l2", 1))
 
 
-PASSES: Mapping[str, tuple[dict[str, Any], float]] = {
-    "standard": ({}, 1),
-    "pgd_at": ({"steps": 7}, 7 + 1),
-    "trades": ({"steps": 10}, 10 + 3),
-    "ald": ({"loss": "ce", "particles": 3, "steps": 4}, 3 * (4 + 1) + 1),
-    "adt_exp": ({"steps": 7, "samples": 5}, 7 * 5 + 1),
-}
+PASSES: Sequence[tuple[str, dict[str, Any], int]] = [
+    ("standard", {}, 1),
+    ("pgd_at", {"steps": 7}, 7 + 1),
+    ("trades", {"steps": 10}, 10 + 3),
+    ("ald", {"loss": "ce", "particles": 3, "steps": 4}, 3 * (4 + 1) + 1),
+    ("adt_exp", {"steps": 7, "samples": 5}, 7 * 5 + 1),
+    ("adt_exp", {"steps": 7, "samples": 5, "loss": "trades"}, 7 * 5 + 3),
+]
 
 
-@pytest.mark.parametrize("name", PASSES)
-def test_passes_a_step_are_the_methods_own(name: str) -> None:
-    settings, passes = PASSES[name]
+@pytest.mark.parametrize(("name", "settings", "passes"), PASSES)
+def test_passes_a_step_are_the_methods_own(name: str, settings: dict[str, Any], passes: int) -> None:
     model = Net()
     loss_of(make(name, **settings), model)
     assert model.images == passes * len(batch().x)
