@@ -1,13 +1,14 @@
 """A benchmark: some defenses and checkpoints against a battery, from training to the leaderboard."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 from pydantic import Field
 
-from robench import content, ranking, running, training
+from robench import checkpoint, content, ranking, running, training
 from robench.battery import battery
 from robench.content import Strict
 from robench.errors import UserError, unknown
@@ -18,9 +19,11 @@ from robench.threat import Norm, Size
 
 
 class TrainedDefense(Strict):
-    """A recipe with changes to its settings, as `--set` makes them."""
+    """A recipe with changes to its settings, as `--set` makes them. `init` names a defense that stands before it: it
+    starts from that one's checkpoint of the same seed."""
 
     defense: str
+    init: str | None = None
     settings: dict[str, Any] = Field(default={}, alias="set")
 
 
@@ -93,16 +96,7 @@ def run(
     existing = [load_model(model) for model in benchmark.models]
     sources = [load_model(source) for source in benchmark.sources]
     plans = _plans(benchmark, data_root, download, limit, epochs)
-    subjects = []
-    for plan in plans:
-        path = checkpoint_path(plan, results)
-        if path.is_file():
-            say(f"{plan.recipe.name}: using {path}")
-        else:
-            say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
-            progress = reporter.training() if reporter else None
-            training.train(plan, path, device=resolve_device(device), resume=True, progress=progress)
-        subjects.append(load_model(path))
+    subjects = [load_model(path) for path in _trained(plans, results, device, say, reporter)]
     evaluated = []
     for subject in [*subjects, *existing]:
         say(f"{subject.name}: evaluating")
@@ -129,24 +123,57 @@ def run(
     )
 
 
+def _trained(
+    plans: Sequence[tuple[str | None, training.Plan]],
+    results: Path | str,
+    device: str | None,
+    say: Callable[[str], None],
+    reporter: Reporter | None,
+) -> list[Path]:
+    """The checkpoints of the plans, trained where there is none."""
+    paths: list[Path] = []
+    latest: dict[tuple[str, int], Path] = {}
+    for init, plan in plans:
+        if init is not None:
+            weights = checkpoint.state_dict_of(checkpoint.read(latest[init, plan.seed]), init)
+            plan = replace(plan, init=weights)
+        latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, results)
+        paths.append(path)
+        if path.is_file():
+            say(f"{plan.recipe.name}: using {path}")
+        else:
+            say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
+            progress = reporter.training() if reporter else None
+            training.train(plan, path, device=resolve_device(device), resume=True, progress=progress)
+    return paths
+
+
 def _plans(
     benchmark: Benchmark, data_root: Path | str, download: bool, limit: int | None, epochs: int | None
-) -> Sequence[training.Plan]:
-    return [
-        plan_training(
-            defense.defense,
-            dataset=benchmark.dataset,
-            data_root=data_root,
-            download=download,
-            eps=benchmark.eps,
-            norm=benchmark.norm,
-            epochs=benchmark.epochs if epochs is None else epochs,
-            limit=benchmark.limit if limit is None else limit,
-            settings={**benchmark.train, **defense.settings},
-            seed=seed,
-        )
-        for defense in (
-            TrainedDefense(defense=entry) if isinstance(entry, str) else entry for entry in benchmark.defenses
-        )
-        for seed in benchmark.seeds
-    ]
+) -> Sequence[tuple[str | None, training.Plan]]:
+    """A plan for each defense and seed, with the defense whose weights it is yet to start from."""
+    plans: list[tuple[str | None, training.Plan]] = []
+    entries = [TrainedDefense(defense=entry) if isinstance(entry, str) else entry for entry in benchmark.defenses]
+    for defense in entries:
+        before = [plan.recipe.name for _, plan in plans]
+        if defense.init is not None and defense.init not in before:
+            raise unknown(f"defense before {defense.defense}", defense.init, before)
+        plans += [
+            (
+                defense.init,
+                plan_training(
+                    defense.defense,
+                    dataset=benchmark.dataset,
+                    data_root=data_root,
+                    download=download,
+                    eps=benchmark.eps,
+                    norm=benchmark.norm,
+                    epochs=benchmark.epochs if epochs is None else epochs,
+                    limit=benchmark.limit if limit is None else limit,
+                    settings={**benchmark.train, **defense.settings},
+                    seed=seed,
+                ),
+            )
+            for seed in benchmark.seeds
+        ]
+    return plans

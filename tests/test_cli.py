@@ -290,3 +290,24 @@ def test_an_attack_from_python_checks_what_it_is_given(
 ) -> None:
     with pytest.raises(UserError, match=message):
         api.attack("fgsm")(digits_model.model, x, y, eps=0.1)
+
+
+def test_a_defense_of_a_benchmark_may_start_from_another(robench: Run, in_tmp: Path) -> None:
+    def write(order: str) -> None:
+        (in_tmp / "chain.yaml").write_text(
+            "{eps: 0.2, attacks: [fgsm], n: 4, limit: 128, epochs: 1, seeds: [0, 1], train: {holdout: 0}, defenses: "
+            f"{order}}}"
+        )
+
+    write("[pgd_at, {defense: pgd_at, set: {steps: 2}}, {defense: lat, init: pgd_at}]")
+    ran = robench("bench", "chain.yaml")
+    assert ran.code == 0, ran.err
+    paths = sorted((in_tmp / "results" / "checkpoints").glob("*.pt"))
+    assert len(paths) == 6
+    from robench import checkpoint
+
+    inits = {card.recipe["init"] for path in paths if (card := checkpoint.card_of(checkpoint.read(path)))}
+    assert len(inits - {None}) == 2  # one for each seed
+    assert robench("bench", "chain.yaml").err.count("using results") == 6
+    write("[{defense: lat, init: pgd_at}, pgd_at]")
+    assert "unknown defense before lat 'pgd_at'" in robench("bench", "chain.yaml").err
