@@ -24,14 +24,18 @@ def evaluation(summary: Summary, format: str) -> Output:
     """`json`: the object of `Summary.to_json`; otherwise a row for each of clean, the attacks and the worst case."""
     if format == "json":
         return json.dumps(summary.to_json(), indent=1)
-    header = ["attack", "accuracy [95 %]", "run on", "kills", "unique", "invalid", "errors", "passes", "seconds"]
-    rows = [["clean", _accuracy(summary.clean, summary.spread), "", "", "", "", "", "", ""]]
+    finals = any(attack.accuracy_final is not None for attack in summary.attacks.values())
+    last = ["last iterate"] if finals else []
+    header = ["attack", "accuracy [95 %]", *last, "run on", "kills", "unique", "invalid", "errors", "passes", "seconds"]
+    rows = [["clean", _accuracy(summary.clean, summary.spread)]]
     for name, attack in summary.attacks.items():
         passes = f"{attack.forwards + attack.backwards:,}"
         unique = "" if attack.unique is None else attack.unique
         counts = map(str, (attack.n_run, attack.kills, unique, attack.invalid, attack.errors))
-        rows.append([name, _accuracy(attack.accuracy, attack.spread), *counts, passes, f"{attack.seconds:.1f}"])
-    rows.append(["worst case", percent_interval(summary.worst_case), *[""] * 7])
+        last = [percent(attack.accuracy_final)] if finals else []
+        rows.append([name, _accuracy(attack.accuracy, attack.spread), *last, *counts, passes, f"{attack.seconds:.1f}"])
+    rows.append(["worst case", percent_interval(summary.worst_case)])
+    rows = [row + [""] * (len(header) - len(row)) for row in rows]
     notes = [f"{name}: {attack.message}" for name, attack in summary.attacks.items() if attack.message]
     notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
