@@ -1,7 +1,8 @@
 """A benchmark: some defenses and checkpoints against a battery, from training to the leaderboard."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,9 +97,9 @@ def run(
     existing = [load_model(model) for model in benchmark.models]
     sources = [load_model(source) for source in benchmark.sources]
     plans = _plans(benchmark, data_root, download, limit, epochs)
-    subjects = [load_model(path) for path in _trained(plans, results, device, say, reporter)]
+    trained = (load_model(path) for path in _trained(plans, results, device, say, reporter))
     evaluated = []
-    for subject in [*subjects, *existing]:
+    for subject in chain(existing, trained):  # each is evaluated before the next is trained
         say(f"{subject.name}: evaluating")
         planned = plan_evaluation(
             subject,
@@ -113,8 +114,7 @@ def run(
             n=n,
             sources=sources,
         )
-        progress_of_evaluation = reporter.evaluation() if reporter else None
-        running.run(planned, results, progress_of_evaluation)
+        running.run(planned, results, reporter.evaluation() if reporter else None)
         key = planned.key(None)
         evaluated.append([key[part] for part in ("model", "dataset", "threat")])
     ranking.write(ranking.leaderboard(results), results)
@@ -129,51 +129,48 @@ def _trained(
     device: str | None,
     say: Callable[[str], None],
     reporter: Reporter | None,
-) -> list[Path]:
-    """The checkpoints of the plans, trained where there is none."""
-    paths: list[Path] = []
+) -> Iterator[Path]:
+    """The checkpoints of the plans, each trained when it is asked for, where there is none."""
     latest: dict[tuple[str, int], Path] = {}
     for init, plan in plans:
         if init is not None:
             weights = checkpoint.state_dict_of(checkpoint.read(latest[init, plan.seed]), init)
             plan = replace(plan, init=weights)
         latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, results)
-        paths.append(path)
         if path.is_file():
             say(f"{plan.recipe.name}: using {path}")
         else:
             say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
             progress = reporter.training() if reporter else None
             training.train(plan, path, device=resolve_device(device), resume=True, progress=progress)
-    return paths
+        yield path
 
 
 def _plans(
     benchmark: Benchmark, data_root: Path | str, download: bool, limit: int | None, epochs: int | None
 ) -> Sequence[tuple[str | None, training.Plan]]:
     """A plan for each defense and seed, with the defense whose weights it is yet to start from."""
-    plans: list[tuple[str | None, training.Plan]] = []
     entries = [TrainedDefense(defense=entry) if isinstance(entry, str) else entry for entry in benchmark.defenses]
-    for defense in entries:
-        before = [plan.recipe.name for _, plan in plans]
-        if defense.init is not None and defense.init not in before:
-            raise unknown(f"defense before {defense.defense}", defense.init, before)
-        plans += [
-            (
-                defense.init,
-                plan_training(
-                    defense.defense,
-                    dataset=benchmark.dataset,
-                    data_root=data_root,
-                    download=download,
-                    eps=benchmark.eps,
-                    norm=benchmark.norm,
-                    epochs=benchmark.epochs if epochs is None else epochs,
-                    limit=benchmark.limit if limit is None else limit,
-                    settings={**benchmark.train, **defense.settings},
-                    seed=seed,
-                ),
-            )
-            for seed in benchmark.seeds
-        ]
-    return plans
+    for position, entry in enumerate(entries):
+        before = [earlier.defense for earlier in entries[:position]]
+        if entry.init is not None and entry.init not in before:
+            raise unknown(f"defense before {entry.defense}", entry.init, before)
+    return [
+        (
+            entry.init,
+            plan_training(
+                entry.defense,
+                dataset=benchmark.dataset,
+                data_root=data_root,
+                download=download,
+                eps=benchmark.eps,
+                norm=benchmark.norm,
+                epochs=benchmark.epochs if epochs is None else epochs,
+                limit=benchmark.limit if limit is None else limit,
+                settings={**benchmark.train, **entry.settings},
+                seed=seed,
+            ),
+        )
+        for seed in benchmark.seeds
+        for entry in entries
+    ]
