@@ -55,18 +55,18 @@ class EvaluationProgress:
 
 
 class TrainingProgress:
-    """A line for a training: steps, loss, accuracies on the images held out, steps a second, time left."""
+    """A line for a training: steps, loss, accuracies on the images held out, passes a second, time left."""
 
     def begin(self, name: str, steps: int, done: int) -> None:
         self._bar = _bar(f"{name:<12}")
         self._task = self._bar.add_task("", total=steps, completed=done, detail="")
         self._validation = ""
-        self._name, self._first, self._started = name, done, time.monotonic()
+        self._name, self._started = name, time.monotonic()
         self._bar.start()
 
-    def advance(self, step: int, loss: float) -> None:
-        rate = (step - self._first) / max(time.monotonic() - self._started, 1e-9)
-        self._bar.update(self._task, completed=step, detail=f"loss {loss:.3f}{self._validation}, {rate:.1f} steps/s")
+    def advance(self, step: int, loss: float, passes: int) -> None:
+        rate = passes / max(time.monotonic() - self._started, 1e-9)
+        self._bar.update(self._task, completed=step, detail=f"loss {loss:.3f}{self._validation}, {rate:,.0f} passes/s")
 
     def epoch(self, metrics: Mapping[str, float]) -> None:
         if "clean" in metrics:

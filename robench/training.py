@@ -12,11 +12,12 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from robench import checkpoint, content
+from robench import metrics as metrics_file
 from robench.atomic import make_folder
 from robench.augment import augment
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
-from robench.defense import MODEL, Batch, Helper, Step
+from robench.defense import MODEL, Batch, Helper, Step, as_network
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.models import build, source_files
@@ -45,10 +46,10 @@ SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENG
 
 
 class Progress(Protocol):
-    """Is told how a training goes."""
+    """Is told how a training goes: the steps so far, the loss, the images that went through the model in this run."""
 
     def begin(self, name: str, steps: int, done: int) -> None: ...
-    def advance(self, step: int, loss: float) -> None: ...
+    def advance(self, step: int, loss: float, passes: int) -> None: ...
     def epoch(self, metrics: Mapping[str, float]) -> None: ...
     def end(self) -> None: ...
 
@@ -57,7 +58,7 @@ class Silent:
     """Tells nobody."""
 
     def begin(self, name: str, steps: int, done: int) -> None: ...
-    def advance(self, step: int, loss: float) -> None: ...
+    def advance(self, step: int, loss: float, passes: int) -> None: ...
     def epoch(self, metrics: Mapping[str, float]) -> None: ...
     def end(self) -> None: ...
 
@@ -179,8 +180,11 @@ class _Loop:
         self.split, self.held_out = self._divide()
         self.steps_per_epoch = max(len(self.split) // self.setup.batch_size, 1)
         self.state_file = out.with_name(out.name + ".state")
+        self.metrics_path = out.with_name(out.name + ".metrics.csv")
         self.classes = plan.split.classes
         self.run_state = self._fresh()
+        self.passes = self.passes_before = 0
+        as_network(self._player(MODEL)).normalize.register_forward_pre_hook(self._count)
 
     def run(self, resume: bool) -> Card:
         run, total = self.run_state, self.setup.epochs * self.steps_per_epoch
@@ -188,7 +192,7 @@ class _Loop:
             self._restore()
         elif resume and self.out.is_file():
             return self._finished()
-        saved = time.monotonic()
+        saved = self.epoch_began = time.monotonic()
         self.progress.begin(self.plan.recipe.name, total, run.step)
         try:
             while run.step < total:
@@ -227,7 +231,10 @@ class _Loop:
         values = {"loss": losses[MODEL], **{f"{name}_loss": loss for name, loss in losses.items() if name != MODEL}}
         for name, value in {**values, **step.metrics}.items():
             run.sums[name] = run.sums.get(name, 0.0) + float(value.detach())
-        self.progress.advance(run.step, float(losses[MODEL].detach()))
+        self.progress.advance(run.step, float(losses[MODEL].detach()), self.passes)
+
+    def _count(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        self.passes += len(inputs[0])
 
     def _differentiate(self, losses: Mapping[str, Tensor]) -> None:
         """Each loss gives gradients to its own player only, all before any player moves."""
@@ -252,7 +259,12 @@ class _Loop:
             run.optimizers[name].step()
 
     def _kept(self) -> str:
-        return f"the state of {self.state_file} is kept" if self.state_file.exists() else "nothing had been saved yet"
+        """Saves the best epoch so far beside where the checkpoint would have been, and says so."""
+        if self.run_state.best is None:
+            return "no epoch had ended, so there is nothing to keep"
+        kept = self.out.with_name(f"{self.out.stem}.last-good{self.out.suffix}")
+        self._write(kept)
+        return f"the best epoch before is kept in {kept}"
 
     def _threat(self, epoch: float) -> ThreatModel:
         threat = self.plan.recipe.threat
@@ -276,6 +288,10 @@ class _Loop:
             weights = {name: checkpoint.cpu_weights(self._player(name)) for name in run.players}
             run.best = {"score": list(score), "warming": warming, "metrics": metrics, "weights": weights}
         self.progress.epoch(metrics)
+        now = time.monotonic()
+        rates = {"seconds": now - self.epoch_began, "passes": self.passes - self.passes_before}
+        metrics_file.append(self.metrics_path, {"epoch": metrics["epoch"], **metrics, **rates})
+        self.epoch_began, self.passes_before = now, self.passes
 
     def _validate(self) -> dict[str, float]:
         """On the images held out, at the full radius."""
@@ -340,6 +356,12 @@ class _Loop:
         return card
 
     def _finish(self) -> Card:
+        card = self._write(self.out)
+        self.state_file.unlink(missing_ok=True)
+        return card
+
+    def _write(self, out: Path) -> Card:
+        """The best epoch as a checkpoint."""
         setup, plan, best = self.setup, self.plan, self.run_state.best
         assert best is not None
         card = Card(
@@ -359,8 +381,7 @@ class _Loop:
         )
         model = self._player(MODEL)
         model.load_state_dict(best["weights"].pop(MODEL))
-        checkpoint.save(self.out, model, card, best["weights"])
-        self.state_file.unlink(missing_ok=True)
+        checkpoint.save(out, model, card, best["weights"])
         return card
 
 

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from robench import checkpoint, data, recipe
+from robench import checkpoint, data, metrics, recipe
 from robench.augment import augment
 from robench.defense import Batch, Defense, Helper, Step
 from robench.errors import UserError
@@ -82,7 +82,7 @@ class StopAt(Silent):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def advance(self, step: int, loss: float) -> None:
+    def advance(self, step: int, loss: float, passes: int) -> None:
         if step == self.step:
             raise Stop
 
@@ -269,6 +269,26 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(tmp_path: Path)
     state = checkpoint.read(tmp_path / "m.pt.state")
     assert state["step"] > 0
     assert all(tensor.isfinite().all() for tensor in state["players"]["model"].values())
+    assert not (tmp_path / "m.pt").exists()
+    kept = checkpoint.card_of(checkpoint.read(tmp_path / "m.last-good.pt"))
+    assert kept is not None
+    assert kept.metrics["best"]["epoch"] == 1
+
+
+def test_the_metrics_file_gains_a_row_with_each_epoch(tmp_path: Path) -> None:
+    planned = plan("trades", epochs=3)
+    train(planned, tmp_path / "whole.pt")
+    with pytest.raises(Stop):
+        train(planned, tmp_path / "cut.pt", progress=StopAt(6), save_seconds=0)
+    train(planned, tmp_path / "cut.pt", resume=True)
+    whole, cut = (metrics.read(tmp_path / f"{name}.pt.metrics.csv") for name in ("whole", "cut"))
+    assert [row["epoch"] for row in whole] == [1, 2, 3]
+    timed = {"seconds", "passes"}
+    assert [{k: v for k, v in row.items() if k not in timed} for row in whole] == [
+        {k: v for k, v in row.items() if k not in timed} for row in cut
+    ]
+    assert {"loss", "clean", "robust"} <= set(whole[0])
+    assert whole[0]["passes"] == whole[1]["passes"] > 0
 
 
 @pytest.mark.parametrize(
