@@ -246,3 +246,30 @@ def test_what_cannot_be_saved_is_said_before_anything_is_run(in_tmp: Path, digit
     with pytest.raises(UserError, match="file cannot be written"):
         api.evaluate(digits_model.model, attacks=["fgsm"], save_adversarial=in_tmp / "file", **options)
     assert not (in_tmp / "results").exists()
+
+
+SHAKY = """
+import os
+from robench.losses import cross_entropy
+from robench.search import sees
+
+@sees("gradients", stops=True, alone=True)
+def shaky(search):
+    x = search.project(search.x + search.eps * search.gradient(search.x, cross_entropy).sign())
+    if os.environ.get("SHAKY"):
+        raise RuntimeError("no")
+    search.offer(x)
+"""
+
+
+def test_what_an_attack_left_where_it_failed_is_not_saved(
+    in_tmp: Path, digits_model: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_tmp / "shaky.py").write_text(SHAKY)
+    for run in range(4):  # the files of images are read in an order of chance
+        options: dict[str, Any] = {"eps": EPS, "n": 10, "results": in_tmp / f"{run}", "save_adversarial": in_tmp / "a"}
+        monkeypatch.setenv("SHAKY", "1")
+        assert api.evaluate(digits_model.model, attacks=["shaky.py"], **options).attacks["shaky"].errors
+        monkeypatch.delenv("SHAKY")
+        worst = api.evaluate(digits_model.model, attacks=["shaky.py"], **options).worst_case
+        assert worst == api.verify(digits_model.model, in_tmp / "a" / "shaky.npz", eps=EPS).robust
