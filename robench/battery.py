@@ -45,7 +45,7 @@ class Attack:
 
     @property
     def companions(self) -> bool:
-        return self.function.companions  # type: ignore[attr-defined, no-any-return]
+        return self.function.companions or any(attack.companions for attack in self._driven)  # type: ignore[attr-defined]
 
     @property
     def stops(self) -> bool:
@@ -54,8 +54,11 @@ class Attack:
     @property
     def needs(self) -> set[type]:
         """The types of resources that it asks for, by itself or through the attack it drives."""
-        driven = (value for value in self.settings.values() if isinstance(value, Attack))
-        return {*self.resources.values(), *(kind for attack in driven for kind in attack.needs)}
+        return {*self.resources.values(), *(kind for attack in self._driven for kind in attack.needs)}
+
+    @property
+    def _driven(self) -> list["Attack"]:
+        return [value for value in self.settings.values() if isinstance(value, Attack)]
 
     def __call__(self, search: Search) -> None:
         lent: dict[str, Any] = {keyword: search.resources.of(kind) for keyword, kind in self.resources.items()}

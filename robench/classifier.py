@@ -60,7 +60,7 @@ class Classifier:
     def logits_once(self, x: Tensor) -> Tensor:
         """As `logits`, of one pass whatever the draws."""
         self.forwards += len(x)
-        logits = self.model(x)
+        logits = self.model(x.clone())  # which it may change in place
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(x):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise UserError(f"expected logits of shape ({len(x)}, at least 2 classes) from the model, got {given}")

@@ -33,6 +33,8 @@ class Diagnosis:
     """What was found on the examples, of the first `probed`, that are classified correctly when clean."""
 
     probed: int
+    most: int
+    """that bear one and the same label"""
     zero: int
     """whose gradient is zero"""
     nonfinite: int
@@ -62,21 +64,29 @@ def diagnose(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.
     threat = evaluation.threat
     with undisturbed(x.device):
         reseed(evaluation.seed)
-        logits, gradient = seen.classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+        extreme = 0.5 if threat.norm == "linf" else 0.5 * float(np.sqrt(x[0].numel()))
+        radii = {"eps": threat, "twice": ThreatModel.of(threat.norm, max(min(2 * threat.eps, extreme), threat.eps))}
+        radii["extreme"] = ThreatModel.of(threat.norm, max(extreme, threat.eps))
+        probed, most = min(EXAMPLES, len(evaluation.wanted)), int(y.bincount().max())
+        try:
+            logits, gradient = seen.classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:  # autograd's, where no path leads from the logits back to the image
+            untouched = {name: [True] * len(x) for name in radii}
+            return Diagnosis(probed, most, len(x), 0, 0, untouched, str(radii["extreme"]))
         flat = gradient.flatten(1)
         finite = flat.isfinite().all(1)
         others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
         gap = logits.gather(1, y[:, None]).squeeze(1) - others
-        extreme = 0.5 if threat.norm == "linf" else 0.5 * float(np.sqrt(x[0].numel()))
-        radii = {"eps": threat, "twice": ThreatModel.of(threat.norm, min(2 * threat.eps, extreme))}
-        radii["extreme"] = ThreatModel.of(threat.norm, max(extreme, threat.eps))
         draws = Draws(evaluation.seed, ids, x.device)
         standing = {name: _standing(seen, radius, x, y, draws) for name, radius in radii.items()}
         if seen.votes > 1:
             wider = Classifier(seen.classifier.model, seen.classifier.device, 4 * seen.classifier.draws)
             standing["more draws"] = _standing(Judge(wider, threat, seen.votes), threat, x, y, draws)
     return Diagnosis(
-        probed=min(EXAMPLES, len(evaluation.wanted)),
+        probed=probed,
+        most=most,
         zero=int((finite & (flat == 0).all(1)).sum()),
         nonfinite=int((~finite).sum()),
         saturated=int((gap > SATURATED).sum()),

@@ -53,6 +53,8 @@ class Evaluation:
     """the pool that attacks which ask for one draw their targets from"""
     sources: Sequence[Subject] = ()
     """other models, for attacks by transfer"""
+    sources_draw: bool = False
+    """some source is stochastic"""
     training: Split | None = None
     """the images on which attacks that ask for them train a network"""
     readings: Readings = "any"
@@ -103,9 +105,13 @@ class Evaluation:
             lent["protocol"] = self.protocol
         elif self.behaviour.stochastic:
             lent["draws"] = self.draws
-        if attack.companions or self.behaviour.stochastic:
+        if attack.companions or self.meets_chance(attack):
             lent |= self._batch_key()
         return {**attack.key(), **lent, "seed": self.seed, "readings": self.readings_of(attack)}
+
+    def meets_chance(self, attack: Attack) -> bool:
+        """Whether a model that the attack asks draws global random numbers."""
+        return self.behaviour.stochastic or (self.sources_draw and Sources in attack.needs)
 
     def readings_of(self, attack: Attack) -> Readings:
         """The suite's, but for an attack that ends at its first success."""

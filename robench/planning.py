@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from robench.arrays import ArrayFunction
 from robench.battery import Attack, attack, battery
 from robench.behaviour import IMAGES, Behaviour, check_model, observe
 from robench.classifier import Classifier
-from robench.errors import UserError
+from robench.errors import UserError, unknown
 from robench.evaluation import DRAWS, Evaluation, Mode, Protocol
 from robench.resources import Images, Sources, TrainingImages
 from robench.subject import Subject, load_model
@@ -23,6 +23,8 @@ from robench.verification import Verification
 
 DATASET = "digits"
 POOL = 1000
+SEEDS = 2**31
+"""There are so many: what every library's generator takes, with room for restarts."""
 TRAINING = 10_000
 """Images on which an attack may train; about as many, where the set's size is no multiple."""
 
@@ -50,10 +52,15 @@ def plan_evaluation(
     draws: int = DRAWS,
 ) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
+    for kind, word, known in (("mode", mode, get_args(Mode)), ("protocol", protocol, get_args(Protocol))):
+        if word not in known:
+            raise unknown(kind, word, known)
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     if seed < 0:
         raise UserError(f"expected a seed of at least 0, got {seed}")
+    if seed >= SEEDS:
+        raise UserError(f"expected a seed below {SEEDS}, got {seed}")
     if draws < 1:
         raise UserError(f"expected at least 1 draw, got {draws}")
     subject, split, threat, dataset = _subject(
@@ -67,8 +74,7 @@ def plan_evaluation(
         for source in sources
     ]
     device = resolve_device(device)
-    for source in lent:
-        check_model(Classifier(source.model, device), split, source.name)
+    behaviours = [_behaviour(source, split, device) for source in lent]
     behaviour = _behaviour(subject, split, device)
     if protocol == "static" and subject.bare is None:
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
@@ -81,6 +87,7 @@ def plan_evaluation(
         able,
         images=_pool(dataset, data_root, download, POOL) if Images in needs else None,
         sources=lent,
+        sources_draw=any(behaviour.stochastic for behaviour in behaviours),
         training=_pool(dataset, data_root, download, TRAINING) if TrainingImages in needs else None,
         readings=readings,
         seed=seed,

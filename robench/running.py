@@ -1,6 +1,7 @@
 """Runs an evaluation: every attack of a battery on every example of a set, into the ledger."""
 
 import time
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -58,6 +59,9 @@ def run(
 ) -> Summary:
     """Evaluates into the ledger of the results folder, and summarises. `save_adversarial` is a folder: an archive for
     each attack, ATTACK.npz, with x_adv [N, ...] in float32, the labels y [N] and ids [N], the rows in the data set."""
+    if save_adversarial is not None:
+        _check_names(evaluation.attacks)
+        make_folder(Path(save_adversarial))
     manifest = run_manifest(evaluation.device)
     cells = evaluate(evaluation, Ledger(results), manifest, progress, keep_images=save_adversarial is not None)
     if save_adversarial is not None:
@@ -134,8 +138,17 @@ def _diagnosed(
     return cell
 
 
+def _check_names(attacks: Sequence[Attack]) -> None:
+    files: dict[str, str] = {}
+    for attack in attacks:
+        if other := files.get(attack.file_name):
+            raise UserError(
+                f"{other} and {attack.name} would both be saved as {attack.file_name}.npz; run one at a time"
+            )
+        files[attack.file_name] = attack.name
+
+
 def _save_adversarial(evaluation: Evaluation, cells: dict[str, Cell], folder: Path) -> None:
-    make_folder(folder)
     for attack in evaluation.attacks:
         kept = cells[attack.name].images()
         ids = np.array([example for example in evaluation.wanted if example in kept], dtype=np.int64)
@@ -285,7 +298,8 @@ class AttackRows:
                 outcome.fooled = verdicts.fooled
                 outcome.last_fooled = self.judge(outcome.last, x, y).fooled
             if self.keeper:
-                self.keeper.keep_images(ids[correct], rows.array(outcome.kept))
+                whole = ~np.isin(np.arange(len(correct)), list(outcome.failures)) | rows.array(outcome.fooled)
+                self.keeper.keep_images(ids[correct][whole], rows.array(outcome.kept)[whole])
             if final:
                 columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
             rows.attacked(columns, correct, outcome, verdicts)
@@ -294,7 +308,7 @@ class AttackRows:
         return columns
 
     def _run(self, search: Search, ids: np.ndarray) -> Outcome:
-        if not search.stochastic:
+        if not self.evaluation.meets_chance(self.attack):
             return search.run(self.attack, self.attack.restarts)
         with undisturbed(search.x.device):
             reseed(crc32(f"{self.attack.name} {self.evaluation.seed} {ids[0]}".encode()))

@@ -417,6 +417,9 @@ class Search:
 
     def _end(self) -> None:
         outcome = self._outcome
+        if self.stochastic:  # the vote may be wrong where the mean over draws, which the search sees, is not
+            self._suspect = ~outcome.fooled[self._standing] & (self._best > -torch.inf)
+            self._settle()
         unbroken = ~outcome.fooled[self._standing]
         rows = self._standing[unbroken]
         outcome.kept[rows], outcome.margin[rows] = self._candidate[unbroken], self._best[unbroken]

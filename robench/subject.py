@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from robench import checkpoint, content, recipe
@@ -130,15 +131,16 @@ def from_module(model: nn.Module) -> Subject:
 
 
 def from_function(function: ArrayFunction, shape: Sequence[int] | None, classes: int | None) -> Subject:
-    """A callable on arrays. Two with the same code count as the same."""
+    """A callable on arrays. Two with the same code and the same answers on a few images count as the same."""
     if not callable(function) or shape is None or classes is None:
         raise UserError(f"expected a checkpoint's path, an nn.Module or a function on arrays, got {function!r}")
     model = ArrayModel(function, classes)
     try:
         gives: Access = "labels" if model.gives_labels(np.zeros((1, *shape), dtype=np.float32)) else "scores"
+        source = model.source(shape)
     except Exception as error:  # whatever the user's function does
         raise UserError(f"{model.name} cannot take images of shape {tuple(shape)}: {error}") from None
-    return Subject(model, model.name, f"function on arrays, {gives}", gives=gives, source=model.source)
+    return Subject(model, model.name, f"function on arrays, {gives}", gives=gives, source=source)
 
 
 def _code_fingerprint(model: nn.Module) -> str:
@@ -156,6 +158,8 @@ def _code_fingerprint(model: nn.Module) -> str:
                 continue
             if isinstance(value, Tensor):
                 parts[f"{name}.{attribute}"] = weights_fingerprint({attribute: value})
+            elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+                parts[f"{name}.{attribute}"] = weights_fingerprint({attribute: torch.from_numpy(value.copy())})
             elif _is_plain(value):
                 parts[f"{name}.{attribute}"] = repr(value)
     return fingerprint(parts)
@@ -164,6 +168,8 @@ def _code_fingerprint(model: nn.Module) -> str:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.items()))
     return isinstance(value, bool | int | float | str)
 
 

@@ -74,7 +74,9 @@ def examples(arrays: Mapping[str, np.ndarray], split: Split | None, where: str) 
     x_adv = arrays["x_adv"]
     if {"x", "y"} <= set(arrays):
         originals = Split(where, torch.from_numpy(_scaled(arrays["x"], where)), _integers(arrays["y"], where))
-        ids = arrays.get("ids", np.arange(len(x_adv)))
+        ids = arrays.get("ids", np.arange(len(originals)))
+        if ids.shape != (len(originals),):
+            raise UserError(f"{where}: expected ids of shape ({len(originals)},), got {ids.shape}")
     else:
         assert split is not None
         ids = _integers(arrays["ids"], where).numpy()
@@ -146,7 +148,8 @@ def _scaled(images: np.ndarray, where: str) -> np.ndarray:
         return images.astype(np.float32) / np.float32(255)
     if not np.issubdtype(images.dtype, np.floating):
         raise UserError(f"{where}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
-    return images.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite then, which the judge finds
+        return images.astype(np.float32)
 
 
 def _integers(values: np.ndarray, where: str) -> Tensor:

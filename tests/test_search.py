@@ -15,7 +15,7 @@ from robench.judge import BATCH_SIZE, Judge
 from robench.losses import cross_entropy, margin
 from robench.search import Outcome, Search, sees
 from robench.threat import ThreatModel
-from tests.helpers import Linear, linear_case, minimal_eps
+from tests.helpers import Linear, linear_case, minimal_eps, run_attack
 
 THREAT = ThreatModel.of("linf", 0.05)
 
@@ -295,3 +295,28 @@ def test_what_are_not_logits_is_said(shape: tuple[int, ...]) -> None:
 
     with pytest.raises(UserError, match="expected logits"):
         Classifier(Odd()).logits(torch.rand(4, 1, 2, 2))
+
+
+class Centred(Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - 0.5) / 0.5)
+
+
+class CentredInPlace(Linear):
+    """As many models do that normalise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.sub_(0.5).div_(0.5))
+
+
+@pytest.mark.parametrize("name", ["pgd-20", "square"])
+def test_a_model_that_changes_its_input_in_place_changes_nothing_else(name: str) -> None:
+    linear, x, _ = linear_case(3)
+    weight, bias = linear.layer.weight.detach(), linear.layer.bias.detach()
+    before, y = x.clone(), Centred(weight, bias)(x).argmax(1).detach()
+    threat = ThreatModel.of("linf", 0.3)
+    first, second = (run_attack(name, kind(weight, bias), x, y, threat) for kind in (Centred, CentredInPlace))
+    assert first.fooled.any()
+    assert torch.equal(first.fooled, second.fooled)
+    assert torch.equal(first.kept, second.kept)
+    assert torch.equal(x, before)

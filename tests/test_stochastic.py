@@ -173,3 +173,23 @@ def test_linear_models_fall_at_their_radius_whatever_small_noise(tmp_path: Path)
     model, x, y = linear_case(2, examples=6)
     assert isinstance(model, Linear)
     assert run_attack("pgd-20", Noisy(model, 1e-4), x, y, ThreatModel.of("linf", 0.5)).fooled.all()
+
+
+class Hidden(nn.Module):
+    """Mostly a fragile model; else, far more surely, one whose slope is hidden: the mean over draws is the latter's."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sure = 30 * self.model((2 * x).floor() / 2).softmax(1)
+        return self.model(x) / 10 + sure * (torch.rand(len(x), 1) < 0.4)  # type: ignore[no-any-return]
+
+
+def test_an_example_that_the_vote_gets_wrong_is_fooled_whatever_the_mean(tmp_path: Path, digits_model: Trained) -> None:
+    api.evaluate(Hidden(digits_model.model), attacks=["pgd-10"], eps=0.2, n=20, results=tmp_path)
+    rows = next(cell for cell in Ledger(tmp_path).cells() if cell.about["attack"] == "pgd-10").rows()
+    assert ((rows["adversarial_prediction"] != rows["label"]) == rows["fooled"]).all()
+    by_vote_alone = rows["fooled"] & (rows["margin"] < 0)
+    assert by_vote_alone.any()

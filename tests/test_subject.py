@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -161,10 +162,19 @@ class Scaled(nn.Module):
         return self.sign * x
 
 
+class Holder(nn.Identity):
+    def __init__(self, held: object) -> None:
+        super().__init__()
+        self.held = held
+
+
 def test_what_a_module_is_beside_its_weights_is_in_the_key(lenet: nn.Module) -> None:
     keys = [load_model(nn.Sequential(Scaled(sign), lenet)).key() for sign in (1.0, -1.0, 1.0)]
     assert keys[0] == keys[2] != keys[1]
     assert load_model(build("lenet", (1, 28, 28), 10)).key() != load_model(lenet).key()
+    for values in ([np.zeros(3), np.ones(3)], [{"scale": 1}, {"scale": 2}]):
+        keys = [load_model(nn.Sequential(Holder(value), lenet)).key() for value in values]
+        assert keys[0] != keys[1]
 
 
 def test_the_normalisation_is_in_the_key(ours: Path) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 import robench as api
 from robench.errors import UserError
+from robench.ledger import Ledger
 from robench.planning import plan_evaluation
 from robench.threat import ThreatModel
 from tests.helpers import Linear, Ran, Trained, linear_case, minimal_eps, run_attack
@@ -112,3 +113,27 @@ def test_from_python(digits_model: Trained) -> None:
     assert (digits_model.model(x_adv).argmax(1) != y).any()
     with pytest.raises(UserError, match="sources="):
         api.attack("transfer-fgsm")(digits_model.model, x, y, eps=0.3)
+
+
+def test_a_source_that_draws_gives_the_same_each_time(tmp_path: Path, digits_model: Trained) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = digits_model.model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x + 0.3 * torch.randn_like(x))  # type: ignore[no-any-return]
+
+    def margins(results: Path) -> list[float]:
+        options = {"attacks": ["transfer-pgd-20"], "sources": [Noisy()], "eps": 0.1, "n": 10}
+        api.evaluate(digits_model.model, results=results, **options)  # type: ignore[arg-type]
+        cells = {cell.about["attack"]: cell for cell in Ledger(results).cells()}
+        assert cells["transfer-pgd-20"].key["attack"]["n"] == 10  # its draws depend on the batch
+        return list(cells["transfer-pgd-20"].rows()["margin"].dropna())
+
+    assert margins(tmp_path / "1") == margins(tmp_path / "2")
+
+
+def test_what_drives_an_attack_of_a_library_depends_on_companions_too(digits_model: Trained) -> None:
+    planned = plan_evaluation(digits_model.model, attacks=["transfer:by=apgd-ce"], sources=[digits_model.model], n=4)
+    assert planned.key(planned.attacks[0])["attack"]["n"] == 4

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,7 +13,7 @@ from robench import content
 from robench.summary import Summary
 from robench.verdict import Evidence, judge_evaluation
 from tests.broken import Quantised, Rippled, Scaled
-from tests.helpers import Trained
+from tests.helpers import Linear, Trained
 
 EPS, N = 0.2, 100
 
@@ -162,3 +163,47 @@ def test_a_model_that_mixes_its_batch_is_said(tmp_path: Path, digits_model: Trai
 
     summary = api.evaluate(Mixing(), attacks=["fgsm"], eps=0.1, n=30, results=tmp_path)
     assert any("the others in its batch" in reason for reason in summary.verdict.reasons)
+
+
+def test_a_radius_beyond_grey_is_not_held_against_a_smaller_one(tmp_path: Path) -> None:
+    """A linear model that 0.5 leaves and 0.7 breaks is honest."""
+    weight = torch.tensor([[1.0], [-1.0]]).expand(2, 64) / 64
+    x = torch.full((40, 1, 8, 8), 0.9) + 0.001 * torch.rand(40, 1, 8, 8)
+    np.savez(tmp_path / "light.npz", x_test=x.numpy(), y_test=np.zeros(40, dtype=np.int64))
+    model = Linear(weight, torch.tensor([-0.3, 0.3]))  # of class 0 where the mean is above 0.3
+    dataset = f"npz:{tmp_path / 'light.npz'}"
+    summary = api.evaluate(model, dataset=dataset, attacks=["pgd-20"], eps=0.7, results=tmp_path)
+    assert worst(summary) == 0
+    assert summary.verdict.reliable is None
+
+
+def test_grey_may_be_of_the_commonest_class() -> None:
+    of_one_class = found(standing={"extreme": [True] * 60 + [False] * 40})
+    assert judge_evaluation(evidence(diagnosis=of_one_class)).reliable is False
+    assert judge_evaluation(evidence(diagnosis={**of_one_class, "most": 60})).reliable is None
+
+
+def test_a_model_without_a_path_for_gradients_has_none(tmp_path: Path, digits_model: Trained) -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = digits_model.model
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.model(x.detach())  # type: ignore[no-any-return]
+
+    summary = evaluated(Detached(), tmp_path, attacks=("rays:queries=20",), n=20)
+    assert any("the gradient is zero on" in reason for reason in summary.verdict.reasons)
+
+
+def test_one_step_is_held_against_the_best_of_many_and_not_against_transfer() -> None:
+    one, weak, strong = (rows([True] * broken + [False] * (200 - broken)) for broken in (60, 30, 80))
+    one["backwards"] = 1
+    access = dict.fromkeys(("one", "weak", "strong"), "gradients")
+    settings = {name: {"function": name} for name in access}
+    flagged = judge_evaluation(evidence(rows={"one": one, "weak": weak}, access=access, settings=settings))
+    assert "one, one step, breaks 15.0 points" in flagged.reasons[0]
+    battery = {"one": one, "weak": weak, "strong": strong}
+    assert judge_evaluation(evidence(rows=battery, access=access, settings=settings)).reliable is None
+    by_transfer = {"one": "labels", "weak": "labels", "strong": "gradients"}
+    assert judge_evaluation(evidence(rows=battery, access=by_transfer, settings=settings)).reliable is None

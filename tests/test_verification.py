@@ -129,6 +129,8 @@ def bad_archives() -> list[tuple[dict[str, Any], str]]:
         ({"x_adv": x, "ids": np.array([0.0, 1.0])}, "integers"),
         ({"x_adv": x.astype(int), "ids": np.arange(2)}, "uint8 or floats"),
         ({"x_adv": x, "x": x + 2, "y": np.arange(2)}, r"images in \[0, 1\]"),
+        ({"x_adv": x, "x": x, "y": np.arange(2), "ids": np.zeros((2, 2))}, "expected ids of shape"),
+        ({"x_adv": x, "x": x, "y": np.arange(2), "ids": np.array(1)}, "expected ids of shape"),
     ]
 
 
@@ -224,3 +226,50 @@ def test_a_model_saved_in_training_mode_with_dropout_is_evaluated_without(
     first = api.evaluate(model, attacks=["fgsm"], eps=EPS, n=20, results=tmp_path)
     assert first.spread is None
     assert model.training
+
+
+def test_functions_of_the_same_code_are_told_apart_by_their_answers() -> None:
+    def linear(weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda images: images.reshape(len(images), -1) @ weight
+
+    weight = np.random.default_rng(0).random((64, 10))
+    keys = [api.load_model(linear(w), shape=(1, 8, 8), classes=10).key() for w in (weight, -weight, weight)]
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_what_cannot_be_saved_is_said_before_anything_is_run(in_tmp: Path, digits_model: Trained) -> None:
+    options: dict[str, Any] = {"eps": EPS, "n": 3, "results": in_tmp / "results"}
+    both = ["pgd:step_size=eps/4", "pgd:step_size=eps*4"]
+    with pytest.raises(UserError, match=r"would both be saved as pgd_step_size_eps_4.npz"):
+        api.evaluate(digits_model.model, attacks=both, save_adversarial=in_tmp / "saved", **options)
+    (in_tmp / "file").touch()
+    with pytest.raises(UserError, match="file cannot be written"):
+        api.evaluate(digits_model.model, attacks=["fgsm"], save_adversarial=in_tmp / "file", **options)
+    assert not (in_tmp / "results").exists()
+
+
+SHAKY = """
+import os
+from robench.losses import cross_entropy
+from robench.search import sees
+
+@sees("gradients", stops=True, alone=True)
+def shaky(search):
+    x = search.project(search.x + search.eps * search.gradient(search.x, cross_entropy).sign())
+    if os.environ.get("SHAKY"):
+        raise RuntimeError("no")
+    search.offer(x)
+"""
+
+
+def test_what_an_attack_left_where_it_failed_is_not_saved(
+    in_tmp: Path, digits_model: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_tmp / "shaky.py").write_text(SHAKY)
+    for run in range(4):  # the files of images are read in an order of chance
+        options: dict[str, Any] = {"eps": EPS, "n": 10, "results": in_tmp / f"{run}", "save_adversarial": in_tmp / "a"}
+        monkeypatch.setenv("SHAKY", "1")
+        assert api.evaluate(digits_model.model, attacks=["shaky.py"], **options).attacks["shaky"].errors
+        monkeypatch.delenv("SHAKY")
+        worst = api.evaluate(digits_model.model, attacks=["shaky.py"], **options).worst_case
+        assert worst == api.verify(digits_model.model, in_tmp / "a" / "shaky.npz", eps=EPS).robust
