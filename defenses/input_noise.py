@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robench.defense import MODEL, Batch, Defense, Step
+from robench.threat import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class InputNoise(Defense):
         noise = torch.randn(batch.x.shape, generator=step.generator, device=batch.x.device)
         return {MODEL: F.cross_entropy(step.model(batch.x + self.sigma * noise), batch.y)}
 
-    def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
+    def deploy(self, players: Mapping[str, nn.Module], threat: ThreatModel) -> nn.Module:
         return Noisy(players[MODEL], self.sigma)
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robench.defense import MODEL, Batch, Defense, Step
+from robench.threat import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class InputQuantization(Defense):
     levels: int = 8
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
-        return {MODEL: F.cross_entropy(self.deploy(step.players)(batch.x), batch.y)}
+        return {MODEL: F.cross_entropy(self.deploy(step.players, step.threat)(batch.x), batch.y)}
 
-    def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
+    def deploy(self, players: Mapping[str, nn.Module], threat: ThreatModel) -> nn.Module:
         return Quantized(players[MODEL], self.levels)
 
 

@@ -79,9 +79,9 @@ class Defense(ABC):
         """Holds while the losses are computed and differentiated, before the players move."""
         yield
 
-    def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
+    def deploy(self, players: Mapping[str, nn.Module], threat: ThreatModel) -> nn.Module:
         """What classifies at test time, made of the trained networks: `model` itself, or it behind a transform. An
-        adaptive attacker differentiates all of it."""
+        adaptive attacker differentiates all of it. threat: the one trained for."""
         return players[MODEL]
 
     def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:

@@ -36,8 +36,10 @@ ENGINE = (
     "defense",
     "selection",
     "tanh_gaussian",
+    "models/discriminators",
     "models/generators",
     "models/resnet",
+    "models/wide_resnet",
     "training",
 )
 SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)

@@ -13,6 +13,7 @@ from robench.errors import UserError
 from robench.planning import plan_evaluation
 from robench.ranking import leaderboard
 from robench.subject import load_model
+from tests.toy import THREAT
 from tests.helpers import Ran, Trained
 
 Run = Callable[..., Ran]
@@ -47,7 +48,7 @@ def test_its_settings_are_in_the_key(tmp_path: Path, digits_model: Trained) -> N
 
 
 def test_the_straight_through_gradient_is_that_at_the_rounded_image(digits_model: Trained) -> None:
-    model = content.defense_class("input_quantization")(levels=4).deploy({"model": digits_model.model})
+    model = content.defense_class("input_quantization")(levels=4).deploy({"model": digits_model.model}, THREAT)
     x = digits_model.split.floats(slice(4)).requires_grad_()
     rounded = ((x * 3).round() / 3).detach().requires_grad_()
     (through,) = torch.autograd.grad(model(x).logsumexp(1).sum(), x)

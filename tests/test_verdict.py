@@ -13,6 +13,7 @@ from robench.summary import Summary
 from robench.verdict import Evidence, judge_evaluation
 from tests.broken import Quantised, Rippled, Scaled
 from tests.helpers import Trained
+from tests.toy import THREAT
 
 EPS, N = 0.2, 100
 
@@ -39,7 +40,7 @@ def test_an_input_quantised_without_a_slope(tmp_path: Path, digits_model: Traine
     assert naive.verdict.reliable is False
     assert any("the gradient is zero on" in reason for reason in naive.verdict.reasons)
     quantization = content.defense_class("input_quantization")(levels=8)
-    adaptive = evaluated(quantization.deploy({"model": digits_model.model}), tmp_path)
+    adaptive = evaluated(quantization.deploy({"model": digits_model.model}, THREAT), tmp_path)
     assert adaptive.clean == naive.clean
     assert worst(adaptive) < worst(naive) - 0.5
     assert adaptive.verdict.reliable is None
