@@ -13,8 +13,8 @@ from robench.errors import UserError
 from robench.planning import plan_evaluation
 from robench.ranking import leaderboard
 from robench.subject import load_model
-from tests.toy import THREAT
 from tests.helpers import Ran, Trained
+from tests.toy import THREAT
 
 Run = Callable[..., Ran]
 
