@@ -7,7 +7,7 @@ from robench.models.wide_resnet import WideResNet
 
 
 class Discriminator(nn.Module):
-    """Latents [B, width] -> v [B], sigmoid(v) being D0, the probability of the adversarial side, and class logits [B, C].
+    """Latents [B, width] -> v [B], sigmoid(v) being D0, that of the adversarial side, and class logits [B, C].
 
     A Wide ResNet takes each latent as a 1x1 image of `width` channels, as in ATLD's code (28-5); its last layer has
     1 + C outputs, the code's two heads side by side.
