@@ -1,4 +1,4 @@
-"""Adversarial training with latent distributions (ATLD), and inference with manifold transformation (IMT)."""
+"""Adversarial training with latent distributions (ATLD, 2021), and inference with manifold transformation (IMT)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,24 +22,23 @@ Latent = Literal["logits", "features"]
 
 @dataclass(frozen=True)
 class ATLD(Defense):
-    """ce(f(x_adv), smoothed y) + an invariance term, where x_adv fools a discriminator of latents, not f (2021).
+    """ce(f(x_adv), smoothed y) + an invariance term, x_adv being what a discriminator D of latents is surest to be one.
 
-    D0 is the discriminator's probability that a latent is an adversarial image's. From a uniform start one step of eps,
-    both networks in evaluation mode, raises the manifold objective log D0(f(x_adv)) + log(1 - D0(f(x))) (the paper
-    prints the second term as 1 - log D0): no label is involved. The discriminator raises it too, and learns the classes
-    of both latents from labels smoothed as the model's.
+    D0 is D's probability that a latent is an adversarial image's. From a uniform start one step of eps, both networks
+    in evaluation mode (the code's discriminator is not), raises the manifold objective log D0(f(x_adv)) +
+    log(1 - D0(f(x))), whose second term the paper prints as 1 - log D0; no label is involved. The discriminator raises
+    it too, and learns the classes of both latents from labels smoothed as the model's.
 
     invariance `mse` (the code): `invariance_weight` (a half; on CIFAR-100 a tenth) * scale * the mean squared
     difference of the two latents, that of x a constant from evaluation mode; the scale makes the term's greatest slope
     at x_adv that of ce. `discriminator` (eq. 7, at a weight of 1): the manifold objective, which the model lowers.
 
-    The code moves the discriminator twice a batch on the same latents, before the model moves. All players move once
-    here, so its one step has twice the `discriminator_lr`, the same to first order. `feature_width` is the model's
-    number of `features`; of a WRN-28-10 it has 640.
+    The paper leaves the discriminator's training open. The code moves it twice a batch on the same latents, before the
+    model moves; all players move once here, so its one step has twice the `discriminator_lr`, the same to first order.
+    `feature_width` is the model's number of `features`; a WRN-28-10 has 640. With `imt` (none of it in training) what
+    is deployed moves each image a step of eps against D0, see `IMT`.
 
     Passes a step: 3, that of x forward only; `mse` adds two backward passes to the input.
-
-    imt: what is deployed moves each image a step of eps against D0 first, see `IMT`; training is the same.
     """
 
     latent: Latent = "logits"
@@ -131,10 +130,11 @@ class IMT(Network):
     """The model behind inference with manifold transformation: x moves a signed step of eps against log D0(f(x)),
     projected around the image received, which may itself be a perturbed one, and on the box (ATLD, eq. 26).
 
-    IMT+ gives a `band` of D0 in which the step is halved. The paper's is [0.3, 0.7]; its code on SVHN has 0.3 to 0.6
-    for images that it has attacked, which nobody knows at test time. The sign's slope is 0, so the gradient that an
-    attacker gets, the model's at the moved image, is also the true one, but where the box or the band's ends cut (BPDA
-    with the identity, Athalye et al. 2018). Costs two forward passes and a backward one.
+    IMT+ gives a `band` of D0 in which the step is halved. The paper's is [0.3, 0.7]; on SVHN its code halves from 0.4
+    to 0.7 (it has 1 - D0, from 0.3 to 0.6) for images it has attacked, which nobody knows at test time. The sign's
+    slope is 0, so the gradient that an attacker gets, the model's at the moved image, is also the true one, but where
+    the box or the band's ends cut (BPDA with the identity, Athalye et al. 2018). Costs two forward passes and a
+    backward one.
     """
 
     def __init__(self, suspicion: Suspicion, threat: ThreatModel, band: tuple[float, float] | None) -> None:
