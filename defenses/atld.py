@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from robench.ascend import Start, ascend, evaluating, start_points
 from robench.defense import MODEL, Batch, Defense, Helper, Step, as_network
-from robench.errors import UserError
 from robench.losses import smoothed, soft_cross_entropy
 from robench.models.discriminators import Discriminator
 from robench.models.network import Network
@@ -54,10 +53,6 @@ class ATLD(Defense):
     band_low: float = 0.3
     band_high: float = 0.7
 
-    def __post_init__(self) -> None:
-        if self.discriminator_depth < 10 or self.discriminator_depth % 6 != 4:
-            raise UserError(f"expected a discriminator_depth of 10, 16, 22, ..., got {self.discriminator_depth}")
-
     def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         width = classes if self.latent == "logits" else self.feature_width
         network = Discriminator(width, classes, self.discriminator_depth, self.discriminator_factor)
@@ -77,11 +72,8 @@ class ATLD(Defense):
         manifold = (F.logsigmoid(v_adversarial) + F.logsigmoid(-v_natural)).mean()
         classes = (soft_cross_entropy(classes_adversarial, y) + soft_cross_entropy(classes_natural, y)).mean()
         risk = soft_cross_entropy(logits, y).mean()
-        if self.invariance == "mse":
-            distance = F.mse_loss(adversarial, natural.detach())
-            term = scale(risk, distance, x_adv) * distance
-        else:
-            term = manifold
+        distance = F.mse_loss(adversarial, natural.detach())
+        term = scale(risk, distance, x_adv) * distance if self.invariance == "mse" else manifold
         step.log(manifold=manifold, invariance=term)
         return {MODEL: risk + self.invariance_weight * term, "discriminator": classes - manifold}
 

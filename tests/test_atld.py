@@ -20,10 +20,10 @@ from robench.models.discriminators import Discriminator
 from robench.models.generators import PointGenerator, generator_input
 from robench.models.network import Network
 from robench.models.wide_resnet import WideBlock
+from robench.recipe import resolve
 from robench.subject import load_model
 from robench.threat import ThreatModel
 from robench.training import train
-from tests.helpers import Ran
 from tests.test_training import Stop, StopAt, assert_equal_weights, plan
 from tests.toy import THREAT, Net, batch, generator, make
 
@@ -175,7 +175,7 @@ def test_the_discriminator_is_the_codes() -> None:
 @pytest.mark.parametrize("depth", [4, 12])
 def test_depths_that_no_wide_resnet_has_are_refused(depth: int) -> None:
     with pytest.raises(UserError, match="10, 16, 22"):
-        make("atld", discriminator_depth=depth)
+        make("atld", discriminator_depth=depth).helpers((1, 4, 4), 3)
 
 
 def test_features_of_another_width_are_refused() -> None:
@@ -333,7 +333,7 @@ def test_the_band_and_the_radius_are_in_the_key(trained: Path, tmp_path: Path) -
     assert len(set(keys)) == 3
 
 
-def test_both_protocols_attack_it(trained: Path, robench: Callable[..., Ran], tmp_path: Path) -> None:
+def test_both_protocols_attack_it(trained: Path, tmp_path: Path) -> None:
     attacks = ["pgd-10", "feature:targets=2,steps=2"]
     adaptive = api.evaluate(trained, attacks=attacks, n=16, results=tmp_path)
     static = api.evaluate(trained, attacks=attacks, n=16, protocol="static", results=tmp_path)
@@ -377,10 +377,8 @@ def test_l2l_needs_linf() -> None:
 
 
 def test_the_recipes_are_the_papers() -> None:
-    from robench.recipe import resolve
-
     cifar = resolve("atld", "cifar10", (3, 32, 32), {})
-    assert cifar.describe()["settings"] == {**resolve("atld", "svhn", (3, 32, 32), {}).describe()["settings"]}
+    assert cifar.describe()["settings"] == resolve("atld", "svhn", (3, 32, 32), {}).describe()["settings"]
     assert cifar.setup.drops == [60, 90]
     assert (cifar.setup.epochs, cifar.setup.batch_size, cifar.setup.weight_decay) == (400, 50, 2e-4)
     assert resolve("atld_imt_plus", "cifar100", (3, 32, 32), {}).describe()["settings"]["invariance_weight"] == 0.1

@@ -15,6 +15,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, width: int, classes: int, depth: int, factor: int) -> None:
         super().__init__()
+        if depth < 10 or depth % 6 != 4:
+            raise UserError(f"expected a discriminator of depth 10, 16, 22, ..., got {depth}")
         self.width = width
         self.network = WideResNet((width, 1, 1), 1 + classes, depth, factor)
 
