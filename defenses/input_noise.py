@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robench.defense import MODEL, Batch, Defense, Step
+from robench.models.transformed import Transformed
+from robench.threat import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -24,17 +26,16 @@ class InputNoise(Defense):
         noise = torch.randn(batch.x.shape, generator=step.generator, device=batch.x.device)
         return {MODEL: F.cross_entropy(step.model(batch.x + self.sigma * noise), batch.y)}
 
-    def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
+    def deploy(self, players: Mapping[str, nn.Module], threat: ThreatModel) -> nn.Module:
         return Noisy(players[MODEL], self.sigma)
 
 
-class Noisy(nn.Module):
+class Noisy(Transformed):
     """A model behind noise of standard deviation `sigma`, in units of the pixels."""
 
     def __init__(self, model: nn.Module, sigma: float) -> None:
-        super().__init__()
-        self.model, self.sigma = model, sigma
+        super().__init__(model)
+        self.sigma = sigma
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x + self.sigma * torch.randn_like(x))
-        return logits
+    def transformed(self, x: Tensor) -> Tensor:
+        return x + self.sigma * torch.randn_like(x)

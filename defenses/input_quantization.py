@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robench.defense import MODEL, Batch, Defense, Step
+from robench.models.transformed import Transformed
+from robench.threat import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -21,20 +23,18 @@ class InputQuantization(Defense):
     levels: int = 8
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
-        return {MODEL: F.cross_entropy(self.deploy(step.players)(batch.x), batch.y)}
+        return {MODEL: F.cross_entropy(self.deploy(step.players, step.threat)(batch.x), batch.y)}
 
-    def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
+    def deploy(self, players: Mapping[str, nn.Module], threat: ThreatModel) -> nn.Module:
         return Quantized(players[MODEL], self.levels)
 
 
-class Quantized(nn.Module):
+class Quantized(Transformed):
     """A model behind the rounding of its input, with a straight-through gradient."""
 
     def __init__(self, model: nn.Module, levels: int) -> None:
-        super().__init__()
-        self.model, self.steps = model, max(levels - 1, 1)
+        super().__init__(model)
+        self.steps = max(levels - 1, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        rounded = (x * self.steps).round() / self.steps
-        logits: Tensor = self.model(x + (rounded - x).detach())
-        return logits
+    def transformed(self, x: Tensor) -> Tensor:
+        return x + ((x * self.steps).round() / self.steps - x).detach()

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robench.ascend import Start, adversary, evaluating
-from robench.defense import MODEL, Batch, Defense, Step, as_network
+from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import cross_entropy
+from robench.models.transformed import as_network
 from robench.threat import Size, per_example
 
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robench.ascend import Start, adversary
-from robench.defense import MODEL, Batch, Defense, Step, as_network
+from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import cross_entropy
+from robench.models.transformed import as_network
 from robench.threat import Size
 
 

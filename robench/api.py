@@ -17,7 +17,7 @@ from robench.battery import Attack
 from robench.battery import attack as configured_attack
 from robench.behaviour import check_model
 from robench.checkpoint import Card
-from robench.classifier import Classifier
+from robench.classifier import Classifier, shown_layers
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.judge import Judge
@@ -69,7 +69,7 @@ def attack(name: str) -> Callable[..., Tensor]:
             Sources(tuple(Classifier(source, x.device) for source in sources)) if sources else None,
             TrainingImages(*training) if training else None,
         )
-        if obstacle := configured.obstacle(threat.norm, "gradients", lent.kinds):
+        if obstacle := configured.obstacle(threat.norm, "gradients", shown_layers(model), lent.kinds):
             asked = "images=(x, y), sources=[model] or training=(x, y)"
             raise UserError(f"{name} cannot be run: {obstacle}; give {asked} where it says so")
         return _run_attack(configured, model, _checked(x, y), threat, seed, lent)

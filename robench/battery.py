@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robench import content
+from robench.classifier import Layer
 from robench.content import Strict
 from robench.errors import UserError, unknown
 from robench.fingerprints import library_imports, source_fingerprint
@@ -33,6 +34,8 @@ class Attack:
     restarts: int = 1
     resources: dict[str, type] = field(default_factory=dict)
     """keywords that the engine fills, with the types that say by what"""
+    layers: tuple[Layer, ...] = ()
+    """of the features that it looks at"""
 
     @property
     def file_name(self) -> str:
@@ -68,13 +71,17 @@ class Attack:
         else:
             function(search)
 
-    def obstacle(self, norm: Norm, gives: Access, lent: Collection[type]) -> str | None:
-        """Why it cannot be run within a norm, on a model that gives so much, with these kinds of resources."""
+    def obstacle(self, norm: Norm, gives: Access, shown: Collection[Layer], lent: Collection[type]) -> str | None:
+        """Why it cannot be run within a norm, on a model that gives so much and shows these layers of features, with
+        these kinds of resources."""
         norms: Sequence[Norm] = self.function.norms  # type: ignore[attr-defined]
         if norm not in norms:
             return f"it is defined for {' and '.join(norms)}, not for {norm}"
         if not reveals(gives, self.access):
             return f"it needs {self.access}, the model gives only {gives}"
+        for layer in self.layers:
+            if layer not in shown:
+                return f"it needs features (layer: {layer}), the model shows {' and '.join(sorted(shown)) or 'none'}"
         lacking = [words for kind, words in KINDS.items() if kind in self.needs and kind not in lent]
         return f"it needs {lacking[0]}, and none were given" if lacking else None
 
@@ -141,7 +148,8 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
         else:
             values[key] = checked(value, hints[key], f"attack {name}: {key}")
     restarts = values.pop("restarts")
-    return Attack(name, function, values, restarts, resources)
+    layers = tuple(value for key, value in values.items() if hints[key] == Layer)
+    return Attack(name, function, values, restarts, resources, layers)
 
 
 def suite(name: str) -> Suite:

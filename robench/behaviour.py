@@ -17,9 +17,11 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Behaviour:
-    """`stochastic`: its logits differ from call to call. `mixes`: those of an image depend on the batch it is in."""
+    """`stochastic`: its logits differ from call to call. `unseeded`: they do so whatever the global seeds are. `mixes`:
+    those of an image depend on the batch it is in."""
 
     stochastic: bool = False
+    unseeded: bool = False
     mixes: bool = False
 
 
@@ -43,7 +45,8 @@ def observe(classifier: Classifier, x: Tensor) -> Behaviour:
         reseed(0)
         first, *others = (classifier.logits_once(x) for _ in range(PASSES))
         if any(_differ(first, other) for other in others):
-            return Behaviour(stochastic=True)
+            reseed(0)
+            return Behaviour(stochastic=True, unseeded=_differ(first, classifier.logits_once(x)))
         n = len(x)
         among_copies, among_negatives = (classifier.logits_once(torch.cat([x, y]))[:n] for y in (x, 1 - x))
     return Behaviour(mixes=_differ(among_copies, among_negatives))

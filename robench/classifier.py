@@ -36,6 +36,13 @@ Layer = Literal["map", "pooled"]
 """The last feature map, or the features that the last linear layer sees."""
 
 
+def shown_layers(model: nn.Module) -> set[Layer]:
+    """What a model shows of its features: both of a Network, the input of the last linear layer of another module."""
+    if isinstance(model, Network):
+        return {"map", "pooled"}
+    return {"pooled"} if any(isinstance(module, nn.Linear) for module in model.modules()) else set()
+
+
 class Classifier:
     """A frozen copy of `model` in evaluation mode on `device`; the caller's own is never touched.
 

@@ -97,7 +97,9 @@ def bench(
 @app.command()
 def train(
     defense: Annotated[str, typer.Option(help="A recipe's name, or a .py file with a Defense.")],
-    dataset: Annotated[str, typer.Option(help="A data set's name, parquet:DIR or npz:FILE.")] = "digits",
+    dataset: Annotated[
+        str, typer.Option(help="A data set's name, parquet:DIR, imagefolder:DIR or npz:FILE.")
+    ] = "digits",
     data_root: DataRoot = Path("data"),
     download: Download = False,
     arch: Arch = None,

@@ -109,6 +109,7 @@ DATASETS = {
     "cifar100": "natural images of 100 classes, 32x32, likewise",
     "svhn": "house numbers, 32x32, likewise",
     "parquet:DIR": "a local copy of a Hugging Face image-classification set",
+    "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
     "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
 }
 
@@ -176,11 +177,39 @@ def _parquet(folder: Path, part: Part) -> Arrays:
     return (np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8)), labels
 
 
-def _decode(buffer: Any, where: str) -> np.ndarray:
+def _imagefolder(folder: Path, part: Part) -> Arrays:
+    """torchvision's layout, PART/CLASS/FILE with `val` for a missing `test`; the labels count the sorted classes, which
+    the parts must share."""
+    from torchvision.datasets import ImageFolder
+
+    where = f"dataset imagefolder:{folder}"
+    parts = ("train",) if part == "train" else ("test", "val")
+    place = next((folder / name for name in parts if (folder / name).is_dir()), None)
+    if place is None:
+        raise UserError(f"{where}: expected a folder {' or '.join(parts)} in it, found none")
+    try:
+        found = ImageFolder(str(place))
+    except (FileNotFoundError, OSError) as error:  # no class, or a class without images
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from None
+    trained = sorted(path.name for path in (folder / "train").glob("*") if path.is_dir())
+    if trained and trained != found.classes:
+        raise UserError(f"{where}: expected the classes of train in {place.name}, got {found.classes[:5]}")
+    files = [Path(file) for file, _ in found.samples]
+    images = [_decode(file.read_bytes(), f"{where}, {file.relative_to(folder)}") for file in files]
+    for file, image in zip(files, images, strict=True):
+        if image.shape != images[0].shape:
+            raise UserError(
+                f"{where}: expected images of one size, got {images[0].shape} in {files[0].name} and {image.shape} in "
+                f"{file.name}"
+            )
+    return np.stack(images), np.array(found.targets)
+
+
+def _decode(encoded: Any, where: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(buffer)) as image:
+        with Image.open(io.BytesIO(encoded)) as image:
             pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
     except Exception as error:
         raise UserError(f"{where}: not an image ({error})") from None
@@ -208,4 +237,8 @@ def _npz(file: Path, part: Part) -> Arrays:
     return images, labels
 
 
-_FROM_PATH: dict[str, Callable[[Path, Part], Arrays]] = {"parquet": _parquet, "npz": _npz}
+_FROM_PATH: dict[str, Callable[[Path, Part], Arrays]] = {
+    "parquet": _parquet,
+    "imagefolder": _imagefolder,
+    "npz": _npz,
+}

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from robench.errors import UserError
-from robench.models.network import Network
 from robench.threat import Size, ThreatModel, parse_size
 
 MODEL = "model"
@@ -79,20 +77,11 @@ class Defense(ABC):
         """Holds while the losses are computed and differentiated, before the players move."""
         yield
 
-    def deploy(self, players: Mapping[str, nn.Module]) -> nn.Module:
+    def deploy(self, players: Mapping[str, nn.Module], threat: ThreatModel) -> nn.Module:
         """What classifies at test time, made of the trained networks: `model` itself, or it behind a transform. An
-        adaptive attacker differentiates all of it."""
+        adaptive attacker differentiates all of it. threat: the one trained for."""
         return players[MODEL]
 
     def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         """Fresh players beside the model, for images [C, H, W]."""
         return {}
-
-
-def as_network(model: nn.Module) -> Network:
-    """The model, for a defense that looks at its features."""
-    if not isinstance(model, Network):
-        raise UserError(
-            f"the defense needs features, which {type(model).__name__} does not show; robench's networks do"
-        )
-    return model

@@ -61,32 +61,56 @@ def key(evaluation: Evaluation) -> dict[str, Any]:
 def diagnose(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.ndarray) -> Diagnosis:
     """Probes what the attacker sees, on examples x [B, ...] with labels y [B] that it classifies correctly; `ids` [B]
     are their rows in the data set."""
-    threat = evaluation.threat
+    size = evaluation.batch_size
     with undisturbed(x.device):
         reseed(evaluation.seed)
-        extreme = 0.5 if threat.norm == "linf" else 0.5 * float(np.sqrt(x[0].numel()))
-        radii = {"eps": threat, "twice": ThreatModel.of(threat.norm, max(min(2 * threat.eps, extreme), threat.eps))}
-        radii["extreme"] = ThreatModel.of(threat.norm, max(extreme, threat.eps))
-        probed, most = min(EXAMPLES, len(evaluation.wanted)), int(y.bincount().max())
-        try:
-            logits, gradient = seen.classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # autograd's, where no path leads from the logits back to the image
-            untouched = {name: [True] * len(x) for name in radii}
-            return Diagnosis(probed, most, len(x), 0, 0, untouched, str(radii["extreme"]))
-        flat = gradient.flatten(1)
-        finite = flat.isfinite().all(1)
-        others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
-        gap = logits.gather(1, y[:, None]).squeeze(1) - others
-        draws = Draws(evaluation.seed, ids, x.device)
-        standing = {name: _standing(seen, radius, x, y, draws) for name, radius in radii.items()}
-        if seen.votes > 1:
-            wider = Classifier(seen.classifier.model, seen.classifier.device, 4 * seen.classifier.draws)
-            standing["more draws"] = _standing(Judge(wider, threat, seen.votes), threat, x, y, draws)
+        parts = [
+            _probe(evaluation, seen, x[start : start + size], y[start : start + size], ids[start : start + size])
+            for start in range(0, len(x), size)
+        ]
     return Diagnosis(
-        probed=probed,
-        most=most,
+        probed=min(EXAMPLES, len(evaluation.wanted)),
+        most=int(y.bincount().max()),
+        zero=sum(part.zero for part in parts),
+        nonfinite=sum(part.nonfinite for part in parts),
+        saturated=sum(part.saturated for part in parts),
+        standing={name: [stands for part in parts for stands in part.standing[name]] for name in parts[0].standing},
+        extreme=parts[0].extreme,
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a batch shows."""
+
+    zero: int
+    nonfinite: int
+    saturated: int
+    standing: dict[str, list[bool]]
+    extreme: str
+
+
+def _probe(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.ndarray) -> _Part:
+    threat = evaluation.threat
+    extreme = 0.5 if threat.norm == "linf" else 0.5 * float(np.sqrt(x[0].numel()))
+    radii = {"eps": threat, "twice": ThreatModel.of(threat.norm, max(min(2 * threat.eps, extreme), threat.eps))}
+    radii["extreme"] = ThreatModel.of(threat.norm, max(extreme, threat.eps))
+    try:
+        logits, gradient = seen.classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # autograd's, where no path leads from the logits back to the image
+        return _Part(len(x), 0, 0, {name: [True] * len(x) for name in radii}, str(radii["extreme"]))
+    flat = gradient.flatten(1)
+    finite = flat.isfinite().all(1)
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    gap = logits.gather(1, y[:, None]).squeeze(1) - others
+    draws = Draws(evaluation.seed, ids, x.device)
+    standing = {name: _standing(seen, radius, x, y, draws) for name, radius in radii.items()}
+    if seen.votes > 1:
+        wider = Classifier(seen.classifier.model, seen.classifier.device, 4 * seen.classifier.draws)
+        standing["more draws"] = _standing(Judge(wider, threat, seen.votes), threat, x, y, draws)
+    return _Part(
         zero=int((finite & (flat == 0).all(1)).sum()),
         nonfinite=int((~finite).sum()),
         saturated=int((gap > SATURATED).sum()),

@@ -167,6 +167,7 @@ class Evaluation:
             "protocol": self.protocol if attack else None,
             "draws": self.draws if self.behaviour.stochastic else None,
             "mixes": self.behaviour.mixes,
+            "unseeded": self.behaviour.unseeded,
             "classes": self.split.classes,
         }
 

@@ -12,7 +12,7 @@ from robench import checkpoint, data, recipe, verification
 from robench.arrays import ArrayFunction
 from robench.battery import Attack, attack, battery
 from robench.behaviour import IMAGES, Behaviour, check_model, observe
-from robench.classifier import Classifier
+from robench.classifier import Classifier, shown_layers
 from robench.errors import UserError, unknown
 from robench.evaluation import DRAWS, Evaluation, Mode, Protocol
 from robench.resources import Images, Sources, TrainingImages
@@ -167,7 +167,8 @@ def _able(
     chosen: Sequence[Attack], named: Sequence[str], threat: ThreatModel, subject: Subject, lent: set[type]
 ) -> tuple[list[Attack], dict[str, str]]:
     """The attacks that can be run, and of a suite's others the reasons; one that was named must be."""
-    obstacles = {attack.name: attack.obstacle(threat.norm, subject.gives, lent) for attack in chosen}
+    shown = shown_layers(subject.model)
+    obstacles = {attack.name: attack.obstacle(threat.norm, subject.gives, shown, lent) for attack in chosen}
     for name in named:
         configured = attack(name).name
         if obstacle := obstacles[configured]:

@@ -93,7 +93,8 @@ def evaluate(
 
     clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
     _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
-    predictions = clean.rows().set_index("example")["clean_prediction"]
+    predicted = clean.rows().set_index("example")
+    predictions, shares = predicted["clean_prediction"], predicted["share_right"]
 
     cells = {CLEAN: clean}
     if evaluation.subject.gives == "gradients":
@@ -103,7 +104,7 @@ def evaluate(
         cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
         lent = replace(resources, memory={})
         rows_of = AttackRows(
-            evaluation, attack, judge, seen, split, predictions, lent, progress, cell if keep_images else None
+            evaluation, attack, judge, seen, split, predictions, shares, lent, progress, cell if keep_images else None
         )
         spared = set(wanted) - set(standing)
         _fill(cell, wanted, progress, attack.name, rows_of, spared)
@@ -131,9 +132,13 @@ def _diagnosed(
     correct = probed[predictions.loc[probed.tolist()].to_numpy() == rows.array(split.labels[probed])]
     if len(correct) and (cell.found is None or cell.found["probed"] < len(probed)):
         progress.begin(DIAGNOSIS, len(correct))
-        found = diagnosis.diagnose(evaluation, seen, split.floats(correct), split.labels[correct], correct)
-        progress.advance(len(correct), sum(found.standing["eps"]))
-        progress.end()
+        try:
+            found = diagnosis.diagnose(evaluation, seen, split.floats(correct), split.labels[correct], correct)
+            progress.advance(len(correct), sum(found.standing["eps"]))
+        except torch.OutOfMemoryError:
+            raise _out_of_memory(evaluation.batch_size) from None
+        finally:
+            progress.end()
         cell.record(found.to_json())
     return cell
 
@@ -199,11 +204,15 @@ def _fill(
                 write(pa.concat_tables([rows.table(columns), rows.table(rows_of.skipped(skip))]))
                 progress.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
     except torch.OutOfMemoryError:
-        raise UserError(f"memory ran out on batches of {size}; ask for fewer with --batch-size") from None
+        raise _out_of_memory(size) from None
     finally:
         torch.set_num_threads(threads)
         progress.end()
     cell.compact()
+
+
+def _out_of_memory(batch_size: int) -> UserError:
+    return UserError(f"memory ran out on batches of {batch_size}; ask for fewer with --batch-size")
 
 
 class RowsOf(Protocol):
@@ -247,6 +256,8 @@ class AttackRows:
     """of what the attacker sees"""
     split: Split
     predictions: pd.Series
+    shares: pd.Series
+    """of the draws of a stochastic model that are right when clean"""
     resources: Resources
     progress: Progress
     keeper: Cell | None = None
@@ -262,6 +273,7 @@ class AttackRows:
     def __call__(self, ids: np.ndarray) -> Columns:
         y = self.split.labels[ids]
         columns = rows.untouched(ids, rows.array(y), self._clean(ids), self.evaluation.seed)
+        columns["share_right"] = self.shares.loc[ids.tolist()].to_numpy(dtype=object)
         final = self.evaluation.readings_of(self.attack) == "final"
         if final:
             columns["fooled_final"] = columns["fooled"].copy()

@@ -1,7 +1,7 @@
 """What is evaluated: a model with what is known of it, from a checkpoint, a factory, or Python."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.models import build, source_files
 from robench.search import Access
+from robench.threat import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,24 @@ def load_model(
     if card.defense.endswith(".py"):
         notices.append(f"{card.defense} trained it; a test-time transform that it may have is not applied")
         return Subject(network, path.stem, name, card, source=source, notices=notices)
-    return _deployed(Subject(network, path.stem, name, card, source=source, notices=notices))
+    subject = Subject(network, path.stem, name, card, source=source, notices=notices)
+    return _deployed(subject, checkpoint.helpers_of(document))
 
 
-def _deployed(subject: Subject) -> Subject:
-    """The subject behind the test-time transform of the defense that trained it, if that has one."""
-    assert subject.card is not None
-    if subject.card.defense not in recipe.names():  # of a version that had others
+def _deployed(subject: Subject, helpers: Mapping[str, Mapping[str, Tensor]]) -> Subject:
+    """The subject behind the test-time transform of the defense that trained it, if that has one; `helpers` are the
+    weights of the networks trained beside it."""
+    card = subject.card
+    assert card is not None
+    if card.defense not in recipe.names():  # of a version that had others
         return subject
-    file, defense = recipe.defense_of(subject.card.defense, subject.card.recipe.get("settings", {}))
-    model = defense.deploy({MODEL: subject.model}).eval()
+    file, defense = recipe.defense_of(card.defense, card.recipe.get("settings", {}))
+    players = {MODEL: subject.model}
+    for name, helper in defense.helpers(card.shape, card.classes).items():
+        if name in helpers:
+            checkpoint.load_weights(helper.network, helpers[name], f"the {name} of {subject.name}")
+            players[name] = helper.network
+    model = defense.deploy(players, ThreatModel.of(card.norm, card.eps)).eval()
     if model is subject.model:
         return subject
     source = fingerprint(
@@ -120,7 +129,7 @@ def _deployed(subject: Subject) -> Subject:
             "transform": _code_fingerprint(model),
         }
     )
-    notices = [*subject.notices, f"it is deployed behind the test-time transform of {subject.card.defense}"]
+    notices = [*subject.notices, f"it is deployed behind the test-time transform of {card.defense}"]
     return replace(subject, model=model, bare=subject.model, source=source, notices=notices)
 
 

@@ -119,6 +119,7 @@ def _evidence(cells: Mapping[str, Cell], rows: Mapping[str, pd.DataFrame]) -> Ev
         static=any(about[name].get("protocol") == "static" for name in rows),
         draws=min((about[name]["draws"] for name in rows if about[name].get("draws")), default=None),
         mixes=bool(of_model.get("mixes")),
+        unseeded=bool(of_model.get("unseeded")),
         diagnosis=cells[DIAGNOSIS].found if DIAGNOSIS in cells else None,
     )
 

@@ -17,10 +17,11 @@ from robench.atomic import make_folder
 from robench.augment import augment
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
-from robench.defense import MODEL, Batch, Helper, Step, as_network
+from robench.defense import MODEL, Batch, Helper, Step
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.models import build, source_files
+from robench.models.transformed import as_network
 from robench.recipe import Recipe
 from robench.selection import held_out_accuracy
 from robench.threat import ThreatModel
@@ -37,8 +38,10 @@ ENGINE = (
     "defense",
     "selection",
     "tanh_gaussian",
+    "models/discriminators",
     "models/generators",
     "models/resnet",
+    "models/wide_resnet",
     "training",
 )
 SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
@@ -184,6 +187,7 @@ class _Loop:
         self.classes = plan.split.classes
         self.run_state = self._fresh()
         self.passes = self.passes_before = 0
+        self.epoch_began = time.monotonic()
         as_network(self._player(MODEL)).normalize.register_forward_pre_hook(self._count)
 
     def run(self, resume: bool) -> Card:

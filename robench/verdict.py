@@ -43,6 +43,8 @@ class Evidence:
     draws: int | None = None
     """of a stochastic model"""
     mixes: bool = False
+    unseeded: bool = False
+    """draws that no seed repeats"""
     diagnosis: Mapping[str, Any] | None = None
 
     def fooled(self) -> dict[str, pd.Series]:
@@ -54,6 +56,7 @@ class Evidence:
 def judge_evaluation(evidence: Evidence) -> Verdict:
     checks = (
         _failed_runs,
+        _logits_not_finite,
         _attacked_without_its_transform,
         _attacked_by_single_draws,
         _batches_mix,
@@ -73,6 +76,9 @@ def judge_evaluation(evidence: Evidence) -> Verdict:
 
 def _lacking(evidence: Evidence) -> Iterator[str]:
     """What keeps a verdict from being more than provisional."""
+    if not any((frame["clean_prediction"] == frame["label"]).any() for frame in evidence.rows.values()):
+        yield "no example is classified correctly, so there was none to attack"
+        return
     kinds = {access == "gradients" for name, access in evidence.access.items() if name in evidence.rows}
     if True not in kinds:
         yield "no attack with gradients was run (--suite white_box has them)"
@@ -80,6 +86,8 @@ def _lacking(evidence: Evidence) -> Iterator[str]:
         yield "no attack without gradients was run (--suite black_box has them)"
     if any(len(frame) < ENOUGH for frame in evidence.rows.values()):
         yield f"fewer than {ENOUGH} examples were attacked (--n {ENOUGH})"
+    if evidence.unseeded:
+        yield "the model draws from a generator of its own, so no two runs agree (torch's global one could be seeded)"
     if evidence.diagnosis is None:
         yield "the model's gradients were not probed (robench eval does)"
 
@@ -93,6 +101,12 @@ def _failed_runs(evidence: Evidence) -> Iterator[str]:
             count = int((frame["status"] == status).sum())
             if count:
                 yield f"{name} {meaning} on {count} of {len(frame)} examples; run it again or leave it out"
+
+
+def _logits_not_finite(evidence: Evidence) -> Iterator[str]:
+    counts = [int((frame["clean_prediction"] == -1).sum()) for frame in evidence.rows.values()]
+    if count := max(counts, default=0):
+        yield f"the logits are not finite on {count} of the images as they are; mend the model"
 
 
 def _attacked_without_its_transform(evidence: Evidence) -> Iterator[str]:

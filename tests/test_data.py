@@ -144,6 +144,51 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
         data.load(f"parquet:{tmp_path}", "train")
 
 
+def write_folder(folder: Path, images: dict[str, np.ndarray]) -> None:
+    for name, pixels in images.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(pixels))
+
+
+def test_image_folder(tmp_path: Path) -> None:
+    files = {f"train/{kind}/{i}.png": PIXELS[i] for i, kind in enumerate(("dog", "cat", "emu", "cat"))}
+    write_folder(tmp_path, files)
+    write_folder(tmp_path / "val", {f"{kind}/a.png": PIXELS[i] for i, kind in enumerate(("dog", "cat", "emu"))})
+    train, test = (data.load(f"imagefolder:{tmp_path}", part) for part in ("train", "test"))
+    assert (train.images.dtype, train.shape, train.classes) == (torch.uint8, (3, 32, 32), 3)
+    assert train.labels.tolist() == [0, 0, 1, 2]  # cat, dog, emu
+    assert np.array_equal(train.images.numpy(), PIXELS[[1, 3, 0, 2]].transpose(0, 3, 1, 2))
+    assert np.array_equal(test.images.numpy(), PIXELS[[1, 0, 2]].transpose(0, 3, 1, 2))
+    write_folder(tmp_path / "test", {f"{kind}/a.png": PIXELS[4, ..., 0] for kind in ("dog", "cat", "emu")})
+    assert data.load(f"imagefolder:{tmp_path}", "test").shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ({}, "expected a folder test or val"),
+        ({"test/a.png": PIXELS[0]}, "class folder"),
+        ({"test/a/0.png": PIXELS[0], "test/b/1.png": PIXELS[1, :16]}, "one size.*0.png.*1.png"),
+        ({"test/a/0.png": PIXELS[0], "test/b/1.png": PIXELS[1, ..., 0]}, "one size"),
+        ({"test/a/0.png": PIXELS[0], "train/b/0.png": PIXELS[0]}, "classes of train"),
+    ],
+)
+def test_broken_image_folders(images: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
+    write_folder(tmp_path, images)
+    with pytest.raises(UserError, match=message) as caught:
+        data.load(f"imagefolder:{tmp_path}", "test")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_folder_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    with pytest.raises(UserError, match="a"):
+        data.load(f"imagefolder:{tmp_path}", "test")
+    (tmp_path / "test" / "a" / "0.png").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"test/a/0.png: not an image"):
+        data.load(f"imagefolder:{tmp_path}", "test")
+
+
 IMAGES = PIXELS.transpose(0, 3, 1, 2)
 
 

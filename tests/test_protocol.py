@@ -14,6 +14,7 @@ from robench.planning import plan_evaluation
 from robench.ranking import leaderboard
 from robench.subject import load_model
 from tests.helpers import Ran, Trained
+from tests.toy import THREAT
 
 Run = Callable[..., Ran]
 
@@ -47,7 +48,7 @@ def test_its_settings_are_in_the_key(tmp_path: Path, digits_model: Trained) -> N
 
 
 def test_the_straight_through_gradient_is_that_at_the_rounded_image(digits_model: Trained) -> None:
-    model = content.defense_class("input_quantization")(levels=4).deploy({"model": digits_model.model})
+    model = content.defense_class("input_quantization")(levels=4).deploy({"model": digits_model.model}, THREAT)
     x = digits_model.split.floats(slice(4)).requires_grad_()
     rounded = ((x * 3).round() / 3).detach().requires_grad_()
     (through,) = torch.autograd.grad(model(x).logsumexp(1).sum(), x)
@@ -122,3 +123,18 @@ def test_they_are_trained_and_evaluated_by_name(in_tmp: Path, robench: Run, defe
     assert (json.loads(ran.out)["clean"]["spread"] is not None) == (defense == "input_noise")
     static = robench("eval", "--model", "m.pt", "--attack", "fgsm", "--n", 8, "--protocol", "static")
     assert static.code == 0, static.err
+
+
+def test_feature_attacks_go_through_a_transform(tmp_path: Path, digits_model: Trained) -> None:
+    path = saved(tmp_path / "m.pt", digits_model, "input_quantization", {"levels": 3})
+    summary = api.evaluate(path, attacks=["feature:targets=2,steps=5"], n=6, eps=0.2, results=tmp_path)
+    assert next(iter(summary.attacks.values())).errors == 0
+
+
+def test_a_module_that_shows_no_feature_map_skips_what_needs_it(digits_model: Trained) -> None:
+    wrapped = torch.nn.Sequential(digits_model.model)
+    planned = plan_evaluation(wrapped, suite="full", eps=0.1, n=2)
+    assert planned.left_out["feature"] == "it needs features (layer: map), the model shows pooled"
+    assert plan_evaluation(wrapped, attacks=["feature-pooled"], eps=0.1, n=2).attacks
+    with pytest.raises(UserError, match=r"feature cannot be run: it needs features \(layer: map\)"):
+        plan_evaluation(wrapped, attacks=["feature"], eps=0.1, n=2)

@@ -193,3 +193,28 @@ def test_an_example_that_the_vote_gets_wrong_is_fooled_whatever_the_mean(tmp_pat
     assert ((rows["adversarial_prediction"] != rows["label"]) == rows["fooled"]).all()
     by_vote_alone = rows["fooled"] & (rows["margin"] < 0)
     assert by_vote_alone.any()
+
+
+def test_draws_that_no_seed_repeats_are_said(tmp_path: Path, digits_model: Trained) -> None:
+    class Own(Noisy):
+        generator = torch.Generator().manual_seed(1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            noise = torch.randn(x.shape, generator=self.generator)
+            return self.model(x + self.sigma * noise)  # type: ignore[no-any-return]
+
+        def __deepcopy__(self, memo: object) -> "Own":
+            return self
+
+    x = digits_model.split.floats(slice(8))
+    assert observe(Classifier(Own(digits_model.model, 0.1)), x).unseeded
+    assert not observe(Classifier(Noisy(digits_model.model, 0.1)), x).unseeded
+    summary = api.evaluate(Own(digits_model.model, 0.1), attacks=["fgsm"], eps=0.1, n=4, results=tmp_path)
+    assert any("a generator of its own" in reason for reason in summary.verdict.reasons)
+
+
+def test_the_spread_counts_the_draws_of_what_is_wrong_when_clean(tmp_path: Path, digits_model: Trained) -> None:
+    summary = api.evaluate(Noisy(digits_model.model, 0.5), attacks=["fgsm"], eps=1e-4, n=30, draws=1, results=tmp_path)
+    assert summary.spread is not None
+    assert 0.3 < summary.clean.value < 1
+    assert summary.attacks["fgsm"].spread == pytest.approx(summary.spread, rel=0.3)

@@ -1,5 +1,6 @@
 """The verdict flags what hides its gradient, says what would settle it, and lets honest models pass."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from robench.summary import Summary
 from robench.verdict import Evidence, judge_evaluation
 from tests.broken import Quantised, Rippled, Scaled
 from tests.helpers import Linear, Trained
+from tests.toy import THREAT
 
 EPS, N = 0.2, 100
 
@@ -40,7 +42,7 @@ def test_an_input_quantised_without_a_slope(tmp_path: Path, digits_model: Traine
     assert naive.verdict.reliable is False
     assert any("the gradient is zero on" in reason for reason in naive.verdict.reasons)
     quantization = content.defense_class("input_quantization")(levels=8)
-    adaptive = evaluated(quantization.deploy({"model": digits_model.model}), tmp_path)
+    adaptive = evaluated(quantization.deploy({"model": digits_model.model}, THREAT), tmp_path)
     assert adaptive.clean == naive.clean
     assert worst(adaptive) < worst(naive) - 0.5
     assert adaptive.verdict.reliable is None
@@ -84,7 +86,14 @@ def test_a_diagnosis_is_made_once_and_again_for_more_examples(tmp_path: Path, di
 
 
 def rows(fooled: list[bool], **columns: object) -> pd.DataFrame:
-    defaults = {"example": range(len(fooled)), "status": "ok", "backwards": 20, "queries": 0}
+    defaults = {
+        "example": range(len(fooled)),
+        "status": "ok",
+        "label": 0,
+        "clean_prediction": 0,
+        "backwards": 20,
+        "queries": 0,
+    }
     return pd.DataFrame({**defaults, **columns, "fooled": pd.array(fooled, dtype="boolean")})
 
 
@@ -207,3 +216,27 @@ def test_one_step_is_held_against_the_best_of_many_and_not_against_transfer() ->
     assert judge_evaluation(evidence(rows=battery, access=access, settings=settings)).reliable is None
     by_transfer = {"one": "labels", "weak": "labels", "strong": "gradients"}
     assert judge_evaluation(evidence(rows=battery, access=by_transfer, settings=settings)).reliable is None
+
+
+def test_logits_that_are_not_finite_are_said(tmp_path: Path, digits_model: Trained) -> None:
+    class Overflowing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = digits_model.model(x)
+            return torch.where(x.mean((1, 2, 3))[:, None] > 0.31, logits / 0, logits)
+
+    summary = api.evaluate(Overflowing(), attacks=["fgsm"], eps=0.05, n=20, results=tmp_path)
+    assert any("the logits are not finite on" in reason for reason in summary.verdict.reasons)
+
+
+def test_a_model_that_is_never_right_is_said_to_have_given_nothing_to_attack(tmp_path: Path) -> None:
+    never = Linear(torch.zeros(11, 64), torch.eye(11)[10])
+    summary = api.evaluate(never, attacks=["fgsm"], eps=0.05, n=20, results=tmp_path)
+    assert summary.verdict.reasons == ["no example is classified correctly, so there was none to attack"]
+
+
+def test_batches_of_a_diagnosis_add_up(tmp_path: Path, digits_model: Trained) -> None:
+    found = []
+    for size in (7, 100):
+        api.evaluate(digits_model.model, attacks=["fgsm"], eps=0.1, n=30, batch_size=size, results=tmp_path / str(size))
+        found += [json.loads(path.read_text()) for path in (tmp_path / str(size)).glob("ledger/*/found.json")]
+    assert found[0] == found[1]

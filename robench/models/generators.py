@@ -63,6 +63,19 @@ class ExplicitGenerator(nn.Module):
         return mu, rho
 
 
+class PointGenerator(nn.Module):
+    """What `generator_input` gives -> one perturbation in (-1, 1), [B, C, H, W], to be scaled by eps: the explicit
+    generator's trunk without a distribution, for L2L."""
+
+    def __init__(self, shape: Sequence[int], filters: int, blocks: Blocks) -> None:
+        super().__init__()
+        self.trunk = _trunk(3 * shape[0], shape[0], filters, blocks)
+        _initialise(self)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        return torch.tanh(self.trunk(seen))
+
+
 class ImplicitGenerator(nn.Module):
     """What `generator_input` gives and z [B, `LATENT`] -> a perturbation in (-1, 1), [B, C, H, W], to be scaled by eps.
 

@@ -37,19 +37,17 @@ class WideStage(nn.Module):
 
 
 class WideResNet(Network):
-    """A pre-activation Wide ResNet (Zagoruyko & Komodakis 2016), no dropout.
+    """A pre-activation Wide ResNet of `depth` 6n + 4 (Zagoruyko & Komodakis 2016), no dropout.
 
     Parameter names are those of the public TRADES code, whose unused `sub_block1` is dropped from its checkpoints.
     """
 
     smallest = 8
-    depth: int
-    factor: int
 
-    def __init__(self, shape: Sequence[int], classes: int) -> None:
+    def __init__(self, shape: Sequence[int], classes: int, depth: int, factor: int) -> None:
         super().__init__(shape, classes)
-        blocks = (self.depth - 4) // 6
-        widths = [16, *(width * self.factor for width in (16, 32, 64))]
+        blocks = (depth - 4) // 6
+        widths = [16, *(width * factor for width in (16, 32, 64))]
         self.conv1 = nn.Conv2d(shape[0], widths[0], 3, padding=1, bias=False)
         self.block1 = WideStage(blocks, widths[0], widths[1], 1)
         self.block2 = WideStage(blocks, widths[1], widths[2], 2)
@@ -75,10 +73,12 @@ class WideResNet(Network):
 class WRN2810(WideResNet):
     """The Wide ResNet of depth 28 and width 10, for 32x32 images."""
 
-    depth, factor = 28, 10
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
+        super().__init__(shape, classes, 28, 10)
 
 
 class WRN3410(WideResNet):
     """The Wide ResNet of depth 34 and width 10, for 32x32 images."""
 
-    depth, factor = 34, 10
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
+        super().__init__(shape, classes, 34, 10)

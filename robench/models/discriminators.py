@@ -1,0 +1,27 @@
+"""The network that tells adversarial latents from natural ones, for ATLD."""
+
+from torch import Tensor, nn
+
+from robench.errors import UserError
+from robench.models.wide_resnet import WideResNet
+
+
+class Discriminator(nn.Module):
+    """Latents [B, width] -> v [B], sigmoid(v) being D0, that of the adversarial side, and class logits [B, C].
+
+    A Wide ResNet takes each latent as a 1x1 image of `width` channels, as in ATLD's code (28-5); its last layer has
+    1 + C outputs, the code's two heads side by side.
+    """
+
+    def __init__(self, width: int, classes: int, depth: int, factor: int) -> None:
+        super().__init__()
+        if depth < 10 or depth % 6 != 4:
+            raise UserError(f"expected a discriminator of depth 10, 16, 22, ..., got {depth}")
+        self.width = width
+        self.network = WideResNet((width, 1, 1), 1 + classes, depth, factor)
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        if latent.shape[1] != self.width:
+            raise UserError(f"the model's latents have {latent.shape[1]} values, not the discriminator's {self.width}")
+        outputs = self.network(latent[:, :, None, None])
+        return outputs[:, 0], outputs[:, 1:]
