@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 
+from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search, sees
+from robench.search import Search
 
 REFERENCE_BATCH = 64
 """The paper's batch size; Adam's epsilon is not free of scale, so the objective is always divided by it."""

@@ -3,9 +3,10 @@
 import torch
 import torch.nn.functional as F
 
+from robench.access import sees
 from robench.models.generators import REFERENCE_BATCH, Blocks, ExplicitGenerator, generator_input
 from robench.resources import TrainingImages
-from robench.search import Search, sees
+from robench.search import Search
 from robench.tanh_gaussian import negative_log_density, perturbed
 
 

@@ -3,9 +3,10 @@
 import torch
 import torch.nn.functional as F
 
+from robench.access import sees
 from robench.models.generators import LATENT, REFERENCE_BATCH, Blocks, ImplicitGenerator, Posterior, generator_input
 from robench.resources import TrainingImages
-from robench.search import Search, sees
+from robench.search import Search
 
 
 @sees("gradients", norms=["linf"])

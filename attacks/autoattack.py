@@ -5,7 +5,8 @@ from typing import Literal
 
 from pyautoattack import AutoAttack, checks
 
-from robench.search import Search, sees
+from robench.access import sees
+from robench.search import Search
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
 

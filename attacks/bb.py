@@ -8,9 +8,10 @@ from foolbox.attacks import L2BrendelBethgeAttack, LinfinityBrendelBethgeAttack
 from foolbox.criteria import Misclassification
 from torch import Tensor, nn
 
+from robench.access import sees
 from robench.losses import margin
 from robench.resources import Images
-from robench.search import Search, sees
+from robench.search import Search
 from robench.threat import Norm, ThreatModel
 
 LIBRARY = {"linf": LinfinityBrendelBethgeAttack, "l2": L2BrendelBethgeAttack}

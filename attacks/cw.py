@@ -1,7 +1,8 @@
 """The Carlini & Wagner loss under projected gradient steps."""
 
+from robench.access import sees
 from robench.losses import margin
-from robench.search import Search, sees
+from robench.search import Search
 from robench.threat import Size
 
 

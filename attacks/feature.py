@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robench.access import sees
 from robench.classifier import Layer
 from robench.resources import Images
-from robench.search import Search, sees
+from robench.search import Search
 from robench.threat import Size
 
 

@@ -1,7 +1,8 @@
 """The fast gradient sign method."""
 
+from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search, sees
+from robench.search import Search
 
 
 @sees("gradients")

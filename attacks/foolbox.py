@@ -8,9 +8,10 @@ import foolbox as library
 import torch
 from foolbox import attacks, distances
 
+from robench.access import family, sees
 from robench.errors import UserError, unknown
 from robench.randomness import reseed
-from robench.search import Search, family, sees
+from robench.search import Search
 
 NORMS = {"linf": distances.linf, "l2": distances.l2}
 UNFIT = {

@@ -2,8 +2,9 @@
 
 import torch
 
+from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search, sees
+from robench.search import Search
 from robench.threat import Size, per_example
 
 

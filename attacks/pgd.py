@@ -1,7 +1,8 @@
 """Projected gradient descent, which ascends."""
 
+from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search, sees
+from robench.search import Search
 from robench.threat import Size
 
 

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from robench.access import sees
 from robench.errors import UserError
-from robench.search import Search, sees
+from robench.search import Search
 
 
 @sees("labels", norms=["linf"], stops=True)

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from robench.access import sees
 from robench.errors import UserError
 from robench.losses import margin
-from robench.search import Search, sees
+from robench.search import Search
 
 
 @sees("scores", stops=True)

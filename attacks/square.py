@@ -4,7 +4,8 @@ import logging
 
 from pyautoattack import AutoAttack, checks
 
-from robench.search import Search, sees
+from robench.access import sees
+from robench.search import Search
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
 

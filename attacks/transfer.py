@@ -1,8 +1,9 @@
 """Transfer: adversarial examples of other models."""
 
+from robench.access import sees
 from robench.battery import Attack
 from robench.resources import Sources
-from robench.search import Search, sees
+from robench.search import Search
 
 
 @sees("labels")

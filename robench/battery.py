@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robench import content
+from robench.access import Access, reveals
 from robench.classifier import Layer
 from robench.content import Strict
 from robench.errors import UserError, unknown
 from robench.fingerprints import library_imports, source_fingerprint
 from robench.ledger import CLEAN
 from robench.resources import KINDS
-from robench.search import Access, Search, reveals
+from robench.search import Search
 from robench.settings import assignment, checked
 from robench.threat import Norm
 

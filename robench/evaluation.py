@@ -22,7 +22,7 @@ from robench.subject import Subject
 from robench.threat import ThreatModel
 
 ENGINE = (
-    *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "search"),
+    *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "outcome", "search"),
     *("foreign", "apart", "annex", "randomness", "behaviour", "rows", "running"),
     *("tanh_gaussian", "models/generators", "models/resnet"),
 )

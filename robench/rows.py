@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robench.judge import Verdicts
 from robench.ledger import ROW
-from robench.search import Outcome
+from robench.outcome import Outcome
 
 Columns = dict[str, np.ndarray]
 

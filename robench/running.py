@@ -23,11 +23,12 @@ from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.judge import Judge
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.outcome import Outcome
 from robench.provenance import run_manifest
 from robench.randomness import reseed, undisturbed
 from robench.resources import Resources
 from robench.rows import Columns
-from robench.search import Outcome, Search
+from robench.search import Search
 from robench.summary import Summary, summarise
 
 

@@ -6,9 +6,9 @@ fooled the model. The judge confirms that, and who fell leaves the batch, with a
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
@@ -16,56 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from robench import apart
+from robench.access import Access, reveals
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError, UserError
 from robench.foreign import LibraryModel
 from robench.judge import Judge
 from robench.losses import Loss, margin
+from robench.outcome import Outcome
 from robench.randomness import reproducible, undisturbed
 from robench.resources import Resources
-from robench.threat import Norm, Size, ThreatModel, parse_size, per_example
-
-Access = Literal["labels", "scores", "gradients"]
-"""What an attack may see of the model; each level includes those before it."""
-
-
-def reveals(given: Access, asked: Access) -> bool:
-    """Whether a level of access includes another."""
-    return get_args(Access).index(asked) <= get_args(Access).index(given)
-
-
-Function = TypeVar("Function", bound=Callable[..., None])
-
-
-def sees(
-    access: Access,
-    *,
-    norms: Sequence[Norm] = ("linf", "l2"),
-    stops: bool = False,
-    companions: bool = False,
-    alone: bool = False,
-) -> Callable[[Function], Function]:
-    """Declares what an attack may see; the search refuses it anything else.
-
-    norms: those it is defined for; stops: its paper ends it at the first success, so that its last iterate means
-    nothing more; companions: the outcome of an example depends on the others in its batch, as in most libraries; alone:
-    it is given one example at a time, and by raising fails on that one only.
-    """
-
-    def declare(attack: Function) -> Function:
-        attack.access, attack.norms = access, norms  # type: ignore[attr-defined]
-        attack.stops, attack.companions, attack.alone = stops, companions, alone  # type: ignore[attr-defined]
-        return attack
-
-    return declare
-
-
-def family(function: Callable[[str], Callable[..., None]]) -> Callable[[str], Callable[..., None]]:
-    """Declares a function that gives attacks by their names in a library: "foolbox:LinfPGD" is what `foolbox` gives
-    for "LinfPGD"."""
-    function.family = True  # type: ignore[attr-defined]
-    return function
+from robench.threat import Size, ThreatModel, parse_size, per_example
 
 
 class State:
@@ -81,31 +42,6 @@ class State:
 
     def _keep(self, index: Tensor) -> None:
         self.__dict__.update({name: tensor[index] for name, tensor in self.__dict__.items()})
-
-
-@dataclass
-class Outcome:
-    """What a search found, per example of its batch [B]."""
-
-    fooled: Tensor
-    """some candidate fooled the judge"""
-    last_fooled: Tensor
-    """the candidate a run offered last fooled the judge (only where nobody is dropped)"""
-    kept: Tensor
-    """[B, ...]: the first candidate that fooled the judge, else the one of largest margin, else x"""
-    last: Tensor
-    """[B, ...]: where the last run ended (only where nobody is dropped)"""
-    margin: Tensor
-    """of `kept`: max_{j != y} z_j - z_y; -inf where nothing was tried"""
-    first_step: Tensor
-    """steps taken before `kept` was made, in its own run"""
-    invalid: Tensor
-    """an offered candidate left the box or the ball or was not finite"""
-    forwards: Tensor
-    backwards: Tensor
-    queries: Tensor
-    failures: dict[int, str] = field(default_factory=dict)
-    """rows on which the attack broke off, and why: not fooled, they are not robust either"""
 
 
 class Search:
@@ -138,19 +74,7 @@ class Search:
         self.resources = resources or Resources()
         self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
         self._everyone = (x, y, draws)
-        zeros = torch.zeros(len(x), dtype=torch.int32, device=x.device)
-        self._outcome = Outcome(
-            fooled=zeros.bool(),
-            last_fooled=zeros.bool(),
-            kept=x.clone(),
-            last=x.clone(),
-            margin=torch.full((len(x),), -torch.inf, device=x.device),
-            first_step=zeros.clone(),
-            invalid=zeros.bool(),
-            forwards=zeros.clone(),
-            backwards=zeros.clone(),
-            queries=zeros.clone(),
-        )
+        self._outcome = Outcome.of_nothing(x)
         self._begin(0)
 
     def _begin(self, restart: int) -> None:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from robench import checkpoint, content, recipe
+from robench.access import Access
 from robench.arrays import ArrayFunction, ArrayModel
 from robench.checkpoint import weights_fingerprint
 from robench.defense import MODEL
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.models import build, source_files
-from robench.search import Access
 from robench.threat import ThreatModel
 
 

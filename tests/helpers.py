@@ -12,8 +12,9 @@ from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.judge import Judge
+from robench.outcome import Outcome
 from robench.resources import Images, Resources, Sources, TrainingImages
-from robench.search import Outcome, Search
+from robench.search import Search
 from robench.threat import ThreatModel
 
 

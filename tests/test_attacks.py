@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from robench import content
+from robench.access import sees
 from robench.battery import attack, configure
 from robench.errors import UserError
-from robench.search import Search, sees
+from robench.search import Search
 from robench.threat import ThreatModel
 from tests.helpers import Trained, hadamard_case, linear_case, minimal_eps, run_attack
 

@@ -218,7 +218,7 @@ def test_lat(layer: str) -> None:
 
 @pytest.mark.parametrize("name", ["tla", "lat"])
 def test_features_are_asked_of_networks_that_show_them(name: str) -> None:
-    with pytest.raises(UserError, match="needs features"):
+    with pytest.raises(UserError, match="features are needed"):
         loss_of(make(name))
 
 

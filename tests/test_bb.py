@@ -21,10 +21,11 @@ from robench.battery import attack
 from robench.data import Split
 from robench.evaluation import Evaluation
 from robench.ledger import Ledger
+from robench.outcome import Outcome
 from robench.passes import passes_of
 from robench.resources import Images
 from robench.running import evaluate
-from robench.search import Outcome, Search
+from robench.search import Search
 from robench.subject import from_module
 from robench.threat import ThreatModel
 from tests.helpers import Trained, hadamard_case, linear_case, minimal_eps, run_attack
@@ -34,7 +35,8 @@ import os
 from functools import partial
 import numba
 import torch
-from robench.search import Search, sees
+from robench.access import sees
+from robench.search import Search
 
 @sees("gradients", stops=True, alone=True)
 def misbehaving(search: Search, *, seconds: float = 2.0) -> None:

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 MY_ATTACK = '''
 from robench.losses import cross_entropy
-from robench.search import Search, sees
+from robench.access import sees
+from robench.search import Search
 
 @sees("gradients")
 def my_attack(search: Search, *, steps: int = 3) -> None:

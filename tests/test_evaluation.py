@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from robench import ranking
+from robench.access import sees
 from robench.battery import attack, battery, configure
 from robench.data import Split
 from robench.errors import UserError
@@ -20,7 +21,7 @@ from robench.ledger import Ledger
 from robench.losses import cross_entropy
 from robench.planning import plan_evaluation
 from robench.running import evaluate, run
-from robench.search import Search, sees
+from robench.search import Search
 from robench.subject import from_module, load_model
 from robench.summary import summarise
 from robench.threat import ThreatModel
@@ -337,7 +338,7 @@ def test_the_pool_of_images_covers_a_sorted_set(tmp_path: Path, digits_model: Tr
 def test_two_attacks_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()
-        text = "from robench.search import Search, sees\n@sees('labels')\ndef mine(search: Search) -> None: ...\n"
+        text = "from robench.access import sees\n@sees('labels')\ndef mine(search: object) -> None: ...\n"
         (tmp_path / folder / "mine.py").write_text(text)
     with pytest.raises(UserError, match="two columns would be called 'mine'"):
         battery(None, [str(tmp_path / "a" / "mine.py"), str(tmp_path / "b" / "mine.py")])

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robench.access import sees
 from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError
@@ -14,7 +15,7 @@ from robench.losses import cross_entropy
 from robench.models import build
 from robench.models.digit_cnn import DigitCNN
 from robench.resources import Images, Resources
-from robench.search import Search, sees
+from robench.search import Search
 from robench.threat import ThreatModel
 from tests.helpers import Trained, linear_case, run_attack
 

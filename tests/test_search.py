@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robench.access import sees
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import AttackError, UserError
 from robench.judge import BATCH_SIZE, Judge
 from robench.losses import cross_entropy, margin
-from robench.search import Outcome, Search, sees
+from robench.outcome import Outcome
+from robench.search import Search
 from robench.threat import ThreatModel
 from tests.helpers import Linear, linear_case, minimal_eps, run_attack
 

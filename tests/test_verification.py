@@ -251,7 +251,7 @@ def test_what_cannot_be_saved_is_said_before_anything_is_run(in_tmp: Path, digit
 SHAKY = """
 import os
 from robench.losses import cross_entropy
-from robench.search import sees
+from robench.access import sees
 
 @sees("gradients", stops=True, alone=True)
 def shaky(search):
