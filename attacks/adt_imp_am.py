@@ -38,19 +38,15 @@ def adt_imp_am(
         with search.learn() as model:
             generator = ImplicitGenerator(search.shape, filters, blocks).to(device)
             posterior = Posterior(search.shape, filters).to(device)
-            adams = [
-                torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999)),
-                torch.optim.Adam(posterior.parameters(), lr=lr),
-            ]
+            groups = [{"params": generator.parameters(), "betas": (0.5, 0.999)}, {"params": posterior.parameters()}]
+            adam = torch.optim.Adam(groups, lr=lr)
             for x, y in training.batches(REFERENCE_BATCH, epochs, random):
                 z = 2 * torch.rand((len(x), LATENT), generator=random, device=device) - 1
                 delta = generator(generator_input(model, x, y, search.eps), z)
                 risk = F.cross_entropy(model((x + search.eps * delta).clamp(0, 1)), y)
-                for adam in adams:
-                    adam.zero_grad()
+                adam.zero_grad()
                 (-risk - entropy_weight * posterior(delta, z).mean()).backward()
-                for adam in adams:
-                    adam.step()
+                adam.step()
         return generator.eval()
 
     generator = search.resources.once("generator", learn)
