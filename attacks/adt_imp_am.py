@@ -38,8 +38,8 @@ def adt_imp_am(
         with search.learn() as model:
             generator = ImplicitGenerator(search.shape, filters, blocks).to(device)
             posterior = Posterior(search.shape, filters).to(device)
-            groups = [{"params": generator.parameters(), "betas": (0.5, 0.999)}, {"params": posterior.parameters()}]
-            adam = torch.optim.Adam(groups, lr=lr)
+            adam = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999))
+            adam.add_param_group({"params": posterior.parameters(), "betas": (0.9, 0.999)})
             for x, y in training.batches(REFERENCE_BATCH, epochs, random):
                 z = 2 * torch.rand((len(x), LATENT), generator=random, device=device) - 1
                 delta = generator(generator_input(model, x, y, search.eps), z)
