@@ -59,15 +59,18 @@ class ALD(Defense):
             step.log(kernel=kernel)
             return (phi if self.kernel_scope == "batch" else phi.transpose(0, 1)).reshape(x_adv.shape)
 
-        x_adv = ascend(
-            step.model,
-            loss,
-            x,
-            start_points(self.start, x, step.threat, step.generator),
-            step.threat,
-            steps=self.steps,
-            step_size=step.size(self.step_size),
-            direction=direction if n > 1 or self.kernel_scope == "batch" else None,
+        x_adv = step.once(
+            "x_adv",
+            lambda: ascend(
+                step.model,
+                loss,
+                x,
+                start_points(self.start, x, step.threat, step.generator),
+                step.threat,
+                steps=self.steps,
+                step_size=step.size(self.step_size),
+                direction=direction if n > 1 or self.kernel_scope == "batch" else None,
+            ),
         )
         clean = step.model(batch.x)
         logits = step.model(x_adv)
