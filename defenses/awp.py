@@ -17,9 +17,10 @@ class AWP(Defense):
     """Another defense, its gradient taken where the weights were moved to raise its loss (Wu et al. 2020).
 
     w <- w + gamma * |w| * g / |g| for each tensor of two dimensions or more, g the gradient of the loss; after the
-    update's gradient is taken the move is undone. The adversarial images are those found at the weights unmoved (where
-    the defense finds them through `Step.once`), and batch norm's statistics are updated once. gamma is 0.01, with TRADES 0.005. `wraps` is a defense with its settings
-    if any: "trades:beta=6,steps=10". Passes a step: its own, and as many again less those that find the images.
+    update's gradient is taken the move is undone. The adversarial images are those found at the weights unmoved, where
+    the defense finds them through `Step.once`; batch norm's statistics are updated once. gamma is 0.01, with TRADES
+    0.005. `wraps` is a defense with its settings if any: "trades:beta=6,steps=10". Passes a step: its own, and as many
+    again less those that find the images.
     """
 
     gamma: float = 0.01
