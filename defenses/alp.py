@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, adversary
+from robench.ascend import Start, pgd
 from robench.defense import MODEL, Batch, Defense, Step
-from robench.losses import cross_entropy
 from robench.threat import Size
 
 
@@ -25,14 +24,7 @@ class ALP(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: cross_entropy(logits, y),
-            start=self.start,
-            steps=self.steps,
-            step_size=self.step_size,
-        )
+        x_adv = pgd(step, batch, start=self.start, steps=self.steps, step_size=self.step_size)
         adversarial, clean = step.model(x_adv), step.model(x)
         pairing = F.mse_loss(adversarial, clean)
         return {MODEL: F.cross_entropy(adversarial, y) + F.cross_entropy(clean, y) + self.weight * pairing}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, adversary, evaluating
+from robench.ascend import Start, evaluating, pgd
 from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import cross_entropy
 from robench.models.transformed import as_network
@@ -34,14 +34,7 @@ class LAT(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: cross_entropy(logits, y),
-            start=self.start,
-            steps=self.steps,
-            step_size=self.step_size,
-        )
+        x_adv = pgd(step, batch, start=self.start, steps=self.steps, step_size=self.step_size)
         latent = self._below(step, x)
         with evaluating(step.model):
             shift = self._latent_shift(step, latent.detach(), y)

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, adversary
+from robench.ascend import Start, pgd
 from robench.defense import MODEL, Batch, Defense, Step
-from robench.losses import cross_entropy, kl_divergence
+from robench.losses import kl_divergence
 from robench.threat import Size
 
 
@@ -27,14 +27,7 @@ class MART(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: cross_entropy(logits, y),
-            start=self.start,
-            steps=self.steps,
-            step_size=self.step_size,
-        )
+        x_adv = pgd(step, batch, start=self.start, steps=self.steps, step_size=self.step_size)
         clean, adversarial = step.model(x), step.model(x_adv)
         unsure = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
         smoothness = (kl_divergence(clean, adversarial) * unsure).mean()

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, adversary
+from robench.ascend import Start, pgd
 from robench.defense import Batch, Defense, Step
-from robench.losses import cross_entropy
 from robench.threat import Size
 
 
@@ -25,13 +24,6 @@ class PGDAT(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: cross_entropy(logits, y),
-            start=self.start,
-            steps=self.steps,
-            step_size=self.step_size,
-        )
+        x_adv = pgd(step, batch, start=self.start, steps=self.steps, step_size=self.step_size)
         clean = self.clean_weight * F.cross_entropy(step.model(x), y) if self.clean_weight else 0.0
         return {"model": clean + F.cross_entropy(step.model(x_adv), y)}

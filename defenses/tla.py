@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, adversary
+from robench.ascend import Start, pgd
 from robench.defense import MODEL, Batch, Defense, Step
-from robench.losses import cross_entropy
 from robench.models.transformed import as_network
 from robench.threat import Size
 
@@ -32,14 +31,7 @@ class TLA(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: cross_entropy(logits, y),
-            start=self.start,
-            steps=self.steps,
-            step_size=self.step_size,
-        )
+        x_adv = pgd(step, batch, start=self.start, steps=self.steps, step_size=self.step_size)
         network = as_network(step.model)
         anchors, clean = network.features(x_adv), network.features(x)
         triplet = triplet_loss(anchors, clean, y, self.margin, step.generator)

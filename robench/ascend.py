@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robench.defense import Step
+from robench.defense import Batch, Step
+from robench.losses import cross_entropy
 from robench.threat import Size, ThreatModel
 
 Start = Literal["clean", "ball", "near_uniform", "near_normal"]
@@ -92,3 +93,12 @@ def adversary(
             step_size=step.size(step_size),
         ),
     )
+
+
+def pgd(step: Step, batch: Batch, *, start: Start, steps: int, step_size: Size) -> Tensor:
+    """`adversary` up the cross-entropy."""
+
+    def objective(logits: Tensor) -> Tensor:
+        return cross_entropy(logits, batch.y)
+
+    return adversary(step, batch.x, objective, start=start, steps=steps, step_size=step_size)
