@@ -36,7 +36,8 @@ class EvaluationProgress:
         if self._first_pass is None:
             self._first_pass = passes
         seconds = max(time.monotonic() - self._started, 1e-9)
-        self._rate = f", {(passes - self._first_pass) / seconds:,.0f} passes/s"
+        if passes > self._first_pass:
+            self._rate = f", {(passes - self._first_pass) / seconds:,.0f} passes/s"
         self._bar.update(self._task, detail=f"{self._accuracy}standing {examples}{self._rate}")
 
     def advance(self, examples: int, robust: int) -> None:
