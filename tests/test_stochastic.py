@@ -98,6 +98,22 @@ def test_the_judge_takes_the_vote_of_many_draws(chance: float, stream: str) -> N
     assert not verdicts.unstable.any()
 
 
+def test_a_vote_is_not_a_mean() -> None:
+    """Rarely but enormously wrong: the mean of the logits is wrong, most draws are right."""
+
+    class Rare(Coin):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x)
+            return logits.where(logits[:, :1] > 0, 1000 * logits)
+
+    x, y = torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, dtype=torch.int64)
+    verdicts = Judge(Classifier(Rare(0.8, "numpy")), ThreatModel.of("linf", 0.1), VOTES)(x, x, y)
+    assert 0.5 < float(verdicts.share_right[0]) < 1
+    assert (verdicts.margin > 0).all()
+    assert verdicts.prediction.tolist() == [0, 0]
+    assert not verdicts.fooled.any()
+
+
 def test_a_vote_does_not_depend_on_companions(digits_model: Trained) -> None:
     x, y = digits_model.split.floats(slice(20)), digits_model.split.labels[:20]
     judge = Judge(Classifier(Noisy(digits_model.model, 0.4)), ThreatModel.of("linf", 0.1), VOTES)
