@@ -215,7 +215,8 @@ def _one_step_beats_many(evidence: Evidence) -> Iterator[str]:
 def _black_box_beats_white_box(evidence: Evidence) -> Iterator[str]:
     """An attack without gradients that breaks more than all those with them together: the gradient is masked.
 
-    Where it ran on their survivors only, what it was spared counts as broken by both.
+    Where it ran on survivors only, what gradients had broken counts as broken by both, and what another attack without
+    them had is left out.
     """
     frames = {name: frame.set_index("example") for name, frame in evidence.rows.items() if len(frame)}
     white = [frame["fooled"] for name, frame in frames.items() if evidence.access[name] == "gradients"]
@@ -225,7 +226,7 @@ def _black_box_beats_white_box(evidence: Evidence) -> Iterator[str]:
     known = union | ~pd.concat([column.isna() for column in white], axis=1).any(axis=1)
     for name, frame in frames.items():
         if evidence.access[name] != "gradients":
-            fooled = frame["fooled"].mask(frame["status"] == "skipped", True)
+            fooled = frame["fooled"].mask((frame["status"] == "skipped") & union, True)
             shared = known & fooled.notna()
             for gap, p in _beats(fooled[shared].astype(bool), union[shared].astype(bool)):
                 yield (

@@ -151,6 +151,10 @@ def test_in_worst_case_mode_what_a_black_box_attack_breaks_beyond_all_gradients_
     assert summary.worst_case == wilson(sum(right[90:]), n)
     assert summary.attacks["rays"].accuracy is None
     assert summary.verdict.reliable is False
+    spared = [None if broken[i] or i < 90 else False for i in range(n)]  # of what rays had broken as well
+    square = write(tmp_path, "square", spared, backwards=0, queries=9, unfinished="skipped")
+    reasons = summarise(by_name(*cells, rays, square), mode="worst-case").verdict.reasons
+    assert [reason.partition(",")[0] for reason in reasons] == ["rays"]  # who broke nothing is not named
 
 
 def test_a_skipped_example_is_broken_whoever_broke_it(tmp_path: Path) -> None:
