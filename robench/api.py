@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import benchmark, data, ranking, running, training
+from robench import benching, data, ranking, running, training
 from robench.arrays import ArrayFunction
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
@@ -144,9 +144,9 @@ def train(
 def bench(name: str, **options: Any) -> pd.DataFrame:
     """Trains or loads every model of a benchmark, evaluates them, writes the leaderboard, and gives its rows of it.
 
-    The options are those of `robench.benchmark.run`.
+    The options are those of `robench.benching.run`.
     """
-    return benchmark.run(name, **options)
+    return benching.run(name, **options)
 
 
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:

@@ -1,22 +1,21 @@
-"""A benchmark: some defenses and checkpoints against a battery, from training to the leaderboard."""
+"""What a benchmark says: which defenses and checkpoints to train, against which attacks, and what else to measure.
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from itertools import chain
+benchmarks/NAME.yaml is one; benchmarks/papers/ID.yaml is one too, with what it takes to lay its runs out as the paper's
+table or figure. No torch is imported here: whoever only reads results reads these as well.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
-import pandas as pd
 from pydantic import Field
 
-from robench import checkpoint, content, ranking, running, training
-from robench.battery import battery
+from robench import content
 from robench.content import Strict
-from robench.errors import UserError, unknown
-from robench.evaluation import check_n
-from robench.planning import DATASET, checkpoint_path, plan_evaluation, plan_training, resolve_device
-from robench.subject import load_model
-from robench.threat import Norm, Size
+from robench.errors import unknown
+
+Size = str | float
+Settings = dict[str, Any]
 
 
 class TrainedDefense(Strict):
@@ -25,152 +24,129 @@ class TrainedDefense(Strict):
 
     defense: str
     init: str | None = None
-    settings: dict[str, Any] = Field(default={}, alias="set")
+    settings: Settings = Field(default={}, alias="set")
+
+
+Entry = str | TrainedDefense
 
 
 class Benchmark(Strict):
-    """benchmarks/NAME.yaml. `models` are checkpoints that exist, `sources` those to transfer
-    attacks from; `train` changes the settings of all defenses."""
+    """`models` are checkpoints that exist, `sources` those to transfer attacks from (`each`: every other model of the
+    benchmark, one at a time); `train` changes the settings of all defenses; `radii`, such as 2*eps, are evaluated at in
+    place of eps. `measure` and `once` name what to measure for figures, on each model and on none, with its settings.
+    """
 
-    dataset: str = DATASET
-    norm: Norm = "linf"
-    eps: Size
+    dataset: str = "digits"
+    norm: Literal["linf", "l2"] = "linf"
+    eps: Size | None = None
+    radii: list[Size] = ["eps"]
     suite: str | None = None
     attacks: list[str] = []
-    defenses: list[str | TrainedDefense] = []
+    defenses: list[Entry] = []
     models: list[str] = []
-    sources: list[str] = []
+    sources: list[str] | Literal["each"] = []
     seeds: list[int] = [0]
     n: int | None = None
     limit: int | None = None
     epochs: int | None = None
-    train: dict[str, Any] = {}
+    train: Settings = {}
+    measure: dict[str, Settings] = {}
+    once: dict[str, Settings] = {}
+
+    @property
+    def battery(self) -> list[str]:
+        """The attacks it names beside its suite's."""
+        return self.attacks
+
+    @property
+    def trained(self) -> list[TrainedDefense]:
+        """The defenses it trains."""
+        return [trained(entry) for entry in self.defenses]
 
 
-class Reporter(Protocol):
-    """Shows what a benchmark is doing."""
+class Exhibit(Benchmark):
+    """A table or figure of a paper."""
 
-    def say(self, text: str) -> None: ...
-    def training(self) -> training.Progress: ...
-    def evaluation(self) -> running.Progress: ...
+    title: str
+    paper: str
+
+
+class Table(Exhibit):
+    """`rows`: what is printed before each line, with the defense that robench trains for it (none: only published);
+    `columns`: what is printed above each, with the attack, `clean` or `worst_case`."""
+
+    rows: dict[str, Entry | None]
+    columns: dict[str, str | None]
+
+    @property
+    def battery(self) -> list[str]:
+        named = [attack for attack in self.columns.values() if attack not in (None, "clean", "worst_case")]
+        return list(dict.fromkeys([*self.attacks, *map(str, named)]))
+
+    @property
+    def trained(self) -> list[TrainedDefense]:
+        """Those of the rows, after those that they start from."""
+        return [*super().trained, *(trained(entry) for entry in self.rows.values() if entry is not None)]
+
+
+class Figure(Exhibit):
+    """`draw`: the file of robench/figures/ that draws it, with its settings."""
+
+    draw: str
+    settings: Settings = {}
+
+
+def trained(entry: Entry) -> TrainedDefense:
+    return TrainedDefense(defense=entry) if isinstance(entry, str) else entry
 
 
 def names() -> list[str]:
     return content.names("benchmarks", "*.yaml")
 
 
+def exhibits(kind: type[Table] | type[Figure]) -> list[str]:
+    """The ids of the tables, or of the figures."""
+    return [name for name, block in _papers() if _kind(block) is kind]
+
+
 def load(name: str) -> Benchmark:
-    """A benchmark of ours by name, or a user's .yaml file by its path."""
+    """A benchmark of ours by name, a table or figure by its id, or a user's .yaml file by its path."""
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-    elif name in names():
-        path = content.folder("benchmarks") / f"{name}.yaml"
     else:
-        raise unknown("benchmark", name, names())
-    return content.parse(Benchmark, content.read_yaml(path), f"benchmark {name}")
+        folder = content.folder("benchmarks")
+        found = [path for path in (folder / f"{name}.yaml", folder / "papers" / f"{name}.yaml") if path.is_file()]
+        if not found:
+            raise unknown("benchmark", name, [*names(), *(paper for paper, _ in _papers())])
+        path = found[0]
+    block = content.read_yaml(path)
+    return content.parse(_kind(block), _whole(block), f"benchmark {name}")
 
 
-def run(
-    name: str,
-    *,
-    results: Path | str = "results",
-    data_root: Path | str = "data",
-    download: bool = False,
-    device: str | None = None,
-    n: int | None = None,
-    limit: int | None = None,
-    epochs: int | None = None,
-    reporter: Reporter | None = None,
-) -> pd.DataFrame:
-    """The leaderboard of the benchmark's models; that of all models is written to the results folder.
-
-    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. n, limit and
-    epochs cut the benchmark to the machine.
-    """
-    benchmark = load(name)
-    say = reporter.say if reporter else lambda text: None
-    if not benchmark.defenses and not benchmark.models:
-        raise UserError(f"benchmark {name}: expected defenses or models, got neither")
-    battery(benchmark.suite, benchmark.attacks)  # what is wrong is said before anything is trained
-    n = benchmark.n if n is None else n
-    check_n(n)
-    existing = [load_model(model) for model in benchmark.models]
-    sources = [load_model(source) for source in benchmark.sources]
-    plans = _plans(benchmark, data_root, download, limit, epochs)
-    trained = (load_model(path) for path in _trained(plans, results, device, say, reporter))
-    evaluated = []
-    for subject in chain(existing, trained):  # each is evaluated before the next is trained
-        say(f"{subject.name}: evaluating")
-        planned = plan_evaluation(
-            subject,
-            suite=benchmark.suite,
-            attacks=benchmark.attacks,
-            dataset=benchmark.dataset,
-            data_root=data_root,
-            download=download,
-            eps=benchmark.eps,
-            norm=benchmark.norm,
-            device=device,
-            n=n,
-            sources=sources,
-        )
-        running.run(planned, results, reporter.evaluation() if reporter else None)
-        key = planned.key(None)
-        evaluated.append([key[part] for part in ("model", "dataset", "threat")])
-    ranking.write(ranking.leaderboard(results), results)
-    return ranking.leaderboard(
-        results, only=lambda cell: [cell.key[part] for part in ("model", "dataset", "threat")] in evaluated
-    )
+def load_exhibit(kind: type[Table] | type[Figure], name: str) -> Any:
+    """A table or a figure by its id."""
+    if name not in exhibits(kind):
+        raise unknown(kind.__name__.lower(), name, exhibits(kind))
+    return load(name)
 
 
-def _trained(
-    plans: Sequence[tuple[str | None, training.Plan]],
-    results: Path | str,
-    device: str | None,
-    say: Callable[[str], None],
-    reporter: Reporter | None,
-) -> Iterator[Path]:
-    """The checkpoints of the plans, each trained when it is asked for, where there is none."""
-    latest: dict[tuple[str, int], Path] = {}
-    for init, plan in plans:
-        if init is not None:
-            weights = checkpoint.state_dict_of(checkpoint.read(latest[init, plan.seed]), init)
-            plan = replace(plan, init=weights)
-        latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, results)
-        if path.is_file():
-            say(f"{plan.recipe.name}: using {path}")
-        else:
-            say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
-            progress = reporter.training() if reporter else None
-            training.train(plan, path, device=resolve_device(device), resume=True, progress=progress)
-        yield path
+def _whole(block: Any) -> Any:
+    """With what the benchmark it is `like` says and it does not."""
+    if not isinstance(block, dict) or "like" not in block:
+        return block
+    base = content.folder("benchmarks") / f"{block['like']}.yaml"
+    if not base.is_file():
+        raise unknown("benchmark", str(block["like"]), names())
+    return {**_whole(content.read_yaml(base)), **{key: value for key, value in block.items() if key != "like"}}
 
 
-def _plans(
-    benchmark: Benchmark, data_root: Path | str, download: bool, limit: int | None, epochs: int | None
-) -> Sequence[tuple[str | None, training.Plan]]:
-    """A plan for each defense and seed, with the defense whose weights it is yet to start from."""
-    entries = [TrainedDefense(defense=entry) if isinstance(entry, str) else entry for entry in benchmark.defenses]
-    for position, entry in enumerate(entries):
-        before = [earlier.defense for earlier in entries[:position]]
-        if entry.init is not None and entry.init not in before:
-            raise unknown(f"defense before {entry.defense}", entry.init, before)
-    return [
-        (
-            entry.init,
-            plan_training(
-                entry.defense,
-                dataset=benchmark.dataset,
-                data_root=data_root,
-                download=download,
-                eps=benchmark.eps,
-                norm=benchmark.norm,
-                epochs=benchmark.epochs if epochs is None else epochs,
-                limit=benchmark.limit if limit is None else limit,
-                settings={**benchmark.train, **entry.settings},
-                seed=seed,
-            ),
-        )
-        for seed in benchmark.seeds
-        for entry in entries
-    ]
+def _kind(block: Any) -> type[Benchmark]:
+    """By what only a table or a figure says."""
+    if isinstance(block, dict) and "rows" in block:
+        return Table
+    return Figure if isinstance(block, dict) and "draw" in block else Benchmark
+
+
+def _papers() -> Iterator[tuple[str, Any]]:
+    for path in sorted((content.folder("benchmarks") / "papers").glob("*.yaml")):
+        yield path.stem, content.read_yaml(path)

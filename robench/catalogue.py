@@ -6,12 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from robench import content
+from robench import benchmark, content
 from robench.errors import unknown
 
 
 def listing(kind: str) -> list[tuple[str, str]]:
-    """Names with a line about each. `kind`: attacks, defenses, suites, datasets, models or benchmarks."""
+    """Names with a line about each; `kind` in the plural."""
     listings: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "attacks": _attacks,
         "defenses": lambda: [(name, content.read_yaml(_recipe(name))["paper"]) for name in _recipes()],
@@ -19,6 +19,8 @@ def listing(kind: str) -> list[tuple[str, str]]:
         "datasets": _datasets,
         "models": _models,
         "benchmarks": lambda: [(name, _comment(_benchmark(name))) for name in content.names("benchmarks", "*.yaml")],
+        "tables": lambda: _exhibits(benchmark.Table),
+        "figures": lambda: _exhibits(benchmark.Figure),
     }
     return listings[kind]()
 
@@ -45,6 +47,8 @@ def describe(kind: str, name: str) -> str:
         return inspect.getdoc(ARCHITECTURES[name]) or ""
     if kind == "dataset":
         return dict(listing("datasets"))[name]
+    if kind in ("table", "figure"):
+        return (content.folder("benchmarks") / "papers" / f"{name}.yaml").read_text().rstrip()
     return (_suite(name) if kind == "suite" else _benchmark(name)).read_text().rstrip()
 
 
@@ -62,6 +66,11 @@ def _models() -> list[tuple[str, str]]:
     from robench.models import ARCHITECTURES
 
     return [(name, (inspect.getdoc(kind) or "").splitlines()[0]) for name, kind in ARCHITECTURES.items()]
+
+
+def _exhibits(kind: type[benchmark.Table] | type[benchmark.Figure]) -> list[tuple[str, str]]:
+    found = ((name, benchmark.load(name)) for name in benchmark.exhibits(kind))
+    return [(name, f"{exhibit.title} ({exhibit.paper})") for name, exhibit in found if isinstance(exhibit, kind)]
 
 
 def _recipes() -> list[str]:

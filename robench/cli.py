@@ -43,6 +43,8 @@ class Kind(StrEnum):
     datasets = "datasets"
     models = "models"
     benchmarks = "benchmarks"
+    tables = "tables"
+    figures = "figures"
 
 
 class Thing(StrEnum):
@@ -52,6 +54,8 @@ class Thing(StrEnum):
     dataset = "dataset"
     model = "model"
     benchmark = "benchmark"
+    table = "table"
+    figure = "figure"
 
 
 Results = Annotated[Path, typer.Option(help="The folder of results.")]
@@ -70,13 +74,16 @@ def bench(
     download: Download = False,
     results: Results = Path("results"),
     device: Device = None,
+    dataset: Annotated[str | None, typer.Option(help="Run it on another data set, with its usual radius.")] = None,
+    arch: Annotated[str | None, typer.Option(help="The architecture to train.")] = None,
+    eps: Eps = None,
     n: Annotated[int | None, typer.Option(help="Evaluate on the first N examples.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     from robench import ranking
-    from robench.benchmark import run
+    from robench.benching import run
     from robench.console import ConsoleReporter, stderr
 
     frame = run(
@@ -85,6 +92,9 @@ def bench(
         data_root=data_root,
         download=download,
         device=device,
+        dataset=dataset,
+        arch=arch,
+        eps=eps,
         n=n,
         limit=limit,
         epochs=epochs,
@@ -276,6 +286,20 @@ def leaderboard(
     frame = ranking.leaderboard(results)
     ranking.write(frame, results)
     _print_leaderboard(frame, format)
+
+
+@app.command()
+def figure(
+    id: Annotated[str, typer.Argument(help="A figure's id; robench list figures names them.")],
+    results: Results = Path("results"),
+) -> None:
+    """Draw a paper's figure from what was measured: PNG, SVG and its data as CSV."""
+    from robench import drawing
+
+    drawn = drawing.draw(id, results)
+    print(drawn.caption)
+    if drawn.canvas is not None:
+        print("\n".join(str(path) for path in drawing.write(drawn, results, id)))
 
 
 @app.command("list")

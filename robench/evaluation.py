@@ -162,14 +162,21 @@ class Evaluation:
             "dataset": self.split.name,
             "norm": self.threat.norm,
             "eps": self.threat.eps_written,
-            "attack": attack.name if attack else CLEAN,
+            "attack": self._called(attack) if attack else CLEAN,
             "access": attack.access if attack else None,
             "protocol": self.protocol if attack else None,
             "draws": self.draws if self.behaviour.stochastic else None,
+            "sources": [source.name for source in self.sources] if attack and Sources in attack.needs else None,
             "mixes": self.behaviour.mixes,
             "unseeded": self.behaviour.unseeded,
             "classes": self.split.classes,
         }
+
+    def _called(self, attack: Attack) -> str:
+        """Its name, with the models it transfers from."""
+        return (
+            f"{attack.name} from {', '.join(s.name for s in self.sources)}" if Sources in attack.needs else attack.name
+        )
 
 
 def check_n(n: int | None) -> None:

@@ -1,7 +1,6 @@
 """All evaluated models side by side: one row a model, grouped by data set and threat, best worst case first."""
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from rich.table import Table
 
 from robench.atomic import replacing
 from robench.errors import UserError
-from robench.fingerprints import fingerprint
-from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
+from robench.ledger import Cell
+from robench.runs import Run, runs
 from robench.stats import Interval
-from robench.summary import summarise
+from robench.summary import Summary
 
 FIXED = (
     "model",
@@ -34,21 +33,9 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
     """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run. Rows
     whose verdict is `unreliable` stand below the others of their data set and threat.
 
-    A model is shown once on a data set and threat: of two trainings of one recipe, architecture and seed the newest,
-    and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells.
+    `only` chooses among the cells.
     """
-    groups: dict[str, list[Cell]] = defaultdict(list)
-    for cell in newest(cell for cell in Ledger(results).cells() if only(cell)):
-        groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
-    rows, shown = [], set()
-    for group in groups.values():  # newest first
-        cells = _chosen(_as_deployed(group))
-        if CLEAN not in cells:
-            continue
-        identity = _identity(cells[CLEAN])
-        if identity not in shown:
-            shown.add(identity)
-            rows.append(_row(cells))
+    rows = [_row(run) for run in runs(results, only)]
     if not rows:
         raise UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
     attacks = sorted({name for row in rows for name in row} - set(FIXED))
@@ -59,41 +46,8 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
     return frame.drop(columns="unranked").reset_index(drop=True)
 
 
-def _as_deployed(cells: Sequence[Cell]) -> list[Cell]:
-    """Without those attacked by the static protocol, where there are others."""
-    adaptive = [cell for cell in cells if cell.about.get("protocol") != "static"]
-    attacked = any(cell.about["attack"] not in (CLEAN, DIAGNOSIS) for cell in adaptive)
-    return adaptive if attacked else list(cells)
-
-
-def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """Of the cells of one model, newest first: for each attack the one of most examples, the newest of equals.
-
-    Cells that were only begun are left out, and those that would cut the row to less than a tenth of its examples.
-    """
-    sizes = {cell.path: len(cell.rows()) for cell in cells}
-    widest = max((sizes[cell.path] for cell in cells if cell.about["attack"] != CLEAN), default=0)
-    chosen: dict[str, Cell] = {}
-    for cell in cells:
-        if cell.about["attack"] == DIAGNOSIS and cell.found:
-            chosen.setdefault(DIAGNOSIS, cell)
-        size, name = sizes[cell.path], cell.about["attack"]
-        if size > 0 and size * 10 >= widest and (name not in chosen or size > sizes[chosen[name].path]):
-            chosen[name] = cell
-    return chosen
-
-
-def _identity(cell: Cell) -> str:
-    """What is shown once on a data set and threat: a recipe as it was run with its seed, or else a model."""
-    about, key = cell.about, cell.key
-    trained = {name: about[name] for name in ("recipe", "train_seed", "trained_on")}
-    what = trained if about["recipe"] else {"model": key["model"]}
-    return fingerprint({**what, "dataset": key["dataset"], "threat": key["threat"]})
-
-
-def _row(cells: Mapping[str, Cell]) -> dict[str, object]:
-    summary = summarise(cells)
-    about = cells[CLEAN].about
+def _row(run: Run) -> dict[str, object]:
+    summary, about = run.summary, run.about
     worst = summary.worst_case
     return {
         "model": summary.model,
@@ -107,8 +61,18 @@ def _row(cells: Mapping[str, Cell]) -> dict[str, object]:
         "worst_case_low": worst.low if worst else None,
         "worst_case_high": worst.high if worst else None,
         "verdict": str(summary.verdict),
-        **{name: attack.accuracy.value if attack.accuracy else None for name, attack in summary.attacks.items()},
+        **_columns(summary),
     }
+
+
+def _columns(summary: Summary) -> dict[str, float | None]:
+    """The accuracy under each attack; of transfer from several sources the lowest."""
+    columns: dict[str, float | None] = {}
+    for written, attack in summary.attacks.items():
+        name, value = written.partition(" from ")[0], attack.accuracy.value if attack.accuracy else None
+        known = [each for each in (columns.get(name), value) if each is not None]
+        columns[name] = min(known, default=None)
+    return columns
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -143,6 +107,13 @@ def write(frame: pd.DataFrame, results: Path | str) -> None:
     """leaderboard.csv and leaderboard.md into the results folder."""
     for path, text in zip(paths(results), (to_csv(frame), to_markdown(frame)), strict=True):
         with replacing(path) as temporary:
+            temporary.write_text(text)
+
+
+def write_table(frame: pd.DataFrame, results: Path | str, name: str) -> None:
+    """tables/NAME.csv and tables/NAME.md into the results folder."""
+    for suffix, text in (("csv", to_csv(frame)), ("md", to_markdown(frame))):
+        with replacing(Path(results) / "tables" / f"{name}.{suffix}") as temporary:
             temporary.write_text(text)
 
 

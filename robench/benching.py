@@ -1,0 +1,221 @@
+"""Runs a benchmark: trains or loads its models, attacks and measures each, and writes what people read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from robench import checkpoint, measuring, ranking, running, training
+from robench.battery import battery
+from robench.benchmark import Benchmark, load
+from robench.errors import UserError, unknown
+from robench.evaluation import Evaluation, check_n
+from robench.ledger import CLEAN, DIAGNOSIS, Cell
+from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
+from robench.recipe import default_eps
+from robench.subject import Subject, load_model
+from robench.threat import Size, ThreatModel, parse_size
+
+
+class Reporter(Protocol):
+    """Shows what a benchmark is doing."""
+
+    def say(self, text: str) -> None: ...
+    def training(self) -> training.Progress: ...
+    def evaluation(self) -> running.Progress: ...
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What differs from the benchmark as it is written, to fit a machine or its data; None leaves it."""
+
+    dataset: str | None = None
+    arch: str | None = None
+    eps: Size | None = None
+    n: int | None = None
+    limit: int | None = None
+    epochs: int | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
+
+    def of(self, benchmark: Benchmark) -> Benchmark:
+        """The benchmark with them. On another data set the radius is the usual one there."""
+        changes = {name: value for name, value in vars(self).items() if value is not None}
+        if arch := changes.pop("arch", None):
+            changes["train"] = {**benchmark.train, "arch": arch}
+        if self.dataset not in (None, benchmark.dataset):
+            changes.setdefault("eps", None)
+        return benchmark.model_copy(update=changes)
+
+
+def run(
+    name: str,
+    *,
+    results: Path | str = "results",
+    data_root: Path | str = "data",
+    download: bool = False,
+    device: str | None = None,
+    dataset: str | None = None,
+    arch: str | None = None,
+    eps: Size | None = None,
+    n: int | None = None,
+    limit: int | None = None,
+    epochs: int | None = None,
+    reporter: Reporter | None = None,
+) -> pd.DataFrame:
+    """The leaderboard of the benchmark's models under its attacks; that of everything in the ledger is written to the
+    results folder, and the benchmark's own to its `tables/`.
+
+    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. dataset, arch,
+    eps, n, limit and epochs cut the benchmark to the machine.
+    """
+    cuts = Cuts(dataset, arch, eps, n, limit, epochs)
+    benchmark = cuts.of(load(name))
+    say = reporter.say if reporter else lambda text: None
+    _check(name, benchmark)
+    if str(cuts):
+        say(f"cut: {cuts}")
+    where = _Where(results, data_root, download, resolve_device(device), say, reporter)
+    for kind, settings in benchmark.once.items():
+        say(f"measuring {kind}")
+        measuring.measure_once(kind, settings, results, where.device)
+    evaluated = [planned for planned in _evaluations(benchmark, where) if _evaluate(planned, benchmark, where)]
+    ranking.write(ranking.leaderboard(results), results)
+    own = ranking.leaderboard(results, only=partial(_is_of, evaluated))
+    ranking.write_table(own, results, Path(name).stem)
+    return own
+
+
+@dataclass(frozen=True)
+class _Where:
+    """What is the same for every step of a benchmark."""
+
+    results: Path | str
+    data_root: Path | str
+    download: bool
+    device: str
+    say: Callable[[str], None]
+    reporter: Reporter | None
+
+
+def _check(name: str, benchmark: Benchmark) -> None:
+    """What is wrong is said before anything is trained."""
+    if not (benchmark.trained or benchmark.models or benchmark.once):
+        raise UserError(f"benchmark {name}: expected defenses or models, got neither")
+    if benchmark.suite or benchmark.battery:
+        battery(benchmark.suite, benchmark.battery)
+    for kind, settings in chain(benchmark.measure.items(), benchmark.once.items()):
+        measuring.check(kind, settings)
+    check_n(benchmark.n)
+
+
+def _evaluations(benchmark: Benchmark, where: _Where) -> Iterator[Evaluation]:
+    """What is to be evaluated; each model is trained when its evaluations are asked for."""
+    plans = _plans(benchmark, where)
+    trained = (load_model(path) for path in _trained(plans, where))
+    subjects: Iterator[Subject] = chain(map(load_model, benchmark.models), trained)
+    if benchmark.sources == "each":
+        everybody = list(subjects)
+        pairs = [(subject, [source]) for subject in everybody for source in everybody if source is not subject]
+        yield from (planned for pair in pairs for planned in _at_all_radii(*pair, benchmark, where))
+        return
+    sources = [load_model(source) for source in benchmark.sources]
+    for subject in subjects:
+        yield from _at_all_radii(subject, sources, benchmark, where)
+
+
+def _at_all_radii(
+    subject: Subject, sources: Sequence[Subject], benchmark: Benchmark, where: _Where
+) -> Iterator[Evaluation]:
+    for eps in _radii(benchmark, subject):
+        planned = plan_evaluation(
+            subject,
+            suite=benchmark.suite,
+            attacks=benchmark.battery,
+            dataset=benchmark.dataset,
+            data_root=where.data_root,
+            download=where.download,
+            eps=eps,
+            norm=benchmark.norm,
+            device=where.device,
+            n=benchmark.n,
+            sources=sources,
+        )
+        yield planned if benchmark.suite or benchmark.battery else replace(planned, attacks=[])
+
+
+def _radii(benchmark: Benchmark, subject: Subject) -> list[Size]:
+    shape = subject.card.shape if subject.card else ()
+    eps = default_eps(benchmark.dataset, shape) if benchmark.eps is None else benchmark.eps
+    value = ThreatModel.of(benchmark.norm, eps).eps
+    return [eps if radius == "eps" else f"{parse_size(radius, value):.6g}" for radius in benchmark.radii]
+
+
+def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> bool:
+    where.say(f"{planned.subject.name}: evaluating at {planned.threat}")
+    running.run(planned, where.results, where.reporter.evaluation() if where.reporter else None)
+    for kind, settings in benchmark.measure.items():
+        where.say(f"{planned.subject.name}: measuring {kind}")
+        measuring.measure_model(planned, kind, settings, where.results)
+    return True
+
+
+def _is_of(evaluated: Sequence[Evaluation], cell: Cell) -> bool:
+    """Whether a cell holds one of the evaluations, under one of its attacks."""
+    for planned in evaluated:
+        key = planned.key(None)
+        if all(cell.key[part] == key[part] for part in ("model", "dataset", "threat")):
+            names = (planned.about(attack)["attack"] for attack in planned.attacks)
+            if cell.about["attack"] in (CLEAN, DIAGNOSIS, *names):
+                return True
+    return False
+
+
+def _trained(plans: Sequence[tuple[str | None, training.Plan]], where: _Where) -> Iterator[Path]:
+    """The checkpoints of the plans, each trained when it is asked for, where there is none."""
+    latest: dict[tuple[str, int], Path] = {}
+    for init, plan in plans:
+        if init is not None:
+            weights = checkpoint.state_dict_of(checkpoint.read(latest[init, plan.seed]), init)
+            plan = replace(plan, init=weights)
+        latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, where.results)
+        if path.is_file():
+            where.say(f"{plan.recipe.name}: using {path}")
+        else:
+            where.say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
+            progress = where.reporter.training() if where.reporter else None
+            training.train(plan, path, device=where.device, resume=True, progress=progress)
+        yield path
+
+
+def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, training.Plan]]:
+    """A plan for each defense and seed, with the defense whose weights it is yet to start from."""
+    entries = benchmark.trained
+    for position, entry in enumerate(entries):
+        before = [earlier.defense for earlier in entries[:position]]
+        if entry.init is not None and entry.init not in before:
+            raise unknown(f"defense before {entry.defense}", entry.init, before)
+    return [
+        (
+            entry.init,
+            plan_training(
+                entry.defense,
+                dataset=benchmark.dataset,
+                data_root=where.data_root,
+                download=where.download,
+                eps=benchmark.eps,
+                norm=benchmark.norm,
+                epochs=benchmark.epochs,
+                limit=benchmark.limit,
+                settings={**benchmark.train, **entry.settings},
+                seed=seed,
+            ),
+        )
+        for seed in benchmark.seeds
+        for entry in entries
+    ]

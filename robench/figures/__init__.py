@@ -1,0 +1,1 @@
+"""How figures are drawn: one file a kind, with a function `draw` that gives a `Drawing`; none imports torch."""

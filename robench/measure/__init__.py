@@ -1,0 +1,1 @@
+"""What is measured for figures: one file a kind, with a function `measure` that gives JSON-like numbers."""

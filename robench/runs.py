@@ -1,0 +1,90 @@
+"""The evaluations in the ledger, each a model against everything that attacked it on one data set within one threat."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from robench.fingerprints import fingerprint
+from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
+from robench.summary import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Run:
+    """`cells` by the name of their attack, `CLEAN` among them."""
+
+    cells: Mapping[str, Cell]
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Names for people: model, arch, defense, recipe (settings and setup), train_seed, trained_on, dataset, norm,
+        eps, classes."""
+        return self.cells[CLEAN].about
+
+    @property
+    def dataset(self) -> str:
+        """The set's name without its part: "digits", not "digits (test)"."""
+        return str(self.about["dataset"]).partition(" (")[0]
+
+    @property
+    def started(self) -> str:
+        return str(self.cells[CLEAN].run["started"])
+
+    @cached_property
+    def summary(self) -> Summary:
+        return summarise(self.cells)
+
+    def setting(self, name: str) -> Any:
+        """A setting of the recipe that trained the model, the defense's or the training's; None where it has none."""
+        recipe = self.about["recipe"] or {}
+        return {**recipe.get("setup", {}), **recipe.get("settings", {})}.get(name)
+
+
+def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
+    """Newest first. A model is given once on a data set and threat: of two trainings of one recipe, architecture and
+    seed the newest, and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells."""
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in newest(cell for cell in Ledger(results).cells() if only(cell)):
+        groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
+    found, shown = [], set()
+    for group in groups.values():  # newest first
+        cells = _chosen(_as_deployed(group))
+        if CLEAN in cells and (identity := _identity(cells[CLEAN])) not in shown:
+            shown.add(identity)
+            found.append(Run(cells))
+    return found
+
+
+def _as_deployed(cells: Sequence[Cell]) -> list[Cell]:
+    """Without those attacked by the static protocol, where there are others."""
+    adaptive = [cell for cell in cells if cell.about.get("protocol") != "static"]
+    attacked = any(cell.about["attack"] not in (CLEAN, DIAGNOSIS) for cell in adaptive)
+    return adaptive if attacked else list(cells)
+
+
+def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
+    """Of the cells of one model, newest first: for each attack the one of most examples, the newest of equals.
+
+    Cells that were only begun are left out, and those that would cut the row to less than a tenth of its examples.
+    """
+    sizes = {cell.path: len(cell.rows()) for cell in cells}
+    widest = max((sizes[cell.path] for cell in cells if cell.about["attack"] != CLEAN), default=0)
+    chosen: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.about["attack"] == DIAGNOSIS and cell.found:
+            chosen.setdefault(DIAGNOSIS, cell)
+        size, name = sizes[cell.path], cell.about["attack"]
+        if size > 0 and size * 10 >= widest and (name not in chosen or size > sizes[chosen[name].path]):
+            chosen[name] = cell
+    return chosen
+
+
+def _identity(cell: Cell) -> str:
+    """What is shown once on a data set and threat: a recipe as it was run with its seed, or else a model."""
+    about, key = cell.about, cell.key
+    trained = {name: about[name] for name in ("recipe", "train_seed", "trained_on")}
+    what = trained if about["recipe"] else {"model": key["model"]}
+    return fingerprint({**what, "dataset": key["dataset"], "threat": key["threat"]})
