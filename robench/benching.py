@@ -44,12 +44,14 @@ class Cuts:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
     def of(self, benchmark: Benchmark) -> Benchmark:
-        """The benchmark with them. On another data set the radius is the usual one there."""
+        """The benchmark with them. On another data set the radius and the network are the usual ones there."""
         changes = {name: value for name, value in vars(self).items() if value is not None}
-        if arch := changes.pop("arch", None):
-            changes["train"] = {**benchmark.train, "arch": arch}
-        if self.dataset not in (None, benchmark.dataset):
+        moved = self.dataset not in (None, benchmark.dataset)
+        if moved:
             changes.setdefault("eps", None)
+        arch = changes.pop("arch", None if moved else benchmark.train.get("arch"))
+        others = {name: value for name, value in benchmark.train.items() if name != "arch"}
+        changes["train"] = {**others, "arch": arch} if arch else others
         return benchmark.model_copy(update=changes)
 
 
@@ -85,6 +87,8 @@ def run(
         say(f"measuring {kind}")
         measuring.measure_once(kind, settings, results, where.device)
     evaluated = [planned for planned in _evaluations(benchmark, where) if _evaluate(planned, benchmark, where)]
+    if not evaluated:  # all was measured on no model
+        return pd.DataFrame(columns=list(ranking.FIXED))
     ranking.write(ranking.leaderboard(results), results)
     own = ranking.leaderboard(results, only=partial(_is_of, evaluated))
     ranking.write_table(own, results, Path(name).stem)

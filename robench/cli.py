@@ -100,8 +100,9 @@ def bench(
         epochs=epochs,
         reporter=ConsoleReporter(),
     )
-    _print_leaderboard(frame, Format.table)
-    stderr.print(f"wrote {', '.join(str(path) for path in ranking.paths(results))}")
+    if len(frame):
+        _print_leaderboard(frame, Format.table)
+        stderr.print(f"wrote {', '.join(str(path) for path in ranking.paths(results))}")
 
 
 @app.command()

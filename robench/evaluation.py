@@ -70,6 +70,8 @@ class Evaluation:
     protocol: Protocol = "adaptive"
     left_out: Mapping[str, str] = field(default_factory=dict)
     """attacks of the suite that cannot be run here, with the reason"""
+    data_root: Path | str = "data"
+    """where the data sets lie, for measurements that train"""
 
     def __post_init__(self) -> None:
         check_n(self.n)

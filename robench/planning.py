@@ -99,6 +99,7 @@ def plan_evaluation(
         draws=draws,
         protocol=protocol,
         left_out=left_out,
+        data_root=data_root,
     )
 
 

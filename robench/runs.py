@@ -27,7 +27,12 @@ class Run:
     @property
     def dataset(self) -> str:
         """The set's name without its part: "digits", not "digits (test)"."""
-        return str(self.about["dataset"]).partition(" (")[0]
+        return dataset(self.about)
+
+    @property
+    def eps(self) -> float:
+        """The radius it was attacked within."""
+        return float(self.cells[CLEAN].key["threat"][1])
 
     @property
     def started(self) -> str:
@@ -39,8 +44,18 @@ class Run:
 
     def setting(self, name: str) -> Any:
         """A setting of the recipe that trained the model, the defense's or the training's; None where it has none."""
-        recipe = self.about["recipe"] or {}
-        return {**recipe.get("setup", {}), **recipe.get("settings", {})}.get(name)
+        return setting(self.about, name)
+
+
+def dataset(about: Mapping[str, Any]) -> str:
+    """Of what a cell or a measurement says of itself, the set's name without its part."""
+    return str(about["dataset"]).partition(" (")[0]
+
+
+def setting(about: Mapping[str, Any], name: str) -> Any:
+    """Of what a cell or a measurement says of itself, a setting of the recipe; None where it has none."""
+    recipe = about["recipe"] or {}
+    return {**recipe.get("setup", {}), **recipe.get("settings", {})}.get(name)
 
 
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:

@@ -1,0 +1,48 @@
+"""Colours that differ for the colour-blind, and labels that stand beside what they name."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, the best seen on white first."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""So that a line is known without its colour."""
+
+
+def panels(
+    rows: int, columns: int, title: str, *, width: float = 4.2, height: float = 2.8
+) -> tuple[Canvas, list[list[Axes]]]:
+    """A canvas under a title, and its axes by row and column; `width` and `height` of each in inches."""
+    canvas = Canvas(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+    canvas.suptitle(title, fontsize=11)
+    axes = canvas.subplots(rows, columns, squeeze=False)
+    return canvas, [list(row) for row in axes]
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Writes (height, text, colour) to the right of the axes, beside each line's end but never over another."""
+    low, high = axes.get_ylim()
+    line = 11 / 72 * axes.figure.dpi / axes.bbox.height  # of small print, as a share of the axes
+    heights = spread([height for height, _, _ in ends], line * (high - low))
+    for (_, text, color), height in zip(ends, heights, strict=True):
+        at = (axes.get_xlim()[1], height)
+        axes.annotate(text, at, (4, 0), textcoords="offset points", color=color, va="center", fontsize=8)
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The values moved apart until each two differ by `gap`, in their order and about their middle."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    moved = [values[i] for i in order]
+    for _ in range(len(values) ** 2):
+        for i in range(len(moved) - 1):
+            lacking = gap - (moved[i + 1] - moved[i])
+            if lacking > 1e-9:
+                moved[i] -= lacking / 2
+                moved[i + 1] += lacking / 2
+    result = [0.0] * len(values)
+    for place, i in enumerate(order):
+        result[i] = moved[place]
+    return result
