@@ -44,14 +44,12 @@ class Cuts:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
     def of(self, benchmark: Benchmark) -> Benchmark:
-        """The benchmark with them. On another data set the radius and the network are the usual ones there."""
+        """The benchmark with them. On another data set the radius is the usual one there."""
         changes = {name: value for name, value in vars(self).items() if value is not None}
-        moved = self.dataset not in (None, benchmark.dataset)
-        if moved:
+        if arch := changes.pop("arch", None):
+            changes["train"] = {**benchmark.train, "arch": arch}
+        if self.dataset not in (None, benchmark.dataset):
             changes.setdefault("eps", None)
-        arch = changes.pop("arch", None if moved else benchmark.train.get("arch"))
-        others = {name: value for name, value in benchmark.train.items() if name != "arch"}
-        changes["train"] = {**others, "arch": arch} if arch else others
         return benchmark.model_copy(update=changes)
 
 

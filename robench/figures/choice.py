@@ -42,7 +42,8 @@ def one_place(found: Iterable[F], models: Iterable[Model], paper: str) -> list[F
 
 
 def lines(found: Sequence[F], models: Mapping[str, Model], over: str | None = None) -> dict[str, list[F]]:
-    """Of each model, by its label, the trainings that differ in nothing but the seed and the setting `over`.
+    """Of each model, by its label, the trainings that differ in nothing but the seed and the setting `over`, in the
+    order of that.
 
     Of several such sets it is one of the schedule that most of what is shown has, if there is one, the largest, the
     newest.
@@ -54,6 +55,8 @@ def lines(found: Sequence[F], models: Mapping[str, Model], over: str | None = No
         of_model = [each for each in matching if _is_of(each, model)]
         scheduled = [each for each in of_model if schedule(each) in usual]
         chosen[label] = _most(scheduled or of_model, lambda each: _recipe_without(each, over))
+        if over:
+            chosen[label].sort(key=lambda each: setting(each.about, over))
     return chosen
 
 
@@ -77,17 +80,31 @@ def schedule(found: Found) -> str:
 
 
 def caption(sources: Sources, shown: Mapping[str, Sequence[Found]], *said: str) -> str:
-    """Title, data set and threat, schedules and seeds, what else is `said`, the file's note, and what is lacking."""
+    """`sentence` with the data set and threat, and how the models were trained."""
     figure = sources.figure
-    everything = [each for some in shown.values() for each in some]
-    seeds = sorted({each.about["train_seed"] for each in everything})
+    where = listed(f"{each.about['dataset']} within {threat(each)}" for some in shown.values() for each in some)
     paper = f"{figure.dataset} within {figure.norm} {figure.eps}"
-    where = listed(f"{each.about['dataset']} within {threat(each)}" for each in everything)
-    parts = [f"{figure.title} ({figure.paper}): {where} (the paper's: {paper})", _schedules(shown)]
-    parts += [f"training seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}", *said, *_note(sources)]
-    if lacking := [label for label, some in shown.items() if not some]:
-        parts.append(f"not there yet: {', '.join(lacking)}, which robench bench {sources.id} adds")
-    return "; ".join(parts) + "."
+    return sentence(sources, shown, f"{where} (the paper's: {paper})", trained(shown), *said)
+
+
+def trained(shown: Mapping[str, Sequence[Found]]) -> str:
+    """The schedule of all, or each schedule with its models, and the seeds."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for label, some in shown.items():
+        for each in dict.fromkeys(map(schedule, some)):
+            labels[each].append(label)
+    seeds = sorted({each.about["train_seed"] for some in shown.values() for each in some})
+    whose = [f"{each} ({', '.join(some)})" if len(labels) > 1 else each for each, some in labels.items()]
+    return "; ".join([*whose, f"training seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"])
+
+
+def sentence(sources: Sources, shown: Mapping[str, Sequence[Found]], *said: str) -> str:
+    """Title, what is said, the note of the figure's file, and what is lacking."""
+    figure = sources.figure
+    lacking = listed(label for label, some in shown.items() if not some)
+    parts = [*said, *_note(sources)]
+    parts += [f"not there yet: {lacking}, which robench bench {sources.id} adds"] if lacking else []
+    return f"{figure.title} ({figure.paper}): {'; '.join(parts)}."
 
 
 def nothing_yet(sources: Sources) -> str:
@@ -102,17 +119,6 @@ def listed(values: Iterable[Any]) -> str:
 
 def _note(sources: Sources) -> list[str]:
     return [sources.settings["note"]] if "note" in sources.settings else []
-
-
-def _schedules(shown: Mapping[str, Sequence[Found]]) -> str:
-    """One for all, or each with its models."""
-    labels: dict[str, list[str]] = defaultdict(list)
-    for label, some in shown.items():
-        for each in dict.fromkeys(map(schedule, some)):
-            labels[each].append(label)
-    if len(labels) == 1:
-        return next(iter(labels))
-    return "; ".join(f"{', '.join(some)}: {each}" for each, some in labels.items())
 
 
 def _is_of(found: Found, model: Model) -> bool:

@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from robench.drawing import Drawing, Sources
 from robench.figures.choice import accuracy, caption, lines, listed, nothing_yet, one_place
-from robench.figures.palette import COLORS, MARKERS, label_ends, panels
+from robench.figures.palette import COLORS, label_ends, line, panels
 from robench.runs import Run, setting
 
 COLUMNS = ("panel", "model", "setting", "of", "value", "low", "high", "n", "seed")
@@ -42,7 +42,7 @@ def draw(sources: Sources) -> Drawing:
         low, high = _range(frame[frame["panel"] == name])
         for column, (axes, (group, members)) in enumerate(zip(axes_row, groups.items(), strict=True)):
             here = frame[(frame["panel"] == name) & frame["model"].isin(list(members))]
-            axes.set(ylim=(low, high), xlim=(-0.2, len(ticks) - 0.8), xticks=range(len(ticks)))
+            axes.set(ylim=(low, high), xlim=(-0.3, len(ticks) - 0.7), xticks=range(len(ticks)))
             axes.set_xticklabels([f"{tick:g}" for tick in ticks])
             axes.set_title(group if row == 0 else "", fontsize=9)
             axes.set_xlabel(settings["axis"] if row == len(names) - 1 else "")
@@ -57,21 +57,16 @@ def draw(sources: Sources) -> Drawing:
 def _lines(axes: Axes, frame: pd.DataFrame, ticks: Sequence[float], swept: set[str]) -> None:
     """One for each model and what is shown of it, with its name at its end."""
     by = [name for name in ("model", "of") if frame[name].nunique() > 1] or ["model"]
-    ends = []
-    for position, (key, points) in enumerate(frame.groupby(by, sort=False)):
-        color, label = COLORS[position % len(COLORS)], ", ".join(map(str, key))
-        if points["model"].iloc[0] not in swept:
-            level = float(points["value"].mean())
-            axes.axhline(level, color=color, linestyle="--", linewidth=1)
-            ends.append((level, label, color))
-            continue
-        x = points["setting"].map(ticks.index) + 0.05 * position  # so that no bar hides another
-        bars = [points["value"] - points["low"], points["high"] - points["value"]]
-        marker = MARKERS[position % len(MARKERS)]
-        axes.errorbar(x, points["value"], bars, fmt=marker, color=color, markersize=4, elinewidth=0.8)
-        mean = points.groupby(x)["value"].mean()
-        axes.plot(list(mean.index), list(mean), color=color, linewidth=1.4)
-        ends.append((float(mean.iloc[-1]), label, color))
+    groups, ends = list(frame.groupby(by, sort=False)), []
+    for place, (key, points) in enumerate(groups):
+        if points["model"].iloc[0] in swept:
+            aside = 0.05 * (place - (len(groups) - 1) / 2)  # so that no bar hides another
+            x = points["setting"].map(ticks.index) + aside
+            height = line(axes, x, points, "value", place)
+        else:
+            height = float(points["value"].mean())
+            axes.axhline(height, color=COLORS[place], linestyle="--", linewidth=1)
+        ends.append((height, ", ".join(map(str, key)), COLORS[place]))
     label_ends(axes, ends)
 
 

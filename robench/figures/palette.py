@@ -1,7 +1,9 @@
 """Colours that differ for the colour-blind, and labels that stand beside what they name."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
@@ -22,6 +24,17 @@ def panels(
     return canvas, [list(row) for row in axes]
 
 
+def line(axes: Axes, x: "pd.Series[Any]", points: pd.DataFrame, y: str, place: int) -> float:
+    """The points with bars from `low` to `high`, and a line through the means of those that share their x; the height
+    of its end. `place` among the lines of the axes gives colour and marker."""
+    bars = [points[y] - points["low"], points["high"] - points[y]]
+    color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
+    axes.errorbar(x, points[y], bars, fmt=marker, color=color, markersize=4, elinewidth=0.8)
+    mean = points.groupby(x)[y].mean()
+    axes.plot(list(mean.index), list(mean), color=color, linewidth=1.4)
+    return float(mean.iloc[-1])
+
+
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Writes (height, text, colour) to the right of the axes, beside each line's end but never over another."""
     low, high = axes.get_ylim()
@@ -29,7 +42,8 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     heights = spread([height for height, _, _ in ends], line * (high - low))
     for (_, text, color), height in zip(ends, heights, strict=True):
         at = (axes.get_xlim()[1], height)
-        axes.annotate(text, at, (4, 0), textcoords="offset points", color=color, va="center", fontsize=8)
+        written = axes.annotate(text, at, (4, 0), textcoords="offset points", color=color, va="center", fontsize=8)
+        written.set_annotation_clip(False)  # it may stand below or above the axes
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:

@@ -1,0 +1,78 @@
+"""Accuracy against the radius of the attack: a row of panels for each attack, a column for each data set."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+
+from robench.drawing import Drawing, Sources
+from robench.figures.choice import accuracy, lines, listed, nothing_yet, places, sentence, trained
+from robench.figures.palette import COLORS, label_ends, line, panels
+from robench.runs import Run
+
+COLUMNS = ("dataset", "attack", "model", "eps", "accuracy", "low", "high", "n", "seed")
+
+
+def draw(sources: Sources) -> Drawing:
+    """Settings: `models` by their labels; `attacks` by what a row is called; `datasets` the paper's, which come first.
+
+    Bars are 95 % Wilson intervals.
+    """
+    settings = sources.settings
+    models, attacks = settings["models"], settings["attacks"]
+    attacked = [run for run in sources.runs if set(attacks.values()) & run.cells.keys()]
+    found = places(attacked, models.values(), settings["datasets"])
+    shown = {name: lines(runs, models) for name, runs in found.items()}
+    rows = [row for name, by_label in shown.items() for row in _rows(name, by_label, attacks)]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["dataset", "attack", "model", "eps"], kind="stable")
+    if not rows:
+        return Drawing(None, frame, nothing_yet(sources))
+
+    canvas, grid = panels(len(attacks), len(shown), sources.figure.title)
+    for axes_row, attack in zip(grid, attacks, strict=True):
+        for column, (axes, name) in enumerate(zip(axes_row, shown, strict=True)):
+            here = frame[(frame["dataset"] == name) & (frame["attack"] == attack)]
+            axes.set_title(f"{attack}, {name}", fontsize=9)
+            axes.set_ylabel("accuracy" if column == 0 else "")
+            _lines(axes, here, list(models))
+    everywhere = {label: list(chain(*(by_label[label] for by_label in shown.values()))) for label in models}
+    said = [f"{name}: {trained(by_label)}" for name, by_label in shown.items()]
+    said.append(f"the paper's: {listed(settings['datasets'])}")
+    n = listed(sorted(frame["n"].unique()))
+    return Drawing(canvas, frame, sentence(sources, everywhere, *said, f"n = {n}, bars are 95 % Wilson intervals"))
+
+
+def _lines(axes: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Small radii in steps of 1/255, as images of 8 bits have them."""
+    unit = 255 if frame["eps"].max() < 0.1 else 1
+    axes.set(xlabel="radius eps, in 1/255" if unit > 1 else "radius eps", ylim=(-0.03, 1.03))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xticks(sorted(unit * frame["eps"].unique()))
+    ends = []
+    for place, label in enumerate(labels):
+        points = frame[frame["model"] == label]
+        if len(points):
+            ends.append((line(axes, unit * points["eps"], points, "accuracy", place), label, COLORS[place]))
+    label_ends(axes, ends)
+
+
+def _rows(name: str, shown: Mapping[str, Sequence[Run]], attacks: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    for label, runs in shown.items():
+        for run in runs:
+            for attack, column in attacks.items():
+                if interval := accuracy(run, column):
+                    value, low, high = interval
+                    yield {
+                        "dataset": name,
+                        "attack": attack,
+                        "model": label,
+                        "eps": run.eps,
+                        "accuracy": value,
+                        "low": low,
+                        "high": high,
+                        "n": run.summary.n,
+                        "seed": run.about["train_seed"],
+                    }
