@@ -1,6 +1,7 @@
 """Colours that differ for the colour-blind, and labels that stand beside what they name."""
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -47,16 +48,14 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """The values moved apart until each two differ by `gap`, in their order and about their middle."""
+    """The values moved as little as can be (in squares), in their order, until each two differ by `gap`."""
     order = sorted(range(len(values)), key=lambda i: values[i])
-    moved = [values[i] for i in order]
-    for _ in range(len(values) ** 2):
-        for i in range(len(moved) - 1):
-            lacking = gap - (moved[i + 1] - moved[i])
-            if lacking > 1e-9:
-                moved[i] -= lacking / 2
-                moved[i + 1] += lacking / 2
-    result = [0.0] * len(values)
+    blocks: list[list[float]] = []  # neighbours that touch, each less the gaps below it: isotonic regression
     for place, i in enumerate(order):
-        result[i] = moved[place]
-    return result
+        blocks.append([values[i] - place * gap])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    heights = [fmean(block) for block in blocks for _ in block]
+    moved = {i: height + place * gap for place, (i, height) in enumerate(zip(order, heights, strict=True))}
+    return [moved[i] for i in range(len(values))]

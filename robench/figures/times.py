@@ -15,6 +15,8 @@ from robench.runs import setting
 
 COLUMNS = ("dataset", "model", "setting", "seconds", "low", "high", "passes", "source")
 
+MEANING = "bars are the quartiles of a step's time, passes those of an image forward through the model"
+
 
 def draw(sources: Sources) -> Drawing:
     """Settings: `models` by their labels; with `over` they are lines over that setting of the recipe, which the axis
@@ -39,39 +41,30 @@ def draw(sources: Sources) -> Drawing:
         if over:
             _lines(axes, here, settings["axis"])
         else:
-            _bars(axes, here)
+            _bars(axes, here, list(models))
     everywhere = {label: list(chain(*(by_label[label] for by_label in shown.values()))) for label in models}
     said = [_conditions(name, by_label) for name, by_label in shown.items()]
     said.append(f"the paper's: {listed(settings['datasets'])}")
-    return Drawing(canvas, frame, sentence(sources, everywhere, *said, "bars are the quartiles of a step's time"))
+    return Drawing(canvas, frame, sentence(sources, everywhere, *said, MEANING))
 
 
-def _bars(axes: Axes, frame: pd.DataFrame) -> None:
+def _bars(axes: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None:
     """With its seconds and passes at the end of each, and a diamond where the paper prints a ratio."""
-    measured = frame[frame["source"] == "measured"].reset_index(drop=True)
-    errors = [measured["seconds"] - measured["low"], measured["high"] - measured["seconds"]]
-    axes.barh(measured.index, measured["seconds"], xerr=errors, color=COLORS[0], ecolor=COLORS[-1], height=0.62)
-    for place, row in measured.iterrows():
-        text = f"{row['seconds']:.3g} s, {row['passes']:.3g} pass{'es' if row['passes'] > 1 else ''}"
-        axes.annotate(text, (row["high"], place), (5, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(measured.index, measured["model"])
-    axes.set(xlabel="seconds per epoch", xlim=(0, 1.6 * measured["high"].max()))
+    heights = frame["model"].map([label for label in labels if label in set(frame["model"])].index)
+    measured, printed = frame["source"] == "measured", frame["source"] != "measured"
+    seconds, low, high = (frame.loc[measured, name] for name in ("seconds", "low", "high"))
+    axes.barh(heights[measured], seconds, xerr=[seconds - low, high - seconds], color=COLORS[0], height=0.62)
+    for height, end, value, passes in zip(heights[measured], high, seconds, frame.loc[measured, "passes"], strict=True):
+        text = f"{value:.3g} s, {passes:.3g} pass{'es' if passes > 1 else ''}"
+        axes.annotate(text, (end, height), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(list(dict.fromkeys(heights)), list(dict.fromkeys(frame["model"])))
+    axes.set(xlabel="seconds per epoch", xlim=(0, 1.6 * max(high.max(), frame["seconds"].max())))
     axes.invert_yaxis()
     axes.grid(False, axis="y")
-    printed = frame[frame["source"] != "measured"]
-    if len(printed):
-        heights = printed["model"].map(list(measured["model"]).index)
-        axes.scatter(printed["seconds"], heights, marker="D", s=36, facecolor="white", edgecolor=COLORS[1], zorder=3)
-        axes.annotate(
-            f"◇ {printed['source'].iloc[0]}",
-            (1, 0),
-            (0, -38),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=COLORS[1],
-        )
+    if printed.any():
+        x, y = frame.loc[printed, "seconds"], heights[printed]
+        axes.scatter(x, y, marker="D", s=36, facecolor="white", edgecolor=COLORS[1], zorder=3)
+        axes.set_xlabel(f"seconds per epoch; diamonds: {frame.loc[printed, 'source'].iloc[0]}")
 
 
 def _lines(axes: Axes, frame: pd.DataFrame, axis: str) -> None:
