@@ -139,6 +139,11 @@ def test_the_entropy_comes_from_the_log_of_the_epoch_kept(tmp_path: Path) -> Non
     for weight, entropy in ((0.0, -2.0), (1.0, -1.0)):
         names = about("adt_exp_am", "cifar10", entropy_weight=weight)
         evaluated(tmp_path, {"fgsm": (), "pgd-20": (0,)}, **names)
+        if weight == 0:
+            drawn = drawing.draw("adt-fig5", tmp_path)
+            assert drawn.canvas is not None
+            assert len(drawn.canvas.axes) == 1
+            assert "nats: not measured yet" in drawn.caption
         found = {"kept": {"entropy": entropy}, "history": []}
         run = {"started": "2026-01-01"}
         said = {**names, "norm": "linf", "settings": {}}

@@ -110,7 +110,8 @@ def sentence(sources: Sources, shown: Mapping[str, Sequence[Found]], *said: str)
 def nothing_yet(sources: Sources) -> str:
     figure = sources.figure
     parts = [f"{figure.title} ({figure.paper}): nothing to draw yet", *_note(sources)]
-    return f"{'; '.join(parts)}. robench bench {sources.id} fills it, and with --dataset digits needs no data."
+    cut = ", and with --dataset digits needs no data" if figure.trained else ""
+    return f"{'; '.join(parts)}. robench bench {sources.id} fills it{cut}."
 
 
 def listed(values: Iterable[Any]) -> str:

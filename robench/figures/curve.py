@@ -34,7 +34,8 @@ def draw(sources: Sources) -> Drawing:
 
     where = next(run for runs in shown.values() for run in runs).about
     title = f"{sources.figure.title}\n{where['dataset']} within {where['norm']} {where['eps']}"
-    names = [*settings["panels"], *settings.get("logged", {})]
+    every = [*settings["panels"], *settings.get("logged", {})]
+    names = [name for name in every if name in set(frame["panel"])]
     canvas, grid = panels(len(names), len(groups), title)
     swept = {label for label, model in models.items() if settings["over"] not in model}
     ticks = sorted(frame.loc[frame["model"].isin(swept), "setting"].unique())
@@ -51,7 +52,8 @@ def draw(sources: Sources) -> Drawing:
                 axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             _lines(axes, here, ticks, swept)
     n = listed(sorted(frame["n"].dropna().astype(int).unique()))
-    return Drawing(canvas, frame, caption(sources, shown, f"n = {n}, bars are 95 % Wilson intervals"))
+    absent = [f"{name}: not measured yet" for name in every if name not in names]
+    return Drawing(canvas, frame, caption(sources, shown, f"n = {n}, bars are 95 % Wilson intervals", *absent))
 
 
 def _lines(axes: Axes, frame: pd.DataFrame, ticks: Sequence[float], swept: set[str]) -> None:

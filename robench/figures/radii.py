@@ -55,7 +55,9 @@ def _lines(axes: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None:
     for place, label in enumerate(labels):
         points = frame[frame["model"] == label]
         if len(points):
-            ends.append((line(axes, unit * points["eps"], points, "accuracy", place), label, COLORS[place]))
+            aside = 0.06 * unit * frame["eps"].min() * (place - (len(labels) - 1) / 2)  # so that no bar hides another
+            x = unit * points["eps"] + aside
+            ends.append((line(axes, x, points, "accuracy", place), label, COLORS[place]))
     label_ends(axes, ends)
 
 
