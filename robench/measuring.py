@@ -70,7 +70,8 @@ def _measured(
     function: Any,
     *given: Any,
 ) -> Measurement:
-    key = {**of, "settings": dict(settings), "source": source_fingerprint([FOLDER / f"{kind}.py"])}
+    files = [FOLDER / f"{kind}.py", *getattr(inspect.getmodule(function), "USES", [])]
+    key = {**of, "settings": dict(settings), "source": source_fingerprint(files)}
     store = Measurements(results)
     if kept := store.find(kind, key):
         return kept

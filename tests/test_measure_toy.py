@@ -72,7 +72,7 @@ def test_a_discriminator_that_learns_beside_a_model_leaves_it_as_it_was() -> Non
     assert any(not torch.equal(fresh[name], tensor) for name, tensor in learned.items())
 
 
-def test_a_benchmark_that_measures_on_no_model_evaluates_none(tmp_path: Path) -> None:
+def test_a_benchmark_that_measures_on_no_model_evaluates_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "once.yaml"
     file.write_text("once: {toy: {points: 20, epochs: 1}}\n")
     results = tmp_path / "results"
@@ -82,3 +82,7 @@ def test_a_benchmark_that_measures_on_no_model_evaluates_none(tmp_path: Path) ->
     written_at = kept[0].stat().st_mtime_ns
     api.bench(str(file), results=results)
     assert [path.stat().st_mtime_ns for path in (results / "measurements").iterdir()] == [written_at]
+    assert {path.name for path in toy.USES} >= {"atld.py", "feature_scatter.py", "ascend.py", "discriminators.py"}
+    monkeypatch.setattr(toy, "USES", toy.USES[:-1])  # other code may find other numbers
+    api.bench(str(file), results=results)
+    assert len(list((results / "measurements").iterdir())) == 2

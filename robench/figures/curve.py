@@ -10,6 +10,7 @@ from matplotlib.ticker import PercentFormatter
 from robench.drawing import Drawing, Sources
 from robench.figures.choice import accuracy, caption, lines, listed, nothing_yet, one_place
 from robench.figures.palette import COLORS, label_ends, line, panels
+from robench.ledger import CLEAN
 from robench.runs import Run, setting
 
 COLUMNS = ("panel", "model", "setting", "of", "value", "low", "high", "n", "seed")
@@ -25,7 +26,7 @@ def draw(sources: Sources) -> Drawing:
     settings = sources.settings
     groups: Mapping[str, Mapping[str, Any]] = settings["models"]
     models = {label: model for group in groups.values() for label, model in group.items()}
-    attacks = {name for names in settings["panels"].values() for name in names} - {"clean"}
+    attacks = {name for names in settings["panels"].values() for name in names} - {CLEAN}
     attacked = [run for run in sources.runs if attacks & run.cells.keys()]
     shown = lines(one_place(attacked, models.values(), sources.figure.dataset), models, settings["over"])
     frame = pd.DataFrame([*_accuracies(settings, shown), *_logged(sources, shown)], columns=list(COLUMNS))

@@ -29,18 +29,17 @@ def line(axes: Axes, x: "pd.Series[Any]", points: pd.DataFrame, y: str, place: i
     """The points with bars from `low` to `high`, and a line through the means of those that share their x; the height
     of its end. `place` among the lines of the axes gives colour and marker."""
     bars = [points[y] - points["low"], points["high"] - points[y]]
-    color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
-    axes.errorbar(x, points[y], bars, fmt=marker, color=color, markersize=4, elinewidth=0.8)
+    axes.errorbar(x, points[y], bars, fmt=MARKERS[place], color=COLORS[place], markersize=4, elinewidth=0.8)
     mean = points.groupby(x)[y].mean()
-    axes.plot(list(mean.index), list(mean), color=color, linewidth=1.4)
+    axes.plot(list(mean.index), list(mean), color=COLORS[place], linewidth=1.4)
     return float(mean.iloc[-1])
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Writes (height, text, colour) to the right of the axes, beside each line's end but never over another."""
     low, high = axes.get_ylim()
-    line = 11 / 72 * axes.figure.dpi / axes.bbox.height  # of small print, as a share of the axes
-    heights = spread([height for height, _, _ in ends], line * (high - low))
+    share = 11 / 72 * axes.figure.dpi / axes.bbox.height  # a line of small print, of the height of the axes
+    heights = spread([height for height, _, _ in ends], share * (high - low))
     for (_, text, color), height in zip(ends, heights, strict=True):
         at = (axes.get_xlim()[1], height)
         written = axes.annotate(text, at, (4, 0), textcoords="offset points", color=color, va="center", fontsize=8)

@@ -1,1 +1,4 @@
-"""What is measured for figures: one file a kind, with a function `measure` that gives JSON-like numbers."""
+"""What is measured for figures: one file a kind, with a function `measure` that gives JSON-like numbers.
+
+`USES` are further files whose code decides them, beside the evaluation's engine and what is measured.
+"""

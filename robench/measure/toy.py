@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robench import content, training
 from robench.defense import MODEL, Batch, Defense, Helper, Step
 from robench.models.network import Network
 from robench.recipe import written
@@ -22,6 +24,11 @@ DEFENSES = {
     "atld": "atld:discriminator_depth=10,discriminator_factor=1,discriminator_lr=0.05,smoothing=0.1,imt=plain",
 }
 """The discriminator is that of ATLD's recipe for the digits. Of two classes a smoothing of 0.5 would leave no label."""
+
+USES = [
+    *(content.defense_file(name) for name in DEFENSES),
+    *(Path(training.__file__).parent / f"{name}.py" for name in training.ENGINE),
+]
 
 SCHEMES = ("pgd_at", "feature_scatter", "atld")
 """Those that perturb."""
