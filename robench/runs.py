@@ -70,7 +70,7 @@ def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
 
     Cells that were only begun are left out, and those that would cut the row to less than a tenth of its examples.
     """
-    sizes = {cell.path: len(cell.rows()) for cell in cells}
+    sizes = {cell.path: cell.size() for cell in cells}
     widest = max((sizes[cell.path] for cell in cells if cell.about["attack"] != CLEAN), default=0)
     chosen: dict[str, Cell] = {}
     for cell in cells:
