@@ -44,12 +44,12 @@ class Cuts:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
     def of(self, benchmark: Benchmark) -> Benchmark:
-        """The benchmark with them. On another data set the radius is the usual one there."""
+        """The benchmark with them. On another data set the radius is the benchmark's for it, else the usual one."""
         changes = {name: value for name, value in vars(self).items() if value is not None}
         if arch := changes.pop("arch", None):
             changes["train"] = {**benchmark.train, "arch": arch}
         if self.dataset not in (None, benchmark.dataset):
-            changes.setdefault("eps", None)
+            changes.setdefault("eps", benchmark.also.get(str(self.dataset)))
         return benchmark.model_copy(update=changes)
 
 

@@ -26,6 +26,13 @@ class Format(StrEnum):
     md = "md"
 
 
+class TableFormat(StrEnum):
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+    html = "html"
+
+
 class Mode(StrEnum):
     columns = "columns"
     worst_case = "worst-case"
@@ -286,6 +293,18 @@ def leaderboard(
     frame = ranking.leaderboard(results)
     ranking.write(frame, results)
     _print_leaderboard(frame, format)
+
+
+@app.command()
+def table(
+    id: Annotated[str, typer.Argument(help="A table's id; robench list tables names them.")],
+    format: Annotated[TableFormat, typer.Option(help="Of what goes to standard output.")] = TableFormat.md,
+    results: Results = Path("results"),
+) -> None:
+    """A paper's table, the measured beside the published."""
+    from robench import tables, typesetting
+
+    print(typesetting.typeset(tables.build(id, results), format.value))
 
 
 @app.command()
