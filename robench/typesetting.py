@@ -77,7 +77,7 @@ def _caption(grid: Grid) -> str:
     units = " and ".join(sorted({number.unit for number in grid.published.values()}))
     return (
         f"Published on {grid.dataset}, {grid.threat}: accuracy, {units}. Measured: percent, with Wilson's 95 % "
-        "interval, or the mean and standard deviation over training seeds; on the paper's data with the difference in points."
+        "interval, or the mean and standard deviation over seeds; on the paper's data with the difference in points."
     )
 
 
