@@ -285,6 +285,10 @@ def verify(
 @app.command()
 def leaderboard(
     format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
+    over_seeds: Annotated[
+        bool,
+        typer.Option("--over-seeds", help="A row for all seeds of a recipe (md, csv or json)."),
+    ] = False,
     results: Results = Path("results"),
 ) -> None:
     """Rank every model in the ledger."""
@@ -292,7 +296,25 @@ def leaderboard(
 
     frame = ranking.leaderboard(results)
     ranking.write(frame, results)
-    _print_leaderboard(frame, format)
+    if over_seeds:
+        _print_means(frame, format)
+    else:
+        _print_leaderboard(frame, format)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A model's name in the ledger, or the beginning of it.")],
+    second: Annotated[str, typer.Argument(help="Another's.")],
+    format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
+    results: Results = Path("results"),
+) -> None:
+    """Two models on the examples they share, with McNemar's test."""
+    from robench import report
+    from robench.comparison import compare
+
+    for found in compare(first, second, results):
+        _emit(report.comparison(found, format))
 
 
 @app.command()
@@ -358,6 +380,17 @@ def _print_leaderboard(frame: Any, format: Format) -> None:
         print(ranking.to_csv(frame), end="")
     else:
         print(json.dumps(json.loads(frame.to_json(orient="records")), indent=1))
+
+
+def _print_means(frame: Any, format: Format) -> None:
+    from robench import ranking
+    from robench.over_seeds import over_seeds, to_markdown
+
+    means = over_seeds(frame)
+    if format in (Format.table, Format.md):
+        print(to_markdown(means), end="")
+    else:
+        print(ranking.to_csv(means) if format is Format.csv else means.to_json(orient="records", indent=1), end="")
 
 
 def _emit(output: Any) -> None:

@@ -37,10 +37,16 @@ class Run:
     def summary(self) -> Summary:
         return summarise(self.cells)
 
-    def setting(self, name: str) -> Any:
-        """A setting of the recipe that trained the model, the defense's or the training's; None where it has none."""
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the recipe that trained the model, the training's and the defense's; none where there is none."""
         recipe = self.about["recipe"] or {}
-        return {**recipe.get("setup", {}), **recipe.get("settings", {})}.get(name)
+        limit = {"limit": recipe["limit"]} if recipe.get("limit") else {}
+        return {**recipe.get("setup", {}), **recipe.get("settings", {}), **limit}
+
+    def setting(self, name: str) -> Any:
+        """One of the settings; None where it has none of this name."""
+        return self.settings.get(name)
 
 
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
@@ -56,6 +62,23 @@ def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda 
             shown.add(identity)
             found.append(Run(cells))
     return found
+
+
+def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
+    """Of each run, the settings in which it differs from another of its defense on the same data set and threat."""
+    kin: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in evaluated:
+        kin[_kin(run)].append(run)
+    found = []
+    for run in evaluated:
+        others = [other.settings for other in kin[_kin(run)]]
+        settings = run.settings
+        found.append({name: settings[name] for name in settings if any(o.get(name) != settings[name] for o in others)})
+    return found
+
+
+def _kin(run: Run) -> tuple[str, ...]:
+    return tuple(str(run.about[name]) for name in ("defense", "dataset", "norm", "eps"))
 
 
 def _as_deployed(cells: Sequence[Cell]) -> list[Cell]:

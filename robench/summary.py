@@ -35,6 +35,16 @@ class AttackSummary:
 
 
 @dataclass(frozen=True)
+class ClassSummary:
+    """The examples of one label: their number, the clean accuracy and that of the worst case."""
+
+    label: int
+    n: int
+    clean: Interval
+    worst_case: Interval | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """A model against a battery on the first `n` examples of a set."""
 
@@ -49,11 +59,18 @@ class Summary:
     attacks: Mapping[str, AttackSummary]
     worst_case: Interval | None
     """over the examples that an attack broke or that every attack finished"""
+    classes: Sequence[ClassSummary]
     verdict: Verdict
     skipped: Mapping[str, str]
     """attacks of the suite that could not be run, with the reason"""
     ledger: Sequence[str]
     """the folders of the cells"""
+
+    @property
+    def worst_class(self) -> ClassSummary | None:
+        """The class of lowest worst case."""
+        known = [(each.worst_case.value, each) for each in self.classes if each.worst_case]
+        return min(known, key=lambda pair: pair[0])[1] if known else None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `eval --format json` prints; accuracies are fractions."""
@@ -71,6 +88,10 @@ class Summary:
             "clean": {**_accuracy(self.clean), "spread": self.spread},
             "attacks": attacks,
             "worst_case": _accuracy(self.worst_case),
+            "classes": [
+                {"label": e.label, "n": e.n, "clean": _accuracy(e.clean), "worst_case": _accuracy(e.worst_case)}
+                for e in self.classes
+            ],
             "verdict": asdict(self.verdict),
             "skipped": dict(self.skipped),
             "ledger": list(self.ledger),
@@ -98,6 +119,7 @@ def summarise(
         spread=_spread(clean),
         attacks={name: _summarise_attack(each, unique.get(name)) for name, each in tallies.items()},
         worst_case=_worst_case(tallies),
+        classes=_summarise_classes(clean, tallies),
         verdict=judge_evaluation(_evidence(cells, tallies)),
         skipped=dict(left_out or {}),
         ledger=[str(cell.path) for cell in cells.values()],
@@ -167,6 +189,16 @@ def _worst_case(tallies: Mapping[str, Tally]) -> Interval | None:
     if tried.any() and not (known & tried).any():  # all that is known are the model's own mistakes
         return None
     return wilson(int((known & ~broken).sum()), int(known.sum()))
+
+
+def _summarise_classes(clean: Tally, tallies: Mapping[str, Tally]) -> list[ClassSummary]:
+    found = []
+    for label in np.unique(clean.label):
+        of_label = clean.label == label
+        n, right = int(of_label.sum()), int((~clean.fooled[of_label]).sum())
+        worst = _worst_case({name: each.where(of_label) for name, each in tallies.items()})
+        found.append(ClassSummary(int(label), n, wilson(right, n), worst))
+    return found
 
 
 def _accuracy(interval: Interval | None) -> dict[str, float | None]:

@@ -1,5 +1,6 @@
 """What one attack did, as arrays over the examples: the ledger's rows for whoever counts them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
 from typing import Any
@@ -76,7 +77,7 @@ class Tally:
         return spared
 
 
-def tally(cells: dict[str, Cell], n: int | None = None) -> dict[str, Tally]:
+def tally(cells: Mapping[str, Cell], n: int | None = None) -> dict[str, Tally]:
     """Of each cell, over the examples that all of them have, of the first `n` where it is given."""
     everything = {name: Tally.of(cell.table()) for name, cell in cells.items()}
     shared = reduce(_intersection, (each.example for each in everything.values()))

@@ -137,8 +137,8 @@ def test_json_has_the_promised_words(tmp_path: Path) -> None:
     summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0))))
     document = json.loads(str(report.evaluation(summary, "json")))
     assert list(document) == [
-        *("model", "dataset", "threat", "n", "mode", "clean", "attacks", "worst_case", "verdict", "skipped"),
-        "ledger",
+        *("model", "dataset", "threat", "n", "mode", "clean", "attacks", "worst_case", "classes", "verdict"),
+        *("skipped", "ledger"),
     ]
     assert set(document["attacks"]["a"]) >= {
         *("accuracy", "accuracy_final", "low", "high", "n_run", "kills", "invalid", "errors"),

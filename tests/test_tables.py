@@ -19,8 +19,6 @@ from tests.ledgers import clean, fooled, write
 
 TABLES = benchmark.exhibits(benchmark.Table)
 RUN = {"started": "2026-01-01"}
-
-
 PGD_AT: dict[str, Any] = {"defense": "pgd_at", "recipe": {"name": "pgd_at"}, "train_seed": 0}
 PGD_AT |= {"dataset": "digits (test)", "eps": "0.2"}
 
@@ -117,15 +115,8 @@ def test_other_data_stand_apart_and_give_no_difference(tmp_path: Path) -> None:
 
 
 def test_the_worst_case_of_less_than_half_the_attacks_is_none(tmp_path: Path) -> None:
-    about = {
-        "defense": "pgd_at",
-        "recipe": {"name": "pgd_at"},
-        "train_seed": 0,
-        "dataset": "digits (test)",
-        "eps": "0.2",
-    }
-    clean(tmp_path, **about)
-    write(tmp_path, "fgsm", fooled(0), **about)
+    clean(tmp_path, **PGD_AT)
+    write(tmp_path, "fgsm", fooled(0), **PGD_AT)
     (block,) = tables.build("adt-table1", tmp_path)[0].others
     assert {column for _, column in block.numbers} == {"clean", "FGSM"}
 
