@@ -2,9 +2,10 @@
 
 import json
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -414,8 +415,23 @@ def _numbers(text: str | None) -> list[float] | None:
         raise UserError(f"expected numbers separated by commas, got {text!r}") from None
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    ours = category.__module__.startswith("robench")
+    text = f"robench: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
+    sys.stderr.write(text)
+
+
 def main() -> None:
-    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
+    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback, and a warning of ours one
+    line."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except UserError as error:

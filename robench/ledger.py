@@ -210,6 +210,18 @@ class Ledger:
     def cells(self) -> list[Cell]:
         return [Cell(path.parent) for path in sorted(self.path.glob("*/cell.json"))]
 
+    def readable(self) -> tuple[list[Cell], list[str]]:
+        """The cells that can be read, and of each other one a sentence that says what is wrong with it."""
+        whole, broken = [], []
+        for cell in self.cells():
+            try:
+                assert cell.about
+                cell.size()
+                whole.append(cell)
+            except UserError as error:
+                broken.append(str(error))
+        return whole, broken
+
     def find(self, key: dict[str, Any]) -> Cell | None:
         """The cell of this key, if it has been begun."""
         cell = Cell(self.path / fingerprint(key))

@@ -1,5 +1,6 @@
 """The evaluations in the ledger, each a model against everything that attacked it on one data set within one threat."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from typing import Any
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
 from robench.summary import Summary, summarise
+
+
+class LedgerWarning(UserWarning):
+    """A part of the ledger cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,13 @@ class Run:
 
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
     """Newest first. A model is given once on a data set and threat: of two trainings of one recipe, architecture and
-    seed the newest, and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells."""
+    seed the newest, and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells; one
+    that cannot be read is left out, with a `LedgerWarning`."""
     groups: dict[str, list[Cell]] = defaultdict(list)
-    for cell in newest(cell for cell in Ledger(results).cells() if only(cell)):
+    whole, broken = Ledger(results).readable()
+    for sentence in broken:
+        warnings.warn(f"left out: {sentence}", LedgerWarning, stacklevel=2)
+    for cell in newest(cell for cell in whole if only(cell)):
         groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
     found, shown = [], set()
     for group in groups.values():  # newest first

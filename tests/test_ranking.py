@@ -5,7 +5,8 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 from robench import ranking, report
 from robench.errors import UserError
 from robench.ledger import Cell
+from robench.runs import LedgerWarning
 from robench.stats import wilson
 from robench.summary import Summary, summarise
+from tests.helpers import Ran
 from tests.ledgers import CLEAN, clean, fooled, write
 
 
@@ -224,3 +227,24 @@ def test_an_empty_ledger_says_what_fills_it(tmp_path: Path) -> None:
 def test_readers_of_the_ledger_import_no_torch() -> None:
     program = "import sys; import robench.ranking, robench.report, robench.cli; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_cells_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, robench: Callable[..., Ran]) -> None:
+    clean(tmp_path, model="whole")
+    write(tmp_path, "pgd", fooled(0), model="whole")
+    half = write(tmp_path, "fgsm", fooled(1), model="whole")
+    (part,) = half.path.glob("part-*.parquet")
+    part.write_bytes(part.read_bytes()[:40])
+    torn = write(tmp_path, "cw", fooled(2), model="whole")
+    (torn.path / "cell.json").write_text('{"key": ')
+    with pytest.warns(LedgerWarning) as warned:
+        frame = ranking.leaderboard(tmp_path)
+    assert [str(each.message).startswith("left out: ") for each in warned] == [True, True]
+    assert "fgsm" not in frame
+    assert frame["pgd"].tolist() == [6 / 8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        ran = robench("leaderboard", "--results", tmp_path)
+    assert ran.code == 0
+    assert str(half.path) in ran.err.replace("\n", "")
+    assert "remove" in ran.err
