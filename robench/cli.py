@@ -132,6 +132,7 @@ def train(
     seed: int = 0,
     device: Device = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's events.")] = None,
     results: Results = Path("results"),
 ) -> None:
     """Train one defense by its recipe."""
@@ -160,7 +161,12 @@ def train(
     stderr.print(f"{plan.recipe.name} on {dataset} (settings for {plan.recipe.settings_of}), seed {seed}, {resolved}")
     for block in ("settings", "setup"):
         stderr.print(f"  {block}: " + ", ".join(f"{key}={value}" for key, value in described[block].items()))
-    card = training.train(plan, path, device=resolved, resume=resume, progress=TrainingProgress())
+    progress: training.Progress = TrainingProgress()
+    if tensorboard is not None:
+        from robench.tensorboard import TensorBoardProgress
+
+        progress = TensorBoardProgress(tensorboard, progress)
+    card = training.train(plan, path, device=resolved, resume=resume, progress=progress)
     best = card.metrics["best"]
     held_out = f": clean {best['clean']:.3f}, PGD-10 {best['robust']:.3f} on held-out images" if "clean" in best else ""
     stderr.print(f"kept epoch {best['epoch']}{held_out}")
