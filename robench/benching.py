@@ -111,6 +111,8 @@ def _check(name: str, benchmark: Benchmark) -> None:
         battery(benchmark.suite, benchmark.battery)
     for kind, settings in chain(benchmark.measure.items(), benchmark.once.items()):
         measuring.check(kind, settings)
+    for radius in benchmark.radii:
+        parse_size(radius, 1.0)
     check_n(benchmark.n)
 
 
