@@ -75,7 +75,7 @@ class Exhibit(Benchmark):
 class Table(Exhibit):
     """`rows`: what is printed before each line, with the defense that robench trains for it (none: only published);
     `columns`: what is printed above each, with the attack, `clean` or `worst_case`; "transfer-fgsm from standard" is
-    the attack from a source so trained. `protocol`: the paper's arch, epochs and n, against which runs are held."""
+    the attack from a source so trained. `protocol`: the paper's arch and epochs, against which runs are held."""
 
     rows: dict[str, Entry | None]
     columns: dict[str, str]

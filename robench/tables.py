@@ -5,41 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from robench.benchmark import Table, TrainedDefense, load_exhibit, trained
 from robench.fingerprints import fingerprint
-from robench.ledger import CLEAN, Cell
-from robench.measurements import Measurements
+from robench.ledger import CLEAN
+from robench.measured import Measured, Meter
 from robench.published import Published, published
 from robench.runs import Run, runs
-from robench.stats import Interval, wilson
-from robench.summary import summarise
 
-WORST_CASE = "worst_case"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An accuracy, as a fraction, over `n` examples and its trainings: Wilson's interval of one, the mean of several
-    with the standard deviation over them. `marks` say where it is not what the column says."""
-
-    accuracies: Sequence[Interval]
-    n: int
-    marks: Sequence[str] = ()
-
-    @property
-    def value(self) -> float:
-        return mean(each.value for each in self.accuracies)
-
-    @property
-    def interval(self) -> Interval | None:
-        return self.accuracies[0] if len(self.accuracies) == 1 else None
-
-    @property
-    def spread(self) -> float | None:
-        return stdev(each.value for each in self.accuracies) if len(self.accuracies) > 1 else None
+TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "svhn": 26_032, "mnist": 10_000}
+"""What the papers evaluate on."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +66,8 @@ class Grid:
 def build(id: str, results: Path | str = "results") -> list[Grid]:
     """The table of this id, a part for each data set that the paper prints; torch is not imported."""
     table: Table = load_exhibit(Table, id)
-    printed = published(id)
-    evaluated = runs(results)
-    attacked = _attacked_accuracies(table, results)
-    return [_grid(id, table, part, evaluated, attacked) for part in _by_dataset(printed)]
+    meter, evaluated = Meter(table, results), runs(results)
+    return [_grid(id, meter, part, evaluated) for part in _by_dataset(published(id))]
 
 
 def _by_dataset(printed: Iterable[Published]) -> list[list[Published]]:
@@ -103,31 +77,26 @@ def _by_dataset(printed: Iterable[Published]) -> list[list[Published]]:
     return list(parts.values())
 
 
-def _grid(
-    id: str,
-    table: Table,
-    printed: Sequence[Published],
-    evaluated: Sequence[Run],
-    attacked: Mapping[str, Mapping[str, tuple[int, int]]],
-) -> Grid:
-    first = printed[0]
+def _grid(id: str, meter: Meter, printed: Sequence[Published], evaluated: Sequence[Run]) -> Grid:
+    table, first = meter.table, printed[0]
     rows = [row for row in table.rows if any(number.model == row for number in printed)]
     columns = [column for column in table.columns if any(number.attack == column for number in printed)]
     entries = {row: trained(entry) for row in rows if (entry := table.rows[row]) is not None}
-    groups: dict[str, list[Run]] = defaultdict(list)
+    threat = f"{first.norm} {first.eps}"
+    own = f"{first.dataset}, {threat}"
+    groups: dict[str, list[Run]] = {own: []}
     for run in evaluated:
-        groups[_data(run)].append(run)
-    own = f"{first.dataset}, {first.norm} {first.eps}"
-    blocks = {own: Block(own, {}, {})}
-    for data, group in groups.items():
-        ours = group[0].dataset == first.dataset and _same_ball(group[0], first)
-        blocks[own if ours else data] = _block(own if ours else data, table, columns, entries, group, attacked, ours)
+        groups.setdefault(own if _is_own(run, first) else _data(run), []).append(run)
+    blocks = {
+        data: _block(data, meter, columns, entries, group, first.dataset if data == own else None)
+        for data, group in groups.items()
+    }
     return Grid(
         id,
         table.title,
         table.paper,
         first.dataset,
-        f"{first.norm} {first.eps}",
+        threat,
         rows,
         columns,
         {(number.model, number.attack): number for number in printed},
@@ -142,32 +111,33 @@ def _data(run: Run) -> str:
     return f"{run.dataset}, {run.about['norm']} {run.about['eps']}"
 
 
-def _same_ball(run: Run, printed: Published) -> bool:
+def _is_own(run: Run, printed: Published) -> bool:
+    """Whether a run is on the data and within the threat of a printed number."""
     norm, eps = run.cells[CLEAN].key["threat"]
-    return bool(norm == printed.norm and abs(eps - float(Fraction(printed.eps))) < 1e-9)
+    return run.dataset == printed.dataset and norm == printed.norm and abs(eps - float(Fraction(printed.eps))) < 1e-9
 
 
 def _block(
     data: str,
-    table: Table,
+    meter: Meter,
     columns: Sequence[str],
     entries: Mapping[str, TrainedDefense],
     group: Sequence[Run],
-    attacked: Mapping[str, Mapping[str, tuple[int, int]]],
-    ours: bool,
+    of_paper: str | None,
 ) -> Block:
+    """`of_paper` is the data set where it is the paper's: only there is it said what differs from the paper."""
     numbers: dict[tuple[str, str], Measured] = {}
     provenance: dict[str, Provenance] = {}
     for row, entry in entries.items():
-        trainings = _trainings(entry, group, table)
-        found = {column: _measured(table, column, trainings, attacked) for column in columns}
+        trainings = _trainings(entry, group, meter)
+        found = {column: meter.over_trainings(column, trainings) for column in columns}
         numbers |= {(row, column): number for column, number in found.items() if number}
         if any(found.values()):
-            provenance[row] = _provenance(table, trainings, ours)
+            provenance[row] = _provenance(meter.table, trainings, of_paper)
     return Block(data, numbers, provenance)
 
 
-def _trainings(entry: TrainedDefense, group: Sequence[Run], table: Table) -> list[Run]:
+def _trainings(entry: TrainedDefense, group: Sequence[Run], meter: Meter) -> list[Run]:
     """The runs of a line's defense that differ in their seed alone: those under most of the table's attacks, then the
     newest."""
     recipes: dict[str, list[Run]] = defaultdict(list)
@@ -175,96 +145,21 @@ def _trainings(entry: TrainedDefense, group: Sequence[Run], table: Table) -> lis
         set_as_said = all(run.setting(name) == value for name, value in entry.settings.items())
         if run.about["defense"] == entry.defense and set_as_said:
             recipes[fingerprint(run.about["recipe"])].append(run)
-
-    def attacks(trainings: Sequence[Run]) -> int:
-        return sum(_cell(column, trainings[0]) is not None for column in table.columns.values())
-
-    return max(recipes.values(), key=lambda found: (attacks(found), found[0].started), default=[])
+    return max(recipes.values(), key=lambda found: (meter.filled(found[0]), found[0].started), default=[])
 
 
-def _cell(attack: str, run: Run) -> Cell | None:
-    """The cell of a column's attack, such as pgd-20, or "transfer-fgsm from standard": from a source so trained."""
-    name, transferred, source = attack.partition(" from ")
-    if not transferred:
-        return run.cells.get(name)
-    of_attack = (cell for called, cell in run.cells.items() if called.partition(" from ")[0] == name)
-    return next((cell for cell in of_attack if cell.about.get("source_defenses") == [source]), None)
-
-
-def _measured(
-    table: Table, column: str, trainings: Sequence[Run], attacked: Mapping[str, Mapping[str, tuple[int, int]]]
-) -> Measured | None:
-    attack = table.columns[column]
-    found = [number for run in trainings if (number := _accuracy(table, attack, run, attacked))]
-    if not found:
-        return None
-    return Measured([each for number in found for each in number.accuracies], min(n.n for n in found), found[0].marks)
-
-
-def _accuracy(
-    table: Table, attack: str, run: Run, attacked: Mapping[str, Mapping[str, tuple[int, int]]]
-) -> Measured | None:
-    """Of one training under one attack, over all the examples that it was run on."""
-    if counts := attacked.get(run.about["model"], {}).get(attack):
-        return Measured([wilson(*counts)], counts[1], ["after the attack, whatever the clean prediction"])
-    clean = run.cells[CLEAN]
-    if attack == CLEAN:
-        summary = summarise({CLEAN: clean})
-        return Measured([summary.clean], summary.n)
-    if attack == WORST_CASE:
-        return _worst_case(table, run)
-    cell = _cell(attack, run)
-    if cell is None:
-        return None
-    summary = summarise({CLEAN: clean, "attack": cell})
-    accuracy = summary.attacks["attack"].accuracy
-    return Measured([accuracy], summary.n, _protocol(cell)) if accuracy else None
-
-
-def _worst_case(table: Table, run: Run) -> Measured | None:
-    """Over the table's attacks, with a mark for those that were not run; nothing where that is most of them."""
-    cells = {name: cell for name in table.battery if (cell := _cell(name, run))}
-    if 2 * len(cells) < len(table.battery):
-        return None
-    summary = summarise({CLEAN: run.cells[CLEAN], **cells})
-    lacking = [name for name in table.battery if name not in cells]
-    marks = [f"worst case without {', '.join(lacking)}"] if lacking else []
-    return Measured([summary.worst_case], summary.n, marks) if summary.worst_case else None
-
-
-def _protocol(cell: Cell) -> list[str]:
-    return ["static protocol"] if cell.about.get("protocol") == "static" else []
-
-
-def _attacked_accuracies(table: Table, results: Path | str) -> dict[str, dict[str, tuple[int, int]]]:
-    """Of each model, by its name, under each attack: how many attacked images were classified correctly, of how
-    many; for the tables that count so."""
-    if "attacked_accuracy" not in table.measure:
-        return {}
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    for measurement in reversed(Measurements(results).of_kind("attacked_accuracy")):  # the newest counts
-        counts = {name: (int(right), int(n)) for name, (right, n) in measurement.found["attacks"].items()}
-        found[measurement.about["model"]] = counts
-    return found
-
-
-def _provenance(table: Table, trainings: Sequence[Run], ours: bool) -> Provenance:
+def _provenance(table: Table, trainings: Sequence[Run], of_paper: str | None) -> Provenance:
     run = trainings[0]
-    limit = (run.about["recipe"] or {}).get("limit")
-    used = {"arch": run.about["arch"], "epochs": run.setting("epochs"), "n": _most(run)}
-    differs = [
-        f"{name} {value} (paper: {table.protocol[name]})" for name, value in used.items() if _unlike(table, name, value)
-    ]
-    differs += [f"{limit:,} training images"] if limit else []
+    n = max(cell.size() for cell in run.cells.values())
+    used = {"arch": run.about["arch"], "epochs": run.setting("epochs"), "n": n}
+    papers = {**table.protocol, "n": TEST_IMAGES.get(str(of_paper))}
     words = [f"{used['epochs']} epochs", f"batch {run.setting('batch_size')}", f"lr {run.setting('lr')}"]
     seeds = sorted({int(each.about["train_seed"] or 0) for each in trainings})
-    return Provenance(used["arch"], ", ".join(words), used["n"], seeds, differs if ours else [])
+    return Provenance(used["arch"], ", ".join(words), n, seeds, _differences(used, papers, run) if of_paper else [])
 
 
-def _unlike(table: Table, name: str, value: Any) -> bool:
-    return name in table.protocol and table.protocol[name] != value
-
-
-def _most(run: Run) -> int:
-    """Examples that its widest cell has."""
-    return max(cell.size() for cell in run.cells.values())
+def _differences(used: Mapping[str, Any], papers: Mapping[str, Any], run: Run) -> list[str]:
+    found = [
+        f"{name} {value} (paper: {papers[name]})" for name, value in used.items() if papers.get(name, value) != value
+    ]
+    return found + ([f"{run.setting('limit'):,} training images"] if run.setting("limit") else [])

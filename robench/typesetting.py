@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from jinja2 import Environment
 
+from robench.measured import Measured
 from robench.ranking import percent
-from robench.tables import Block, Grid, Measured
+from robench.tables import Block, Grid
 
 LONG = (
     *("table", "model", "attack", "source", "data", "accuracy", "low", "high", "spread", "n", "seeds", "difference"),

@@ -183,7 +183,7 @@ def test_transfer_is_put_under_its_source(tmp_path: Path) -> None:
 def test_attacked_accuracy_takes_the_place_of_the_adaptive_one(tmp_path: Path) -> None:
     trained(tmp_path, "atld_imt")
     found = {"attacks": {"pgd-20": [7, 10]}}
-    about = {"model": "digits-atld_imt-76-s0", "settings": {}}
+    about = {"model": "digits-atld_imt-76-s0", "dataset": "digits (test)", "norm": "linf", "eps": "0.2", "settings": {}}
     Measurements(tmp_path).record(Measurement("attacked_accuracy", {}, about, found, RUN))
     (block,) = tables.build("atld-table1", tmp_path)[0].others
     number = block.numbers["ATLD-IMT", "PGD20"]
