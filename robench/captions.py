@@ -27,7 +27,7 @@ def conditions(measured: Sequence[Measurement]) -> str:
     number = "1 image" if images == 1 else f"{images:,} images"
     schedules = {str(each.about["defense"]): schedule(each) for each in measured if each.about["recipe"]}
     trained = "; ".join(
-        f"{' and '.join(name for name, its in schedules.items() if its == one)} trained for {one}"
+        f"{', '.join(name for name, its in schedules.items() if its == one)} trained for {one}"
         for one in dict.fromkeys(schedules.values())
     )
     of = f"Measured on {number} of {about['dataset']}, {about['arch']}, {about['norm']} {about['eps']}"
