@@ -44,12 +44,16 @@ class Cuts:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
     def of(self, benchmark: Benchmark) -> Benchmark:
-        """The benchmark with them. On another data set the radius is the benchmark's for it, else the usual one."""
+        """The benchmark with them. On a data set for which it has no radius, radius and network are the usual ones."""
         changes = {name: value for name, value in vars(self).items() if value is not None}
-        if arch := changes.pop("arch", None):
-            changes["train"] = {**benchmark.train, "arch": arch}
+        train = {**benchmark.train}
         if self.dataset not in (None, benchmark.dataset):
             changes.setdefault("eps", benchmark.also.get(str(self.dataset)))
+            if self.dataset not in benchmark.also:
+                train.pop("arch", None)
+        if arch := changes.pop("arch", None):
+            train["arch"] = arch
+        changes["train"] = train
         return benchmark.model_copy(update=changes)
 
 

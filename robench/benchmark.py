@@ -122,8 +122,8 @@ def load(name: str) -> Benchmark:
         if not found:
             raise unknown("benchmark", name, [*names(), *(paper for paper, _ in _papers())])
         path = found[0]
-    block = content.read_yaml(path)
-    return content.parse(_kind(block), _whole(block), f"benchmark {name}")
+    block = _whole(content.read_yaml(path))
+    return content.parse(_kind(block), block, f"benchmark {name}")
 
 
 def load_exhibit(kind: type[Table] | type[Figure], name: str) -> Any:
