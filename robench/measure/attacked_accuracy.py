@@ -3,15 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from robench.battery import attack
-from robench.draws import Draws
+from robench.crafting import Examples, NamedAttack, ends
 from robench.evaluation import Evaluation
-from robench.search import Search
 
 
-def measure(evaluation: Evaluation, *, attacks: list[str]) -> dict[str, Any]:
+def measure(evaluation: Evaluation, *, attacks: list[NamedAttack]) -> dict[str, Any]:
     """The static protocol as ATLD's scripts count it: each attack runs on every example against the model without its
     test-time transform, and what it ends in is classified by the model with it.
 
@@ -20,20 +16,13 @@ def measure(evaluation: Evaluation, *, attacks: list[str]) -> dict[str, Any]:
     """
     if evaluation.subject.bare is None:
         return {"attacks": {}}
-    device = torch.device(evaluation.device)
-    deployed, seen = replace(evaluation, protocol="static").judges(device)
+    static = replace(evaluation, protocol="static")
+    deployed, _ = static.judges(static.device)
     counts = {}
-    for name in attacks:
+    for attack in attacks:
         right = 0
-        for begin in range(0, len(evaluation.wanted), evaluation.batch_size):
-            ids = range(len(evaluation.wanted))[begin : begin + evaluation.batch_size]
-            x = evaluation.split.floats(slice(ids.start, ids.stop)).to(device)
-            y = evaluation.split.labels[ids.start : ids.stop].to(device)
-            draws = Draws(evaluation.seed, torch.arange(ids.start, ids.stop).numpy(), device)
-            search = Search(
-                seen.classifier, seen, evaluation.threat, x, y, draws, access=attack(name).access, drop=False
-            )
-            x_adv = search.run(attack(name), attack(name).restarts).last
-            right += int((deployed(x_adv, x, y).prediction == y).sum())
-        counts[name] = [right, len(evaluation.wanted)]
+        for examples in Examples.batches(static):
+            x_adv = ends(static, attack, examples, static.seed)[:, -1]
+            right += int((deployed(x_adv, examples.x, examples.y).prediction == examples.y).sum())
+        counts[attack.name] = [right, len(static.wanted)]
     return {"attacks": counts}
