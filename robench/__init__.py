@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from robench.api import attack as attack
     from robench.api import bench as bench
+    from robench.api import compare as compare
     from robench.api import evaluate as evaluate
+    from robench.api import figure as figure
     from robench.api import leaderboard as leaderboard
     from robench.api import load_model as load_model
+    from robench.api import table as table
     from robench.api import train as train
     from robench.api import verify as verify
 
-__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train", "verify"]
+__all__ = ["attack", "bench", "compare", "evaluate", "figure", "leaderboard", "load_model", "table", "train", "verify"]
 
 
 def __getattr__(name: str) -> Any:

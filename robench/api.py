@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import benching, data, ranking, running, training
+from robench import benching, comparison, data, drawing, ranking, running, tables, training
 from robench.arrays import ArrayFunction
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
 from robench.behaviour import check_model
 from robench.checkpoint import Card
 from robench.classifier import Classifier, shown_layers
+from robench.comparison import Comparison
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.judge import Judge
@@ -152,3 +153,18 @@ def bench(name: str, **options: Any) -> pd.DataFrame:
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:
     """Everything the ledger holds, one row a model."""
     return ranking.leaderboard(results)
+
+
+def compare(first: str, second: str, results: Path | str = "results") -> list[Comparison]:
+    """Two models of the ledger on the examples they share, for each data set and threat that both met."""
+    return comparison.compare(first, second, results)
+
+
+def table(id: str, results: Path | str = "results") -> list[tables.Grid]:
+    """A paper's table, a part for each data set: what is printed and what was measured."""
+    return tables.build(id, results)
+
+
+def figure(id: str, results: Path | str = "results") -> drawing.Drawing:
+    """A paper's figure, drawn from what was measured."""
+    return drawing.draw(id, results)

@@ -44,12 +44,16 @@ class Cuts:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
 
     def of(self, benchmark: Benchmark) -> Benchmark:
-        """The benchmark with them. On another data set the radius is the usual one there."""
+        """The benchmark with them. On a data set for which it has no radius, radius and network are the usual ones."""
         changes = {name: value for name, value in vars(self).items() if value is not None}
-        if arch := changes.pop("arch", None):
-            changes["train"] = {**benchmark.train, "arch": arch}
+        train = {**benchmark.train}
         if self.dataset not in (None, benchmark.dataset):
-            changes.setdefault("eps", None)
+            changes.setdefault("eps", benchmark.also.get(str(self.dataset)))
+            if self.dataset not in benchmark.also:
+                train.pop("arch", None)
+        if arch := changes.pop("arch", None):
+            train["arch"] = arch
+        changes["train"] = train
         return benchmark.model_copy(update=changes)
 
 
@@ -113,6 +117,8 @@ def _check(name: str, benchmark: Benchmark) -> None:
         battery(benchmark.suite, benchmark.battery)
     for kind, settings in chain(benchmark.measure.items(), benchmark.once.items()):
         measuring.check(kind, settings)
+    for radius in benchmark.radii:
+        parse_size(radius, 1.0)
     check_n(benchmark.n)
 
 

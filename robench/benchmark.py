@@ -32,11 +32,12 @@ Entry = str | TrainedDefense
 
 class Benchmark(Strict):
     """`models` are checkpoints that exist, `sources` those to transfer attacks from (`each`: every other model of the
-    benchmark, one at a time); `train` changes the settings of all defenses; `radii`, such as 2*eps, are evaluated at in
-    place of eps. `measure` and `once` name what to measure for figures, on each model and on none, with its settings.
-    """
+    benchmark, one at a time); `also` are further data sets with their radii; `train` changes the settings of all
+    defenses; `radii`, such as 2*eps, are evaluated at in place of eps. `measure` and `once` name what to measure for
+    figures, on each model and on none, with its settings."""
 
     dataset: str = "digits"
+    also: dict[str, Size] = {}
     norm: Literal["linf", "l2"] = "linf"
     eps: Size | None = None
     radii: list[Size] = ["eps"]
@@ -73,15 +74,17 @@ class Exhibit(Benchmark):
 
 class Table(Exhibit):
     """`rows`: what is printed before each line, with the defense that robench trains for it (none: only published);
-    `columns`: what is printed above each, with the attack, `clean` or `worst_case`."""
+    `columns`: what is printed above each, with the attack, `clean` or `worst_case`; "transfer-fgsm from standard" is
+    the attack from a source so trained. `protocol`: the paper's arch and epochs, against which runs are held."""
 
     rows: dict[str, Entry | None]
-    columns: dict[str, str | None]
+    columns: dict[str, str]
+    protocol: Settings = {}
 
     @property
     def battery(self) -> list[str]:
-        named = [attack for attack in self.columns.values() if attack not in (None, "clean", "worst_case")]
-        return list(dict.fromkeys([*self.attacks, *map(str, named)]))
+        named = [attack.partition(" from ")[0] for attack in self.columns.values()]
+        return [name for name in dict.fromkeys([*self.attacks, *named]) if name not in ("clean", "worst_case")]
 
     @property
     def trained(self) -> list[TrainedDefense]:
@@ -119,8 +122,8 @@ def load(name: str) -> Benchmark:
         if not found:
             raise unknown("benchmark", name, [*names(), *(paper for paper, _ in _papers())])
         path = found[0]
-    block = content.read_yaml(path)
-    return content.parse(_kind(block), _whole(block), f"benchmark {name}")
+    block = _whole(content.read_yaml(path))
+    return content.parse(_kind(block), block, f"benchmark {name}")
 
 
 def load_exhibit(kind: type[Table] | type[Figure], name: str) -> Any:

@@ -2,9 +2,10 @@
 
 import json
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -24,6 +25,13 @@ class Format(StrEnum):
     json = "json"
     csv = "csv"
     md = "md"
+
+
+class TableFormat(StrEnum):
+    md = "md"
+    csv = "csv"
+    latex = "latex"
+    html = "html"
 
 
 class Mode(StrEnum):
@@ -125,6 +133,7 @@ def train(
     seed: int = 0,
     device: Device = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's events.")] = None,
     results: Results = Path("results"),
 ) -> None:
     """Train one defense by its recipe."""
@@ -153,7 +162,12 @@ def train(
     stderr.print(f"{plan.recipe.name} on {dataset} (settings for {plan.recipe.settings_of}), seed {seed}, {resolved}")
     for block in ("settings", "setup"):
         stderr.print(f"  {block}: " + ", ".join(f"{key}={value}" for key, value in described[block].items()))
-    card = training.train(plan, path, device=resolved, resume=resume, progress=TrainingProgress())
+    progress: training.Progress = TrainingProgress()
+    if tensorboard is not None:
+        from robench.tensorboard import TensorBoardProgress
+
+        progress = TensorBoardProgress(tensorboard, progress)
+    card = training.train(plan, path, device=resolved, resume=resume, progress=progress)
     best = card.metrics["best"]
     held_out = f": clean {best['clean']:.3f}, PGD-10 {best['robust']:.3f} on held-out images" if "clean" in best else ""
     stderr.print(f"kept epoch {best['epoch']}{held_out}")
@@ -279,6 +293,10 @@ def verify(
 @app.command()
 def leaderboard(
     format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
+    over_seeds: Annotated[
+        bool,
+        typer.Option("--over-seeds", help="A row for all seeds of a recipe (md, csv or json)."),
+    ] = False,
     results: Results = Path("results"),
 ) -> None:
     """Rank every model in the ledger."""
@@ -286,7 +304,37 @@ def leaderboard(
 
     frame = ranking.leaderboard(results)
     ranking.write(frame, results)
-    _print_leaderboard(frame, format)
+    if over_seeds:
+        _print_means(frame, format)
+    else:
+        _print_leaderboard(frame, format)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A model's name in the ledger, or the beginning of it.")],
+    second: Annotated[str, typer.Argument(help="Another's.")],
+    format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
+    results: Results = Path("results"),
+) -> None:
+    """Two models on the examples they share, with McNemar's test."""
+    from robench import report
+    from robench.comparison import compare
+
+    for found in compare(first, second, results):
+        _emit(report.comparison(found, format))
+
+
+@app.command()
+def table(
+    id: Annotated[str, typer.Argument(help="A table's id; robench list tables names them.")],
+    format: Annotated[TableFormat, typer.Option(help="Of what goes to standard output.")] = TableFormat.md,
+    results: Results = Path("results"),
+) -> None:
+    """A paper's table, the measured beside the published."""
+    from robench import tables, typesetting
+
+    print(typesetting.typeset(tables.build(id, results), format.value))
 
 
 @app.command()
@@ -342,6 +390,17 @@ def _print_leaderboard(frame: Any, format: Format) -> None:
         print(json.dumps(json.loads(frame.to_json(orient="records")), indent=1))
 
 
+def _print_means(frame: Any, format: Format) -> None:
+    from robench import ranking
+    from robench.over_seeds import over_seeds, to_markdown
+
+    means = over_seeds(frame)
+    if format in (Format.table, Format.md):
+        print(to_markdown(means), end="")
+    else:
+        print(ranking.to_csv(means) if format is Format.csv else means.to_json(orient="records", indent=1), end="")
+
+
 def _emit(output: Any) -> None:
     """Text to standard output as it is; rich tables at full width where it is no terminal."""
     from rich.console import Console
@@ -363,8 +422,23 @@ def _numbers(text: str | None) -> list[float] | None:
         raise UserError(f"expected numbers separated by commas, got {text!r}") from None
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    ours = category.__module__.startswith("robench")
+    text = f"robench: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
+    sys.stderr.write(text)
+
+
 def main() -> None:
-    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback."""
+    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback, and a warning of ours one
+    line."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except UserError as error:

@@ -58,6 +58,19 @@ class Sources:
             if all(found.about["settings"].get(name) == value for name, value in settings.items())
         ]
 
+    def measured_on(self, dataset: str, kind: str) -> list[Measurement]:
+        """Those on a data set which may stand side by side, the newest of each model: they agree with the newest of all
+        in threat, network and number of images."""
+        found = [measurement for measurement in self.measurements(kind) if measurement.dataset == dataset]
+        alike = [measurement for measurement in found if _terms(measurement) == _terms(found[0])]
+        return list({_model(measurement): measurement for measurement in reversed(alike)}.values())
+
+    def comparable(self, kind: str) -> list[Measurement]:
+        """As `measured_on` the paper's data set or, where there are none, the one measured last."""
+        datasets = [measurement.dataset for measurement in self.measurements(kind)]
+        paper = self.figure.dataset
+        return self.measured_on(paper if paper in datasets else datasets[0], kind) if datasets else []
+
     @cached_property
     def published(self) -> Sequence[Published]:
         """The numbers that the paper prints for the figure."""
@@ -72,6 +85,15 @@ class Drawing:
     canvas: Canvas | None
     data: pd.DataFrame
     caption: str
+
+
+def _terms(measurement: Measurement) -> tuple[Any, ...]:
+    about = measurement.about
+    return about["norm"], about["eps"], about["arch"], measurement.key["n"]
+
+
+def _model(measurement: Measurement) -> str:
+    return str(measurement.about["defense"] or measurement.about["model"])
 
 
 def draw(id: str, results: Path | str = "results") -> Drawing:

@@ -168,10 +168,16 @@ class Evaluation:
             "access": attack.access if attack else None,
             "protocol": self.protocol if attack else None,
             "draws": self.draws if self.behaviour.stochastic else None,
-            "sources": [source.name for source in self.sources] if attack and Sources in attack.needs else None,
+            **(self._about_sources() if attack and Sources in attack.needs else {}),
             "mixes": self.behaviour.mixes,
             "unseeded": self.behaviour.unseeded,
             "classes": self.split.classes,
+        }
+
+    def _about_sources(self) -> dict[str, Any]:
+        return {
+            "sources": [source.name for source in self.sources],
+            "source_defenses": [source.about()["defense"] for source in self.sources],
         }
 
     def _called(self, attack: Attack) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -106,18 +106,37 @@ class Cell:
         with replacing(self.path / "found.json") as temporary:
             temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
-    def rows(self) -> pd.DataFrame:
+    def table(self) -> pa.Table:
         """One row an example, in order of example; where there are several, a finished one counts, else an error."""
         tables = [table for _, table in self._tables()]
-        frame: pd.DataFrame = pa.concat_tables([ROW.empty_table(), *tables]).to_pandas(types_mapper=_nullable)
+        whole = pa.concat_tables(tables) if tables else ROW.empty_table()
+        examples = whole["example"].to_numpy()
+        if (np.diff(examples) > 0).all():
+            return whole
+        frame = whole.to_pandas(types_mapper=_nullable)
         rank = frame["status"].map({status: place for place, status in enumerate(UNFINISHED, 1)}).fillna(0)
         frame = frame.assign(rank=rank).sort_values(["example", "rank"], kind="stable")
-        return frame.drop_duplicates("example").drop(columns="rank").reset_index(drop=True)
+        frame = frame.drop_duplicates("example").drop(columns="rank")
+        return pa.Table.from_pandas(frame, schema=ROW, preserve_index=False)
+
+    def rows(self) -> pd.DataFrame:
+        """The table as a frame."""
+        frame: pd.DataFrame = self.table().to_pandas(types_mapper=_nullable)
+        return frame
+
+    def size(self) -> int:
+        """How many examples have a row."""
+        parts = sorted(self.path.glob("part-*.parquet"))
+        if len(parts) == 1:
+            with suppress(OSError, pa.ArrowInvalid), pq.ParquetFile(parts[0]) as part:
+                return int(part.metadata.num_rows)
+        return len(self.table())
 
     def present(self) -> set[int]:
         """The examples that need not be run again."""
-        rows = self.rows()
-        return set(rows.loc[~rows["status"].isin(UNFINISHED), "example"].tolist())
+        table = self.table()
+        finished = ~np.isin(table["status"].to_numpy(), UNFINISHED)
+        return set(table["example"].to_numpy()[finished].tolist())
 
     def append(self, rows: pa.Table) -> None:
         """Adds rows of the schema `ROW`."""
@@ -142,7 +161,7 @@ class Cell:
         """Puts the parts into one; whoever reads meanwhile finds every row in the old parts, the new one, or both."""
         parts = self._tables()
         if len(parts) > 1:
-            self.append(pa.Table.from_pandas(self.rows(), schema=ROW, preserve_index=False))
+            self.append(self.table())
             for part, _ in parts:
                 part.unlink(missing_ok=True)
 
@@ -173,7 +192,7 @@ class Cell:
         for _ in range(20):  # a part may be compacted away between the listing and the reading
             parts = sorted(self.path.glob("part-*.parquet"))
             try:
-                return [(part, pq.read_table(part, schema=ROW, partitioning=None)) for part in parts]
+                return [(part, _read(part)) for part in parts]
             except FileNotFoundError:
                 continue
             except (pa.ArrowInvalid, OSError) as error:
@@ -190,6 +209,18 @@ class Ledger:
 
     def cells(self) -> list[Cell]:
         return [Cell(path.parent) for path in sorted(self.path.glob("*/cell.json"))]
+
+    def readable(self) -> tuple[list[Cell], list[str]]:
+        """The cells that can be read, and of each other one a sentence that says what is wrong with it."""
+        whole, broken = [], []
+        for cell in self.cells():
+            try:
+                assert cell.about
+                cell.size()
+                whole.append(cell)
+            except UserError as error:
+                broken.append(str(error))
+        return whole, broken
 
     def find(self, key: dict[str, Any]) -> Cell | None:
         """The cell of this key, if it has been begun."""
@@ -224,6 +255,14 @@ def now() -> str:
 
 def newest(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell.run["started"], reverse=True)
+
+
+def _read(part: Path) -> pa.Table:
+    """A part's rows; columns that its version of robench did not know are null."""
+    with pq.ParquetFile(part) as file:
+        if file.schema_arrow.equals(ROW):
+            return file.read(use_threads=False)
+    return pq.read_table(part, schema=ROW, partitioning=None)
 
 
 def _nullable(kind: pa.DataType) -> Any:

@@ -22,6 +22,11 @@ class Measurement:
     found: Mapping[str, Any]
     run: Mapping[str, Any]
 
+    @property
+    def dataset(self) -> str:
+        """The set's name without its part: "digits", not "digits (test)"."""
+        return str(self.about["dataset"]).partition(" (")[0]
+
 
 class Measurements:
     """The folder of all measurements."""

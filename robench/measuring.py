@@ -3,8 +3,11 @@
 import importlib
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from robench.checkpoint import used_versions
 from robench.errors import UserError, unknown
@@ -23,61 +26,74 @@ def kinds() -> list[str]:
 
 def measure_model(evaluation: Evaluation, kind: str, settings: Mapping[str, Any], results: Path | str) -> Measurement:
     """A measurement of a model, on the images, within the threat and on the device of an evaluation."""
-    function = _function(kind)
-    settings = _configured(function, settings, f"measurement {kind}")
-    key = {**evaluation.key(None), "seed": evaluation.seed}
+    key = {**evaluation.key(None), "n": len(evaluation.wanted), "seed": evaluation.seed}
     del key["attack"]
-    return _measured(kind, key, evaluation.about(None), settings, results, evaluation.device, function, evaluation)
+    configured = _configured(kind, settings)
+    return _measured(configured, key, evaluation.about(None), results, evaluation.device, evaluation)
 
 
 def measure_once(kind: str, settings: Mapping[str, Any], results: Path | str, device: str) -> Measurement:
     """A measurement of no model in particular."""
-    function = _function(kind)
-    settings = _configured(function, settings, f"measurement {kind}")
     key = {"engine": SOURCE, "libraries": {name: used_versions()[name] for name in ("torch", "numpy")}}
-    return _measured(kind, key, {}, settings, results, device, function)
+    return _measured(_configured(kind, settings), key, {}, results, device)
 
 
 def check(kind: str, settings: Mapping[str, Any]) -> None:
     """Refuses a kind or settings that are not known."""
-    _configured(_function(kind), settings, f"measurement {kind}")
+    _configured(kind, settings)
 
 
-def _function(kind: str) -> Any:
+@dataclass(frozen=True)
+class _Configured:
+    """A measurement with its settings, defaults among them: as they are written, as the function takes them, and what
+    of them could change the numbers."""
+
+    kind: str
+    function: Any
+    written: Mapping[str, Any]
+    values: Mapping[str, Any]
+    key: Mapping[str, Any]
+
+
+def _configured(kind: str, settings: Mapping[str, Any]) -> _Configured:
+    """The settings, checked against the annotations of the function's keywords."""
     if kind not in kinds():
         raise unknown("measurement", kind, kinds())
-    return importlib.import_module(f"robench.measure.{kind}").measure
-
-
-def _configured(function: Any, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The settings, checked against the function's keywords and filled up with its defaults."""
+    function = importlib.import_module(f"robench.measure.{kind}").measure
+    where = f"measurement {kind}"
     parameters = inspect.signature(function, eval_str=True).parameters.values()
     keywords = {each.name: each for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
     for name in settings:
         if name not in keywords:
             raise unknown(f"setting of {where}", name, keywords)
-    values = {name: each.default for name, each in keywords.items()} | dict(settings)
-    return {name: checked(value, keywords[name].annotation, f"{where}: {name}") for name, value in values.items()}
+    written = {name: each.default for name, each in keywords.items()} | dict(settings)
+    for name, value in written.items():
+        if value is inspect.Parameter.empty:
+            raise UserError(f"{where}: the setting {name} has no default and was not given")
+    types = {name: each.annotation for name, each in keywords.items()}
+    values = {name: checked(value, types[name], f"{where}: {name}") for name, value in written.items()}
+    key = {name: TypeAdapter(types[name]).dump_python(value) for name, value in values.items()}
+    return _Configured(kind, function, written, values, key)
 
 
 def _measured(
-    kind: str,
+    configured: _Configured,
     of: Mapping[str, Any],
     about: Mapping[str, Any],
-    settings: Mapping[str, Any],
     results: Path | str,
     device: str,
-    function: Any,
     *given: Any,
 ) -> Measurement:
-    files = [FOLDER / f"{kind}.py", *getattr(inspect.getmodule(function), "USES", [])]
-    key = {**of, "settings": dict(settings), "source": source_fingerprint(files)}
+    kind = configured.kind
+    files = [FOLDER / f"{kind}.py", *getattr(inspect.getmodule(configured.function), "USES", [])]
+    key = {**of, "settings": configured.key, "source": source_fingerprint(files)}
     store = Measurements(results)
     if kept := store.find(kind, key):
         return kept
-    found = function(*given, **settings)
+    found = configured.function(*given, **configured.values)
     if not isinstance(found, dict):
         raise UserError(f"expected the measurement {kind} to give a dictionary, got {type(found).__name__}")
-    measurement = Measurement(kind, key, {**about, "settings": dict(settings)}, found, run_manifest(device))
+    settings = {"settings": dict(configured.written)}
+    measurement = Measurement(kind, key, {**about, **settings}, found, run_manifest(device))
     store.record(measurement)
     return measurement

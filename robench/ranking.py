@@ -1,6 +1,6 @@
 """All evaluated models side by side: one row a model, grouped by data set and threat, best worst case first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from robench.atomic import replacing
 from robench.errors import UserError
 from robench.ledger import Cell
-from robench.runs import Run, runs
+from robench.runs import Run, distinctions, runs
 from robench.stats import Interval
 from robench.summary import Summary
 
@@ -26,16 +26,19 @@ FIXED = (
     "worst_case_low",
     "worst_case_high",
     "verdict",
+    "settings",
 )
 
 
 def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
-    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run. Rows
-    whose verdict is `unreliable` stand below the others of their data set and threat.
+    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run;
+    `settings` are those in which a model differs from another of its defense. Rows whose verdict is `unreliable` stand
+    below the others of their data set and threat.
 
     `only` chooses among the cells.
     """
-    rows = [_row(run) for run in runs(results, only)]
+    evaluated = runs(results, only)
+    rows = [_row(run, settings) for run, settings in zip(evaluated, distinctions(evaluated), strict=True)]
     if not rows:
         raise UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
     attacks = sorted({name for row in rows for name in row} - set(FIXED))
@@ -46,7 +49,7 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
     return frame.drop(columns="unranked").reset_index(drop=True)
 
 
-def _row(run: Run) -> dict[str, object]:
+def _row(run: Run, settings: Mapping[str, object]) -> dict[str, object]:
     summary, about = run.summary, run.about
     worst = summary.worst_case
     return {
@@ -61,6 +64,7 @@ def _row(run: Run) -> dict[str, object]:
         "worst_case_low": worst.low if worst else None,
         "worst_case_high": worst.high if worst else None,
         "verdict": str(summary.verdict),
+        "settings": " ".join(f"{name}={value}" for name, value in settings.items()),
         **_columns(summary),
     }
 
@@ -84,9 +88,8 @@ def to_markdown(frame: pd.DataFrame) -> str:
     lines = []
     for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
         header, body = _cells(group)
-        lines += [f"### {dataset}, {threat}", "", _pipe(header)]
-        lines += [_pipe(["---:", "---", "---"] + ["---:"] * (len(header) - 3))]
-        lines += [*map(_pipe, body), ""]
+        alignment = ["---:", "---", "---"] + ["---:"] * (len(header) - 3)
+        lines += [f"### {dataset}, {threat}", "", *map(pipe, [header, alignment, *body]), ""]
     return "\n".join(lines)
 
 
@@ -128,7 +131,7 @@ def _cells(group: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     body = [
         [
             "-" if row["verdict"] == "unreliable" else str(next(ranks)),
-            row["model"],
+            f"{row['model']} ({row['settings']})" if row["settings"] else row["model"],
             row["verdict"],
             str(row["n"]),
             percent(row["clean"]),
@@ -154,5 +157,5 @@ def percent_interval(interval: Interval | None) -> str:
     return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]" if interval else "-"
 
 
-def _pipe(cells: Sequence[str]) -> str:
+def pipe(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

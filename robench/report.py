@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -13,6 +14,7 @@ from robench.stats import Interval
 from robench.summary import Summary
 
 if TYPE_CHECKING:
+    from robench.comparison import Comparison
     from robench.estimate import Cost
     from robench.verification import Verification
 
@@ -35,6 +37,8 @@ def evaluation(summary: Summary, format: str) -> Output:
         last = [percent(attack.accuracy_final)] if finals else []
         rows.append([name, _accuracy(attack.accuracy, attack.spread), *last, *counts, passes, f"{attack.seconds:.1f}"])
     rows.append(["worst case", percent_interval(summary.worst_case)])
+    if worst := summary.worst_class:
+        rows.append([f"worst class ({worst.label})", percent_interval(worst.worst_case), *last, str(worst.n)])
     rows = [row + [""] * (len(header) - len(row)) for row in rows]
     notes = [f"{name}: {attack.message}" for name, attack in summary.attacks.items() if attack.message]
     notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
@@ -61,6 +65,19 @@ def verification(found: "Verification", format: str) -> Output:
     ]
     title = f"{found.model} on {found.n} of {found.dataset}, {found.threat} (accuracies in %)"
     return _render(title, ["examples", ""], rows, format, [])
+
+
+def comparison(found: "Comparison", format: str) -> Output:
+    """A row for each attack that both models met; `json` has the counts and accuracies as fractions."""
+    if format == "json":
+        return json.dumps(asdict(found), indent=1)
+    header = ["", "n", found.first, found.second, "only the first right", "only the second", "McNemar's p"]
+    rows = []
+    for each in found.contests:
+        counts = [str(each.only_first), str(each.only_second), f"{each.p:.2g}"]
+        rows.append([each.name, str(each.n), percent_interval(each.first), percent_interval(each.second), *counts])
+    title = f"{found.first} and {found.second} on {found.dataset}, {found.threat} (accuracies in %)"
+    return _render(title, header, rows, format, [])
 
 
 def _accuracy(accuracy: Interval | None, spread: float | None) -> str:

@@ -1,5 +1,6 @@
 """The evaluations in the ledger, each a model against everything that attacked it on one data set within one threat."""
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from typing import Any
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
 from robench.summary import Summary, summarise
+
+
+class LedgerWarning(UserWarning):
+    """A part of the ledger cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Run:
     @property
     def dataset(self) -> str:
         """The set's name without its part: "digits", not "digits (test)"."""
-        return dataset(self.about)
+        return str(self.about["dataset"]).partition(" (")[0]
 
     @property
     def eps(self) -> float:
@@ -42,27 +47,32 @@ class Run:
     def summary(self) -> Summary:
         return summarise(self.cells)
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the recipe that trained the model, the training's and the defense's; none where there is none."""
+        return settings_of(self.about)
+
     def setting(self, name: str) -> Any:
-        """A setting of the recipe that trained the model, the defense's or the training's; None where it has none."""
-        return setting(self.about, name)
+        """One of the settings; None where it has none of this name."""
+        return self.settings.get(name)
 
 
-def dataset(about: Mapping[str, Any]) -> str:
-    """Of what a cell or a measurement says of itself, the set's name without its part."""
-    return str(about["dataset"]).partition(" (")[0]
-
-
-def setting(about: Mapping[str, Any], name: str) -> Any:
-    """Of what a cell or a measurement says of itself, a setting of the recipe; None where it has none."""
+def settings_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the recipe in what a run or a measurement says of itself."""
     recipe = about["recipe"] or {}
-    return {**recipe.get("setup", {}), **recipe.get("settings", {})}.get(name)
+    limit = {"limit": recipe["limit"]} if recipe.get("limit") else {}
+    return {**recipe.get("setup", {}), **recipe.get("settings", {}), **limit}
 
 
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
     """Newest first. A model is given once on a data set and threat: of two trainings of one recipe, architecture and
-    seed the newest, and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells."""
+    seed the newest, and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells; one
+    that cannot be read is left out, with a `LedgerWarning`."""
     groups: dict[str, list[Cell]] = defaultdict(list)
-    for cell in newest(cell for cell in Ledger(results).cells() if only(cell)):
+    whole, broken = Ledger(results).readable()
+    for sentence in broken:
+        warnings.warn(f"left out: {sentence}", LedgerWarning, stacklevel=2)
+    for cell in newest(cell for cell in whole if only(cell)):
         groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
     found, shown = [], set()
     for group in groups.values():  # newest first
@@ -71,6 +81,23 @@ def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda 
             shown.add(identity)
             found.append(Run(cells))
     return found
+
+
+def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
+    """Of each run, the settings in which it differs from another of its defense on the same data set and threat."""
+    kin: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in evaluated:
+        kin[_kin(run)].append(run)
+    found = []
+    for run in evaluated:
+        others = [other.settings for other in kin[_kin(run)]]
+        settings = run.settings
+        found.append({name: settings[name] for name in settings if any(o.get(name) != settings[name] for o in others)})
+    return found
+
+
+def _kin(run: Run) -> tuple[str, ...]:
+    return tuple(str(run.about[name]) for name in ("defense", "dataset", "norm", "eps"))
 
 
 def _as_deployed(cells: Sequence[Cell]) -> list[Cell]:
@@ -85,7 +112,7 @@ def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
 
     Cells that were only begun are left out, and those that would cut the row to less than a tenth of its examples.
     """
-    sizes = {cell.path: len(cell.rows()) for cell in cells}
+    sizes = {cell.path: cell.size() for cell in cells}
     widest = max((sizes[cell.path] for cell in cells if cell.about["attack"] != CLEAN), default=0)
     chosen: dict[str, Cell] = {}
     for cell in cells:

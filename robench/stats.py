@@ -1,5 +1,7 @@
 """Intervals and tests for accuracies; counts in, numbers out."""
 
+from math import sqrt
+from statistics import NormalDist
 from typing import NamedTuple
 
 from robench.errors import UserError
@@ -12,13 +14,14 @@ class Interval(NamedTuple):
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """A proportion with its Wilson score interval."""
-    from scipy.stats import binomtest
-
+    """A proportion with its score interval (Wilson 1927)."""
     if not 0 <= successes <= n or n == 0:
         raise UserError(f"expected between 0 and n successes of n > 0 examples, got {successes} of {n}")
-    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
-    return Interval(successes / n, float(interval.low), float(interval.high))
+    z, share = NormalDist().inv_cdf((1 + level) / 2), successes / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    low, high = middle - half, middle + half
+    return Interval(share, low if successes else 0.0, high if successes < n else 1.0)  # the ends free of rounding
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from robench.ledger import CLEAN, DIAGNOSIS, UNFINISHED, Cell
+from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.stats import Interval, wilson
+from robench.tally import Tally, tally
 from robench.verdict import Evidence, Verdict, judge_evaluation
 
 
@@ -34,6 +35,16 @@ class AttackSummary:
 
 
 @dataclass(frozen=True)
+class ClassSummary:
+    """The examples of one label: their number, the clean accuracy and that of the worst case."""
+
+    label: int
+    n: int
+    clean: Interval
+    worst_case: Interval | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """A model against a battery on the first `n` examples of a set."""
 
@@ -48,11 +59,18 @@ class Summary:
     attacks: Mapping[str, AttackSummary]
     worst_case: Interval | None
     """over the examples that an attack broke or that every attack finished"""
+    classes: Sequence[ClassSummary]
     verdict: Verdict
     skipped: Mapping[str, str]
     """attacks of the suite that could not be run, with the reason"""
     ledger: Sequence[str]
     """the folders of the cells"""
+
+    @property
+    def worst_class(self) -> ClassSummary | None:
+        """The class of lowest worst case."""
+        known = [(each.worst_case.value, each) for each in self.classes if each.worst_case]
+        return min(known, key=lambda pair: pair[0])[1] if known else None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `eval --format json` prints; accuracies are fractions."""
@@ -70,6 +88,10 @@ class Summary:
             "clean": {**_accuracy(self.clean), "spread": self.spread},
             "attacks": attacks,
             "worst_case": _accuracy(self.worst_case),
+            "classes": [
+                {"label": e.label, "n": e.n, "clean": _accuracy(e.clean), "worst_case": _accuracy(e.worst_case)}
+                for e in self.classes
+            ],
             "verdict": asdict(self.verdict),
             "skipped": dict(self.skipped),
             "ledger": list(self.ledger),
@@ -83,14 +105,9 @@ def summarise(
 
     Every accuracy is over the same examples: those in all cells, of the first `n` where it is given.
     """
-    everything = {name: cell.rows() for name, cell in cells.items() if name != DIAGNOSIS}
-    shared = set.intersection(*(set(frame["example"]) for frame in everything.values()))
-    rows = {
-        name: frame[frame["example"].isin({example for example in shared if n is None or example < n})]
-        for name, frame in everything.items()
-    }
-    clean = rows.pop(CLEAN)
-    unique = _unique_kills(rows)
+    tallies = tally({name: cell for name, cell in cells.items() if name != DIAGNOSIS}, n)
+    clean = tallies.pop(CLEAN)
+    unique = _unique_kills(tallies)
     about = cells[CLEAN].about
     return Summary(
         model=about["model"],
@@ -98,83 +115,90 @@ def summarise(
         threat=f"{about['norm']} {about['eps']}",
         n=len(clean),
         mode=mode,
-        clean=wilson(int((~clean["fooled"]).sum()), len(clean)),
+        clean=wilson(int((~clean.fooled).sum()), len(clean)),
         spread=_spread(clean),
-        attacks={name: _summarise_attack(frame, unique.get(name)) for name, frame in rows.items()},
-        worst_case=_worst_case(rows),
-        verdict=judge_evaluation(_evidence(cells, rows)),
+        attacks={name: _summarise_attack(each, unique.get(name)) for name, each in tallies.items()},
+        worst_case=_worst_case(tallies),
+        classes=_summarise_classes(clean, tallies),
+        verdict=judge_evaluation(_evidence(cells, tallies)),
         skipped=dict(left_out or {}),
         ledger=[str(cell.path) for cell in cells.values()],
     )
 
 
-def _evidence(cells: Mapping[str, Cell], rows: Mapping[str, pd.DataFrame]) -> Evidence:
-    about = {name: cells[name].about for name in rows}
+def _evidence(cells: Mapping[str, Cell], tallies: Mapping[str, Tally]) -> Evidence:
+    about = {name: cells[name].about for name in tallies}
     of_model = cells[CLEAN].about
     return Evidence(
-        rows=rows,
-        access={name: about[name].get("access") or "gradients" for name in rows},
-        settings={name: cells[name].key["attack"] for name in rows},
+        tallies=tallies,
+        access={name: about[name].get("access") or "gradients" for name in tallies},
+        settings={name: cells[name].key["attack"] for name in tallies},
         classes=of_model["classes"],
-        static=any(about[name].get("protocol") == "static" for name in rows),
-        draws=min((about[name]["draws"] for name in rows if about[name].get("draws")), default=None),
+        static=any(about[name].get("protocol") == "static" for name in tallies),
+        draws=min((about[name]["draws"] for name in tallies if about[name].get("draws")), default=None),
         mixes=bool(of_model.get("mixes")),
         unseeded=bool(of_model.get("unseeded")),
         diagnosis=cells[DIAGNOSIS].found if DIAGNOSIS in cells else None,
     )
 
 
-def _spread(rows: pd.DataFrame) -> float | None:
+def _spread(tally: Tally) -> float | None:
     """The standard deviation of the accuracy over draws of a stochastic model, if each example's are independent."""
-    shares = rows["share_right"].dropna()
-    return float((shares * (1 - shares)).sum() ** 0.5 / len(rows)) if len(shares) else None
+    shares = tally.share_right[~np.isnan(tally.share_right)]
+    return float((shares * (1 - shares)).sum() ** 0.5 / len(tally)) if len(shares) else None
 
 
-def _unique_kills(rows: Mapping[str, pd.DataFrame]) -> dict[str, int]:
+def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
     """How many examples each attack broke that no other did; nothing where one was spared some."""
-    if not rows or any((frame["status"] == "skipped").any() for frame in rows.values()):
+    if any(each.skipped.any() for each in tallies.values()):
         return {}
-    fooled = pd.DataFrame({name: frame.set_index("example")["fooled"].fillna(False) for name, frame in rows.items()})
-    alone = fooled[fooled.sum(axis=1) == 1]
-    frames = [frame.set_index("example") for frame in rows.values()]
-    mistakes = frames[0]["clean_prediction"] != frames[0]["label"]
-    return {name: int(alone.loc[~mistakes.loc[alone.index], name].sum()) for name in rows}
+    breakers = np.sum([each.fooled for each in tallies.values()], axis=0)
+    return {name: int((each.fooled & (breakers == 1) & each.correct).sum()) for name, each in tallies.items()}
 
 
-def _summarise_attack(rows: pd.DataFrame, unique: int | None) -> AttackSummary:
-    run = rows[~rows["status"].isin(UNFINISHED)]
-    mistakes = rows["clean_prediction"] != rows["label"]
-    whole = (len(run) > mistakes.sum() or mistakes.all()) and not (rows["status"] == "skipped").any()
-    final = run["fooled_final"].dropna()
+def _summarise_attack(tally: Tally, unique: int | None) -> AttackSummary:
+    run = tally.where(tally.finished)
+    mistakes = ~tally.correct
+    whole = (len(run) > mistakes.sum() or bool(mistakes.all())) and not tally.skipped.any()
+    final = run.where(run.read).final
     return AttackSummary(
-        accuracy=wilson(int((~run["fooled"]).sum()), len(run)) if whole else None,
+        accuracy=wilson(int((~run.fooled).sum()), len(run)) if whole else None,
         spread=_spread(run) if whole else None,
         accuracy_final=float((~final).mean()) if whole and len(final) else None,
         n_run=len(run),
-        kills=int((run["fooled"] & (run["clean_prediction"] == run["label"])).sum()),
+        kills=int((run.fooled & run.correct).sum()),
         unique=unique,
-        invalid=int((rows["status"] == "invalid").sum()),
-        errors=int((rows["status"] == "error").sum()),
-        seconds=float(rows["seconds"].sum()),
-        forwards=int(rows["forwards"].sum()),
-        backwards=int(rows["backwards"].sum()),
-        queries=int(rows["queries"].sum()),
-        message=next(iter(rows["message"].dropna()), None),
+        invalid=int((tally.status == "invalid").sum()),
+        errors=int((tally.status == "error").sum()),
+        seconds=float(tally.seconds.sum(dtype=np.float64)),
+        forwards=int(tally.forwards.sum(dtype=np.int64)),
+        backwards=int(tally.backwards.sum(dtype=np.int64)),
+        queries=int(tally.queries.sum(dtype=np.int64)),
+        message=next((message for message in tally.message if message is not None), None),
     )
 
 
-def _worst_case(rows: Mapping[str, pd.DataFrame]) -> Interval | None:
+def _worst_case(tallies: Mapping[str, Tally]) -> Interval | None:
     """Per example over the battery (eq. 12 of Adversarial Distributional Training), where that is known."""
-    if not rows:
+    if not tallies:
         return None
-    frames = [frame.set_index("example") for frame in rows.values()]
-    broken = pd.concat([f["fooled"].fillna(False) | (f["status"] == "skipped") for f in frames], axis=1).any(axis=1)
-    erred = pd.concat([frame["status"] == "error" for frame in frames], axis=1).any(axis=1)
+    broken = np.any([each.fooled | each.skipped for each in tallies.values()], axis=0)
+    erred = np.any([each.status == "error" for each in tallies.values()], axis=0)
     known = broken | ~erred  # an example that one attack broke is broken, whatever became of the others
-    tried = frames[0]["clean_prediction"] == frames[0]["label"]
+    tried = next(iter(tallies.values())).correct
     if tried.any() and not (known & tried).any():  # all that is known are the model's own mistakes
         return None
     return wilson(int((known & ~broken).sum()), int(known.sum()))
+
+
+def _summarise_classes(clean: Tally, tallies: Mapping[str, Tally]) -> list[ClassSummary]:
+    found = []
+    for label in np.unique(clean.label):
+        of_label = clean.label == label
+        n, right = int(of_label.sum()), int((~clean.fooled[of_label]).sum())
+        worst = _worst_case({name: each.where(of_label) for name, each in tallies.items()})
+        found.append(ClassSummary(int(label), n, wilson(right, n), worst))
+    return found
 
 
 def _accuracy(interval: Interval | None) -> dict[str, float | None]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import permutations
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from robench.stats import mcnemar, wilson
+from robench.tally import Array, Tally
 
 POINTS = 0.02
 SIGNIFICANCE = 0.01
@@ -32,10 +34,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One evaluation: of each attack, by its name, the rows, what it may see, its settings; then how the model behaves
-    and what the diagnosis found (None where it was not made)."""
+    """One evaluation: of each attack, by its name, the tally (all over the same examples), what it may see and its
+    settings; then how the model behaves and what the diagnosis found (None where it was not made)."""
 
-    rows: Mapping[str, pd.DataFrame]
+    tallies: Mapping[str, Tally]
     access: Mapping[str, str]
     settings: Mapping[str, Mapping[str, Any]]
     classes: int
@@ -47,10 +49,10 @@ class Evidence:
     """draws that no seed repeats"""
     diagnosis: Mapping[str, Any] | None = None
 
-    def fooled(self) -> dict[str, pd.Series]:
-        """Whether each example fell, for the attacks that finished on all of them."""
-        columns = {name: frame.set_index("example")["fooled"] for name, frame in self.rows.items() if len(frame)}
-        return {name: column.astype(bool) for name, column in columns.items() if column.notna().all()}
+    @cached_property
+    def fooled(self) -> dict[str, Array]:
+        """Whether each example fell [N], for the attacks that finished on all of them."""
+        return {name: each.fooled for name, each in self.tallies.items() if len(each) and each.known.all()}
 
 
 def judge_evaluation(evidence: Evidence) -> Verdict:
@@ -76,15 +78,15 @@ def judge_evaluation(evidence: Evidence) -> Verdict:
 
 def _lacking(evidence: Evidence) -> Iterator[str]:
     """What keeps a verdict from being more than provisional."""
-    if not any((frame["clean_prediction"] == frame["label"]).any() for frame in evidence.rows.values()):
+    if not any(each.correct.any() for each in evidence.tallies.values()):
         yield "no example is classified correctly, so there was none to attack"
         return
-    kinds = {access == "gradients" for name, access in evidence.access.items() if name in evidence.rows}
+    kinds = {access == "gradients" for name, access in evidence.access.items() if name in evidence.tallies}
     if True not in kinds:
         yield "no attack with gradients was run (--suite white_box has them)"
     if False not in kinds:
         yield "no attack without gradients was run (--suite black_box has them)"
-    if any(len(frame) < ENOUGH for frame in evidence.rows.values()):
+    if any(len(each) < ENOUGH for each in evidence.tallies.values()):
         yield f"fewer than {ENOUGH} examples were attacked (--n {ENOUGH})"
     if evidence.unseeded:
         yield "the model draws from a generator of its own, so no two runs agree (torch's global one could be seeded)"
@@ -96,15 +98,15 @@ def _lacking(evidence: Evidence) -> Iterator[str]:
 
 
 def _failed_runs(evidence: Evidence) -> Iterator[str]:
-    for name, frame in evidence.rows.items():
+    for name, each in evidence.tallies.items():
         for status, meaning in (("error", "ended in an error"), ("invalid", "offered images outside the threat")):
-            count = int((frame["status"] == status).sum())
+            count = int((each.status == status).sum())
             if count:
-                yield f"{name} {meaning} on {count} of {len(frame)} examples; run it again or leave it out"
+                yield f"{name} {meaning} on {count} of {len(each)} examples; run it again or leave it out"
 
 
 def _logits_not_finite(evidence: Evidence) -> Iterator[str]:
-    counts = [int((frame["clean_prediction"] == -1).sum()) for frame in evidence.rows.values()]
+    counts = [int((each.clean_prediction == -1).sum()) for each in evidence.tallies.values()]
     if count := max(counts, default=0):
         yield f"the logits are not finite on {count} of the images as they are; mend the model"
 
@@ -168,7 +170,7 @@ def _probes(evidence: Evidence, stronger: str, weaker: str) -> list[tuple[float,
     standing = (evidence.diagnosis or {}).get("standing", {})
     if not {stronger, weaker} <= set(standing):
         return []
-    return _beats(~pd.Series(standing[stronger], dtype=bool), ~pd.Series(standing[weaker], dtype=bool))
+    return _beats(~np.array(standing[stronger], dtype=bool), ~np.array(standing[weaker], dtype=bool))
 
 
 def _correct(found: Mapping[str, Any]) -> int:
@@ -179,7 +181,7 @@ def _correct(found: Mapping[str, Any]) -> int:
 
 
 def _fewer_steps_break_more(evidence: Evidence) -> Iterator[str]:
-    fooled = evidence.fooled()
+    fooled = evidence.fooled
     for few, many in permutations(fooled, 2):
         first, second = evidence.settings[few], evidence.settings[many]
         if _steps(first) < _steps(second) and _but_steps(first) == _but_steps(second):
@@ -198,12 +200,12 @@ def _but_steps(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _one_step_beats_many(evidence: Evidence) -> Iterator[str]:
     """An attack of one gradient that breaks more than all iterative ones together: the gradient leads nowhere."""
-    fooled = {name: column for name, column in evidence.fooled().items() if evidence.access[name] == "gradients"}
-    gradients = {name: int(evidence.rows[name]["backwards"].max()) for name in fooled}
+    fooled = {name: column for name, column in evidence.fooled.items() if evidence.access[name] == "gradients"}
+    gradients = {name: int(evidence.tallies[name].backwards.max()) for name in fooled}
     draws = evidence.draws or 1
     many = [column for name, column in fooled.items() if gradients[name] > draws]
     if many:
-        union = pd.concat(many, axis=1).any(axis=1)
+        union = np.any(many, axis=0)
         for one in (name for name in fooled if gradients[name] == draws):
             for gap, p in _beats(fooled[one], union):
                 yield (
@@ -218,28 +220,31 @@ def _black_box_beats_white_box(evidence: Evidence) -> Iterator[str]:
     Where it ran on survivors only, what gradients had broken counts as broken by both, and what another attack without
     them had is left out.
     """
-    frames = {name: frame.set_index("example") for name, frame in evidence.rows.items() if len(frame)}
-    white = [frame["fooled"] for name, frame in frames.items() if evidence.access[name] == "gradients"]
+    tallies = {name: each for name, each in evidence.tallies.items() if len(each)}
+    white = [each for name, each in tallies.items() if evidence.access[name] == "gradients"]
     if not white:
         return
-    union = pd.concat([column.fillna(False) for column in white], axis=1).any(axis=1)
-    known = union | ~pd.concat([column.isna() for column in white], axis=1).any(axis=1)
-    for name, frame in frames.items():
+    union = np.any([each.fooled for each in white], axis=0)
+    settled = union | np.all([each.known for each in white], axis=0)
+    for name, each in tallies.items():
         if evidence.access[name] != "gradients":
-            fooled = frame["fooled"].mask((frame["status"] == "skipped") & union, True)
-            shared = known & fooled.notna()
-            for gap, p in _beats(fooled[shared].astype(bool), union[shared].astype(bool)):
+            spared = each.skipped & union
+            shared = settled & (each.known | spared)
+            for gap, p in _beats((each.fooled | spared)[shared], union[shared]):
                 yield (
                     f"{name}, without gradients, breaks {_points(gap, p)} more than all attacks with them; an attack "
                     "fitted to the model settles it, until then the worst case is an upper bound"
                 )
 
 
-def _beats(first: pd.Series, second: pd.Series) -> list[tuple[float, float]]:
+def _beats(first: Array, second: Array) -> list[tuple[float, float]]:
     """By how much `first` breaks more than `second` on the same examples, with McNemar's p; empty if it may not."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    gap, p = (only_first - only_second) / max(len(first), 1), mcnemar(only_first, only_second)
-    return [(gap, p)] if gap > POINTS and p < SIGNIFICANCE else []
+    gap = (only_first - only_second) / max(len(first), 1)
+    if gap <= POINTS:
+        return []
+    p = mcnemar(only_first, only_second)
+    return [(gap, p)] if p < SIGNIFICANCE else []
 
 
 def _points(gap: float, p: float) -> str:

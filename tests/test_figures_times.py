@@ -42,7 +42,7 @@ def test_bars_are_the_seconds_and_diamonds_the_printed_ratios(tmp_path: Path) ->
     assert [bar.get_width() for bar in axes.patches] == [2, 10, 44, 7]  # type: ignore[attr-defined]
     assert np.asarray(axes.collections[-1].get_offsets()).tolist() == [[50, 2], [5, 3], [5, 4]]
     assert "59,000 images an epoch in batches of 100, cpu x86_64, 2 threads" in drawn.caption
-    assert "not there yet: ADT-IMP-AM" in drawn.caption
+    assert "Not there yet: ADT-IMP-AM" in drawn.caption
 
 
 def test_seconds_of_two_machines_are_not_compared(tmp_path: Path) -> None:

@@ -5,69 +5,26 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from robench import ranking, report
 from robench.errors import UserError
-from robench.ledger import ROW, Cell, Ledger
+from robench.ledger import Cell
+from robench.runs import LedgerWarning
 from robench.stats import wilson
 from robench.summary import Summary, summarise
-
-CLEAN = [True, True, True, True, True, True, True, False]
-"""whether the model is right, example by example"""
-
-
-def write(
-    results: Path,
-    attack: str,
-    fooled: Sequence[bool | None],
-    *,
-    model: str = "m",
-    started: str = "2026-01-01",
-    backwards: int = 5,
-    queries: int = 0,
-    status: str = "ok",
-    unfinished: str = "error",
-    settings: dict[str, Any] | None = None,
-    **about: Any,
-) -> Cell:
-    names: dict[str, Any] = {"model": model, "defense": None, "recipe": None, "arch": "lenet", "train_seed": None}
-    names |= {"attack": attack, "access": "gradients" if backwards else "labels", "classes": 10}
-    names |= {"trained_on": None, "dataset": "toy", "norm": "linf", "eps": "0.1", **about}
-    configured = {"function": attack, "started": started, "settings": settings or {}}
-    key = {"model": model, "dataset": names["dataset"], "threat": ["linf", names["eps"]], "attack": configured}
-    cell = Ledger(results).cell(key, names, {"started": started})
-    n = len(fooled)
-    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in ROW}
-    columns |= {
-        "example": range(n),
-        "clean_prediction": [0 if (CLEAN * n)[i] else 1 for i in range(n)],
-        "fooled": fooled,
-        "backwards": [backwards] * n,
-        "queries": [queries] * n,
-        "status": [unfinished if value is None else status for value in fooled],
-    }
-    cell.append(pa.table({name: list(values) for name, values in columns.items()}, schema=ROW))
-    return cell
-
-
-def clean(results: Path, **options: Any) -> Cell:
-    return write(results, "clean", [not right for right in CLEAN], backwards=0, **options)
+from tests.helpers import Ran
+from tests.ledgers import CLEAN, clean, fooled, write
 
 
 def by_name(*cells: Cell) -> dict[str, Cell]:
     return {cell.about["attack"]: cell for cell in cells}
-
-
-def fooled(*examples: int) -> list[bool]:
-    """These, and the example that is wrong when clean."""
-    return [i in examples or not CLEAN[i] for i in range(8)]
 
 
 def test_the_worst_case_is_taken_example_by_example(tmp_path: Path) -> None:
@@ -183,8 +140,8 @@ def test_json_has_the_promised_words(tmp_path: Path) -> None:
     summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0))))
     document = json.loads(str(report.evaluation(summary, "json")))
     assert list(document) == [
-        *("model", "dataset", "threat", "n", "mode", "clean", "attacks", "worst_case", "verdict", "skipped"),
-        "ledger",
+        *("model", "dataset", "threat", "n", "mode", "clean", "attacks", "worst_case", "classes", "verdict"),
+        *("skipped", "ledger"),
     ]
     assert set(document["attacks"]["a"]) >= {
         *("accuracy", "accuracy_final", "low", "high", "n_run", "kills", "invalid", "errors"),
@@ -270,3 +227,24 @@ def test_an_empty_ledger_says_what_fills_it(tmp_path: Path) -> None:
 def test_readers_of_the_ledger_import_no_torch() -> None:
     program = "import sys; import robench.ranking, robench.report, robench.cli; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_cells_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, robench: Callable[..., Ran]) -> None:
+    clean(tmp_path, model="whole")
+    write(tmp_path, "pgd", fooled(0), model="whole")
+    half = write(tmp_path, "fgsm", fooled(1), model="whole")
+    (part,) = half.path.glob("part-*.parquet")
+    part.write_bytes(part.read_bytes()[:40])
+    torn = write(tmp_path, "cw", fooled(2), model="whole")
+    (torn.path / "cell.json").write_text('{"key": ')
+    with pytest.warns(LedgerWarning) as warned:
+        frame = ranking.leaderboard(tmp_path)
+    assert [str(each.message).startswith("left out: ") for each in warned] == [True, True]
+    assert "fgsm" not in frame
+    assert frame["pgd"].tolist() == [6 / 8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        ran = robench("leaderboard", "--results", tmp_path)
+    assert ran.code == 0
+    assert str(half.path) in ran.err.replace("\n", "")
+    assert "remove" in ran.err

@@ -1,17 +1,20 @@
 """The verdict flags what hides its gradient, says what would settle it, and lets honest models pass."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
 import robench as api
 from robench import content
+from robench.ledger import ROW
 from robench.summary import Summary
+from robench.tally import Tally
 from robench.verdict import Evidence, judge_evaluation
 from tests.broken import Quantised, Rippled, Scaled
 from tests.helpers import Linear, Trained
@@ -85,21 +88,18 @@ def test_a_diagnosis_is_made_once_and_again_for_more_examples(tmp_path: Path, di
     assert made() != first
 
 
-def rows(fooled: list[bool], **columns: object) -> pd.DataFrame:
-    defaults = {
-        "example": range(len(fooled)),
-        "status": "ok",
-        "label": 0,
-        "clean_prediction": 0,
-        "backwards": 20,
-        "queries": 0,
-    }
-    return pd.DataFrame({**defaults, **columns, "fooled": pd.array(fooled, dtype="boolean")})
+def rows(fooled: Sequence[bool | None], **columns: object) -> Tally:
+    n = len(fooled)
+    defaults = {"status": "ok", "label": 0, "clean_prediction": 0, "forwards": 0, "backwards": 20, "queries": 0}
+    values: dict[str, object] = {"example": range(n), "seconds": [0.0] * n, "seed": [0] * n, "fooled": fooled}
+    values |= {name: value if isinstance(value, list) else [value] * n for name, value in (defaults | columns).items()}
+    arrays = [pa.array(values[f.name], f.type) if f.name in values else pa.nulls(n, f.type) for f in ROW]
+    return Tally.of(pa.table(arrays, schema=ROW))
 
 
 def evidence(**changes: object) -> Evidence:
     honest = {
-        "rows": {"pgd": rows([True] * 50 + [False] * 150)},
+        "tallies": {"pgd": rows([True] * 50 + [False] * 150)},
         "access": {"pgd": "gradients"},
         "settings": {"pgd": {"function": "pgd", "settings": {"steps": 20}}},
         "classes": 10,
@@ -146,17 +146,18 @@ def test_more_steps_that_break_less_are_flagged() -> None:
     few, many = rows([True] * 60 + [False] * 140), rows([True] * 40 + [False] * 160)
     settings = {name: {"function": "pgd", "settings": {"steps": steps}} for name, steps in (("few", 20), ("many", 100))}
     access = {"few": "gradients", "many": "gradients"}
-    flagged = judge_evaluation(evidence(rows={"few": few, "many": many}, access=access, settings=settings))
+    flagged = judge_evaluation(evidence(tallies={"few": few, "many": many}, access=access, settings=settings))
     assert [reason.partition(" (")[0] for reason in flagged.reasons] == ["few breaks 10.0 points"]
     others = {**settings, "many": {"function": "cw", "settings": {"steps": 100}}}
-    assert judge_evaluation(evidence(rows={"few": few, "many": many}, access=access, settings=others)).reliable is None
+    unlike = evidence(tallies={"few": few, "many": many}, access=access, settings=others)
+    assert judge_evaluation(unlike).reliable is None
 
 
 def test_few_examples_are_never_reliable() -> None:
     attacks = {"pgd": rows([True] * 5 + [False] * 5), "rays": rows([False] * 10, backwards=0, queries=9)}
     settings: dict[str, object] = {"pgd": {}, "rays": {}}
     access = {"pgd": "gradients", "rays": "labels"}
-    verdict = judge_evaluation(evidence(rows=attacks, access=access, diagnosis=found(), settings=settings))
+    verdict = judge_evaluation(evidence(tallies=attacks, access=access, diagnosis=found(), settings=settings))
     assert verdict.reliable is None
     assert "fewer than 100 examples" in verdict.reasons[0]
 
@@ -206,16 +207,16 @@ def test_a_model_without_a_path_for_gradients_has_none(tmp_path: Path, digits_mo
 
 
 def test_one_step_is_held_against_the_best_of_many_and_not_against_transfer() -> None:
-    one, weak, strong = (rows([True] * broken + [False] * (200 - broken)) for broken in (60, 30, 80))
-    one["backwards"] = 1
+    breaks = {"one": (60, 1), "weak": (30, 20), "strong": (80, 20)}
+    one, weak, strong = (rows([True] * n + [False] * (200 - n), backwards=steps) for n, steps in breaks.values())
     access = dict.fromkeys(("one", "weak", "strong"), "gradients")
     settings = {name: {"function": name} for name in access}
-    flagged = judge_evaluation(evidence(rows={"one": one, "weak": weak}, access=access, settings=settings))
+    flagged = judge_evaluation(evidence(tallies={"one": one, "weak": weak}, access=access, settings=settings))
     assert "one, one step, breaks 15.0 points" in flagged.reasons[0]
     battery = {"one": one, "weak": weak, "strong": strong}
-    assert judge_evaluation(evidence(rows=battery, access=access, settings=settings)).reliable is None
+    assert judge_evaluation(evidence(tallies=battery, access=access, settings=settings)).reliable is None
     by_transfer = {"one": "labels", "weak": "labels", "strong": "gradients"}
-    assert judge_evaluation(evidence(rows=battery, access=by_transfer, settings=settings)).reliable is None
+    assert judge_evaluation(evidence(tallies=battery, access=by_transfer, settings=settings)).reliable is None
 
 
 def test_logits_that_are_not_finite_are_said(tmp_path: Path, digits_model: Trained) -> None:

@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from robench.captions import nothing_yet
 from robench.drawing import Drawing, Sources
-from robench.figures.choice import accuracy, caption, lines, listed, nothing_yet, one_place
+from robench.figures.choice import accuracy, caption, lines, listed, one_place, where
 from robench.figures.palette import COLORS, label_ends, line, panels
 from robench.ledger import CLEAN
-from robench.runs import Run, setting
+from robench.runs import Run
 
 COLUMNS = ("panel", "model", "setting", "of", "value", "low", "high", "n", "seed")
 
@@ -31,13 +32,12 @@ def draw(sources: Sources) -> Drawing:
     shown = lines(one_place(attacked, models.values(), sources.figure.dataset), models, settings["over"])
     frame = pd.DataFrame([*_accuracies(settings, shown), *_logged(sources, shown)], columns=list(COLUMNS))
     if not len(frame):
-        return Drawing(None, frame, nothing_yet(sources))
+        return nothing_yet(sources)
 
-    where = next(run for runs in shown.values() for run in runs).about
-    title = f"{sources.figure.title}\n{where['dataset']} within {where['norm']} {where['eps']}"
+    first = next(run for runs in shown.values() for run in runs)
     every = [*settings["panels"], *settings.get("logged", {})]
     names = [name for name in every if name in set(frame["panel"])]
-    canvas, grid = panels(len(names), len(groups), title)
+    canvas, grid = panels(len(names), len(groups), f"{sources.figure.title}\n{where(first)}")
     swept = {label for label, model in models.items() if settings["over"] not in model}
     ticks = sorted(frame.loc[frame["model"].isin(swept), "setting"].unique())
     for row, (axes_row, name) in enumerate(zip(grid, names, strict=True)):
@@ -53,8 +53,8 @@ def draw(sources: Sources) -> Drawing:
                 axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             _lines(axes, here, ticks, swept)
     n = listed(sorted(frame["n"].dropna().astype(int).unique()))
-    absent = [f"{name}: not measured yet" for name in every if name not in names]
-    return Drawing(canvas, frame, caption(sources, shown, f"n = {n}, bars are 95 % Wilson intervals", *absent))
+    absent = [f"Not measured yet: {name}" for name in every if name not in names]
+    return Drawing(canvas, frame, caption(sources, shown, f"n = {n}; bars are 95 % Wilson intervals", *absent))
 
 
 def _lines(axes: Axes, frame: pd.DataFrame, ticks: Sequence[float], swept: set[str]) -> None:
@@ -103,4 +103,4 @@ def _logged(sources: Sources, shown: Mapping[str, Sequence[Run]]) -> Iterator[di
 
 
 def _row(panel: str, label: str, run: Run, over: str) -> dict[str, Any]:
-    return {"panel": panel, "model": label, "setting": setting(run.about, over), "seed": run.about["train_seed"]}
+    return {"panel": panel, "model": label, "setting": run.setting(over), "seed": run.about["train_seed"]}

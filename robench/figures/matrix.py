@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from robench.captions import nothing_yet
 from robench.drawing import Drawing, Sources
-from robench.figures.choice import accuracy, caption, lines, listed, nothing_yet, one_place
+from robench.figures.choice import accuracy, caption, lines, listed, one_place, where
 from robench.figures.palette import panels
 from robench.runs import Run
 
@@ -26,10 +27,9 @@ def draw(sources: Sources) -> Drawing:
     rows = [row for label, runs in shown.items() for run in runs for row in _rows(label, run, shown, attacks)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if not rows:
-        return Drawing(None, frame, nothing_yet(sources))
+        return nothing_yet(sources)
 
-    where = next(run for runs in shown.values() for run in runs).about
-    title = f"{sources.figure.title}\n{where['dataset']} within {where['norm']} {where['eps']}"
+    title = f"{sources.figure.title}\n{where(next(run for runs in shown.values() for run in runs))}"
     width, height = 1.2 + 0.72 * len(models), 0.8 + 0.62 * len(models)
     canvas, (axes_row,) = panels(1, len(attacks), title, width=width, height=height)
     for axes, attack in zip(axes_row, attacks, strict=True):
@@ -37,7 +37,7 @@ def draw(sources: Sources) -> Drawing:
         _matrix(axes, frame[frame["attack"] == attack], list(models))
     n = listed(sorted(frame["n"].unique()))
     pairs = "means over pairs of different trainings; a dash: no such pair was run (a diagonal needs two seeds)"
-    return Drawing(canvas, frame, caption(sources, shown, f"n = {n}", pairs))
+    return Drawing(canvas, frame, caption(sources, shown, f"n = {n}; {pairs}"))
 
 
 def _matrix(axes: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """Colours that differ for the colour-blind, and labels that stand beside what they name."""
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -38,23 +37,23 @@ def line(axes: Axes, x: "pd.Series[Any]", points: pd.DataFrame, y: str, place: i
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Writes (height, text, colour) to the right of the axes, beside each line's end but never over another."""
     low, high = axes.get_ylim()
-    share = 11 / 72 * axes.figure.dpi / axes.bbox.height  # a line of small print, of the height of the axes
-    heights = spread([height for height, _, _ in ends], share * (high - low))
-    for (_, text, color), height in zip(ends, heights, strict=True):
-        at = (axes.get_xlim()[1], height)
-        written = axes.annotate(text, at, (4, 0), textcoords="offset points", color=color, va="center", fontsize=8)
-        written.set_annotation_clip(False)  # it may stand below or above the axes
+    ordered = sorted(ends)
+    heights = spread([(height - low) / (high - low) for height, _, _ in ordered], 0.07)
+    for (_, text, color), height in zip(ordered, heights, strict=True):
+        axes.annotate(text, (1.02, height), xycoords="axes fraction", color=color, va="center", fontsize=8)
 
 
-def spread(values: Sequence[float], gap: float) -> list[float]:
-    """The values moved as little as can be (in squares), in their order, until each two differ by `gap`."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    blocks: list[list[float]] = []  # neighbours that touch, each less the gaps below it: isotonic regression
-    for place, i in enumerate(order):
-        blocks.append([values[i] - place * gap])
-        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1] += last
-    heights = [fmean(block) for block in blocks for _ in block]
-    moved = {i: height + place * gap for place, (i, height) in enumerate(zip(order, heights, strict=True))}
-    return [moved[i] for i in range(len(values))]
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Rising heights, moved no farther than it takes for neighbours to be `gap` apart: whatever is too close is stacked
+    about its middle."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _stacked(groups[-1], gap)[0] < _stacked(groups[-2], gap)[-1] + gap:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [height for group in groups for height in _stacked(group, gap)]
+
+
+def _stacked(group: Sequence[float], gap: float) -> list[float]:
+    middle = sum(group) / len(group)
+    return [middle + gap * (place - (len(group) - 1) / 2) for place in range(len(group))]

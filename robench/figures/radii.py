@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
+from robench.captions import nothing_yet, written
 from robench.drawing import Drawing, Sources
-from robench.figures.choice import accuracy, lines, listed, nothing_yet, places, sentence, trained
+from robench.figures.choice import accuracy, lacking, lines, listed, places, trained
 from robench.figures.palette import COLORS, label_ends, line, panels
 from robench.runs import Run
 
@@ -29,7 +30,7 @@ def draw(sources: Sources) -> Drawing:
     rows = [row for name, by_label in shown.items() for row in _rows(name, by_label, attacks)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["dataset", "attack", "model", "eps"], kind="stable")
     if not rows:
-        return Drawing(None, frame, nothing_yet(sources))
+        return nothing_yet(sources)
 
     canvas, grid = panels(len(attacks), len(shown), sources.figure.title)
     for axes_row, attack in zip(grid, attacks, strict=True):
@@ -39,10 +40,9 @@ def draw(sources: Sources) -> Drawing:
             axes.set_ylabel("accuracy" if column == 0 else "")
             _lines(axes, here, list(models))
     everywhere = {label: list(chain(*(by_label[label] for by_label in shown.values()))) for label in models}
-    said = [f"{name}: {trained(by_label)}" for name, by_label in shown.items()]
-    said.append(f"the paper's: {listed(settings['datasets'])}")
-    n = listed(sorted(frame["n"].unique()))
-    return Drawing(canvas, frame, sentence(sources, everywhere, *said, f"n = {n}, bars are 95 % Wilson intervals"))
+    said = [f"On {name}: {trained(by_label)}" for name, by_label in shown.items()]
+    said.append(f"n = {listed(sorted(frame['n'].unique()))}; bars are 95 % Wilson intervals")
+    return Drawing(canvas, frame, written(sources, *said, *lacking(sources, everywhere)))
 
 
 def _lines(axes: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None:

@@ -7,15 +7,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from robench.captions import nothing_yet, written
 from robench.drawing import Drawing, Sources
-from robench.figures.choice import lines, listed, nothing_yet, places, sentence
+from robench.figures.choice import lacking, lines, places
 from robench.figures.palette import COLORS, label_ends, line, panels
 from robench.measurements import Measurement
-from robench.runs import setting
+from robench.runs import settings_of
 
 COLUMNS = ("dataset", "model", "setting", "seconds", "low", "high", "passes", "source")
 
-MEANING = "bars are the quartiles of a step's time, passes those of an image forward through the model"
+MEANING = "Error bars are the quartiles of a step's time; passes are those of an image forward through the model"
 
 
 def draw(sources: Sources) -> Drawing:
@@ -32,7 +33,7 @@ def draw(sources: Sources) -> Drawing:
     measured = [row for name, by_label in shown.items() for row in _measured(name, by_label, over)]
     frame = pd.DataFrame([*measured, *_printed(sources, measured)], columns=list(COLUMNS))
     if not measured:
-        return Drawing(None, frame, nothing_yet(sources))
+        return nothing_yet(sources)
 
     canvas, (row,) = panels(1, len(shown), sources.figure.title, height=2.8 if over else 1.0 + 0.36 * len(models))
     for axes, (name, by_label) in zip(row, shown.items(), strict=True):
@@ -44,8 +45,7 @@ def draw(sources: Sources) -> Drawing:
             _bars(axes, here, list(models))
     everywhere = {label: list(chain(*(by_label[label] for by_label in shown.values()))) for label in models}
     said = [_conditions(name, by_label) for name, by_label in shown.items()]
-    said.append(f"the paper's: {listed(settings['datasets'])}")
-    return Drawing(canvas, frame, sentence(sources, everywhere, *said, MEANING))
+    return Drawing(canvas, frame, written(sources, *said, MEANING, *lacking(sources, everywhere)))
 
 
 def _bars(axes: Axes, frame: pd.DataFrame, labels: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ def _measured(name: str, shown: Mapping[str, Sequence[Measurement]], over: str |
             yield {
                 "dataset": name,
                 "model": label,
-                "setting": setting(each.about, over) if over else None,
+                "setting": settings_of(each.about)[over] if over else None,
                 "seconds": each.found["seconds"],
                 "low": low,
                 "high": high,
@@ -117,7 +117,7 @@ def _machine(measurement: Measurement) -> str:
 def _conditions(name: str, shown: Mapping[str, Sequence[Measurement]]) -> str:
     found = _first(shown).found
     return (
-        f"{name}: {_first(shown).about['arch']}, {found['images']:,} images an epoch in batches of "
+        f"On {name}: {_first(shown).about['arch']}, {found['images']:,} images an epoch in batches of "
         f"{found['batch_size']}, {_machine(_first(shown))}"
     )
 

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from robench.captions import nothing_yet, written
 from robench.drawing import Drawing, Sources
-from robench.figures.choice import nothing_yet, sentence
 from robench.figures.palette import COLORS, panels
 
 CLASSES = ((COLORS[0], "o"), (COLORS[1], "^"))
+COLUMNS = ("panel", "what", "x", "y", "dx", "dy", "label")
 VIEW = (-1.5, 2.5, -1.2, 1.6)
 
 
@@ -21,22 +22,20 @@ def draw(sources: Sources) -> Drawing:
 
     From the newest measurement of kind `toy`.
     """
-    columns = ["panel", "what", "x", "y", "dx", "dy", "label"]
     measurements = sources.measurements("toy")
     if not measurements:
-        return Drawing(None, pd.DataFrame(columns=columns), nothing_yet(sources))
+        return nothing_yet(sources)
     toy, settings = measurements[0].found, measurements[0].about["settings"]
     titles = sources.settings["panels"]
     canvas, (row,) = panels(1, len(titles), sources.figure.title, width=3.1, height=2.5)
     frames = []
     for axes, (title, panel) in zip(row, titles.items(), strict=True):
-        frames.append(_panel(axes, title, panel, toy).assign(panel=title))
+        frames.append(_panel(axes, title, panel, toy))
     said = (
         f"{settings['points']} points on two half-moons with noise {settings['noise']:g}, a network of two hidden "
-        f"layers of 64, {settings['epochs']} epochs, within linf {settings['eps']:g} of the plane's units, none of "
-        "which the paper says"
+        f"layers of 64, {settings['epochs']} epochs, within linf {settings['eps']:g} of the plane's units"
     )
-    return Drawing(canvas, pd.concat(frames)[columns], sentence(sources, {}, said))
+    return Drawing(canvas, pd.concat(frames), written(sources, said))
 
 
 def _panel(axes: Axes, title: str, panel: Mapping[str, Any], toy: Mapping[str, Any]) -> pd.DataFrame:
@@ -60,7 +59,7 @@ def _panel(axes: Axes, title: str, panel: Mapping[str, Any], toy: Mapping[str, A
             axes.scatter(x, y, c=color, marker=marker, s=7, linewidths=0)
         shown.append(pd.DataFrame({"what": "point", "x": points[:, 0], "y": points[:, 1], "label": labels}))
         axes.set_title(f"{title}\n{right}", fontsize=9)
-    return pd.concat(shown).reindex(columns=["what", "x", "y", "dx", "dy", "label"])
+    return pd.concat(shown).assign(panel=title).reindex(columns=list(COLUMNS))
 
 
 def _points(panel: Mapping[str, Any], toy: Mapping[str, Any]) -> tuple[np.ndarray, str]:

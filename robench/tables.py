@@ -1,0 +1,165 @@
+"""The papers' tables: what is printed, and beside it what runs in the ledger measured."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from robench.benchmark import Table, TrainedDefense, load_exhibit, trained
+from robench.fingerprints import fingerprint
+from robench.ledger import CLEAN
+from robench.measured import Measured, Meter
+from robench.published import Published, published
+from robench.runs import Run, runs
+
+TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "svhn": 26_032, "mnist": 10_000}
+"""What the papers evaluate on."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was really run for a line of the table; `differs` says in what it is not what the paper ran."""
+
+    arch: str
+    schedule: str
+    n: int
+    seeds: Sequence[int]
+    differs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The runs on one data set within one threat: numbers by line and column, and by line what was run."""
+
+    data: str
+    numbers: Mapping[tuple[str, str], Measured]
+    provenance: Mapping[str, Provenance]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table, or its part for one data set. `own` are the runs on the data that the paper used, `others` those on
+    other data; `runnable` are the lines that robench trains a defense for."""
+
+    id: str
+    title: str
+    paper: str
+    dataset: str
+    threat: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    published: Mapping[tuple[str, str], Published]
+    runnable: frozenset[str]
+    own: Block
+    others: Sequence[Block]
+    command: str
+    """what fills its empty cells"""
+
+    def difference(self, row: str, column: str) -> float | None:
+        """Measured less published, as a fraction, where both are on the paper's data."""
+        printed, found = self.published.get((row, column)), self.own.numbers.get((row, column))
+        return found.value - printed.fraction if printed and found else None
+
+
+def build(id: str, results: Path | str = "results") -> list[Grid]:
+    """The table of this id, a part for each data set that the paper prints; torch is not imported."""
+    table: Table = load_exhibit(Table, id)
+    meter, evaluated = Meter(table, results), runs(results)
+    return [_grid(id, meter, part, evaluated) for part in _by_dataset(published(id))]
+
+
+def _by_dataset(printed: Iterable[Published]) -> list[list[Published]]:
+    parts: dict[str, list[Published]] = defaultdict(list)
+    for number in printed:
+        parts[number.dataset].append(number)
+    return list(parts.values())
+
+
+def _grid(id: str, meter: Meter, printed: Sequence[Published], evaluated: Sequence[Run]) -> Grid:
+    table, first = meter.table, printed[0]
+    rows = [row for row in table.rows if any(number.model == row for number in printed)]
+    columns = [column for column in table.columns if any(number.attack == column for number in printed)]
+    entries = {row: trained(entry) for row in rows if (entry := table.rows[row]) is not None}
+    threat = f"{first.norm} {first.eps}"
+    own = f"{first.dataset}, {threat}"
+    groups: dict[str, list[Run]] = {own: []}
+    for run in evaluated:
+        groups.setdefault(own if _is_own(run, first) else _data(run), []).append(run)
+    blocks = {
+        data: _block(data, meter, columns, entries, group, first.dataset if data == own else None)
+        for data, group in groups.items()
+    }
+    return Grid(
+        id,
+        table.title,
+        table.paper,
+        first.dataset,
+        threat,
+        rows,
+        columns,
+        {(number.model, number.attack): number for number in printed},
+        frozenset(entries),
+        blocks.pop(own),
+        [block for _, block in sorted(blocks.items()) if block.numbers],
+        f"robench bench {id}" + (f" --dataset {first.dataset}" if first.dataset != table.dataset else ""),
+    )
+
+
+def _data(run: Run) -> str:
+    return f"{run.dataset}, {run.about['norm']} {run.about['eps']}"
+
+
+def _is_own(run: Run, printed: Published) -> bool:
+    """Whether a run is on the data and within the threat of a printed number."""
+    norm, eps = run.cells[CLEAN].key["threat"]
+    return run.dataset == printed.dataset and norm == printed.norm and abs(eps - float(Fraction(printed.eps))) < 1e-9
+
+
+def _block(
+    data: str,
+    meter: Meter,
+    columns: Sequence[str],
+    entries: Mapping[str, TrainedDefense],
+    group: Sequence[Run],
+    of_paper: str | None,
+) -> Block:
+    """`of_paper` is the data set where it is the paper's: only there is it said what differs from the paper."""
+    numbers: dict[tuple[str, str], Measured] = {}
+    provenance: dict[str, Provenance] = {}
+    for row, entry in entries.items():
+        trainings = _trainings(entry, group, meter)
+        found = {column: meter.over_trainings(column, trainings) for column in columns}
+        numbers |= {(row, column): number for column, number in found.items() if number}
+        if any(found.values()):
+            provenance[row] = _provenance(meter.table, trainings, of_paper)
+    return Block(data, numbers, provenance)
+
+
+def _trainings(entry: TrainedDefense, group: Sequence[Run], meter: Meter) -> list[Run]:
+    """The runs of a line's defense that differ in their seed alone: those under most of the table's attacks, then the
+    newest."""
+    recipes: dict[str, list[Run]] = defaultdict(list)
+    for run in group:
+        set_as_said = all(run.setting(name) == value for name, value in entry.settings.items())
+        if run.about["defense"] == entry.defense and set_as_said:
+            recipes[fingerprint(run.about["recipe"])].append(run)
+    return max(recipes.values(), key=lambda found: (meter.filled(found[0]), found[0].started), default=[])
+
+
+def _provenance(table: Table, trainings: Sequence[Run], of_paper: str | None) -> Provenance:
+    run = trainings[0]
+    n = max(cell.size() for cell in run.cells.values())
+    used = {"arch": run.about["arch"], "epochs": run.setting("epochs"), "n": n}
+    papers = {**table.protocol, "n": TEST_IMAGES.get(str(of_paper))}
+    words = [f"{used['epochs']} epochs", f"batch {run.setting('batch_size')}", f"lr {run.setting('lr')}"]
+    seeds = sorted({int(each.about["train_seed"] or 0) for each in trainings})
+    return Provenance(used["arch"], ", ".join(words), n, seeds, _differences(used, papers, run) if of_paper else [])
+
+
+def _differences(used: Mapping[str, Any], papers: Mapping[str, Any], run: Run) -> list[str]:
+    found = [
+        f"{name} {value} (paper: {papers[name]})" for name, value in used.items() if papers.get(name, value) != value
+    ]
+    return found + ([f"{run.setting('limit'):,} training images"] if run.setting("limit") else [])

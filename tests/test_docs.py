@@ -1,0 +1,80 @@
+"""What README and the guide say can be typed can be."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from robench.cli import app
+from tests.helpers import Ran
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [code for written, code in fenced if written == language]
+
+
+def commands() -> Iterator[str]:
+    for page in PAGES:
+        for line in "\n".join(blocks(page, "")).splitlines():
+            for part in line.partition(" #")[0].split("&&"):
+                if part.strip().startswith("robench "):
+                    yield part.strip()
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_every_command_is_one(command: str) -> None:
+    """It parses: the command exists, and so do its options."""
+    name, *arguments = shlex.split(command)[1:]
+    group = typer.main.get_command(app)
+    context = group.make_context("robench", [name, *arguments], resilient_parsing=False)
+    found = group.get_command(context, name)  # type: ignore[attr-defined]
+    assert found is not None, name
+    found.make_context(name, arguments)
+
+
+def test_every_table_figure_benchmark_and_suite_that_is_named_exists() -> None:
+    from robench import benchmark, content
+
+    known = {*benchmark.names(), *benchmark.exhibits(benchmark.Table), *benchmark.exhibits(benchmark.Figure)}
+    suites = content.names("benchmarks", "suites/*.yaml")
+    for command in commands():
+        if found := re.search(r"robench (?:bench|table|figure) ([\w-]+)(?= |$)", command):
+            assert found[1] in known or found[1] == "mine", command
+        for suite in re.findall(r"--suite (\w+)", command):
+            assert suite in suites
+
+
+def test_the_attack_and_the_defense_of_the_guide_run(in_tmp: Path, robench: Callable[..., Ran]) -> None:
+    for code in blocks(ROOT / "docs" / "guide.md", "python"):
+        if named := re.match(r"# (my_\w+\.py)", code):
+            Path(named[1]).write_text(code)
+    trained = robench("train", "--defense", "./my_defense.py", "--set", "steps=2", "--epochs", 1, "--out", "ckpt.pt")
+    assert trained.code == 0, trained.err
+    ran = robench("eval", "--model", "ckpt.pt", "--attack", "./my_attack.py:steps=20", "--n", 20, "--format", "csv")
+    assert ran.code == 0, ran.err
+    assert "my_attack" in ran.out
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        text = page.read_text()
+        headings = {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in text.splitlines()}
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            path, _, anchor = target.partition("#")
+            assert not path or (page.parent / path).exists(), target
+            assert path or anchor in headings, target
+
+
+def test_the_tree_names_every_module() -> None:
+    tree = (ROOT / "README.md").read_text()
+    for path in (ROOT / "robench").iterdir():
+        if path.name not in ("__init__.py", "__pycache__", "py.typed", "attacks", "defenses"):
+            name = path.name if path.is_file() else f"{path.name}/"
+            assert not name.endswith(".py") or name in tree, name

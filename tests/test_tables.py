@@ -1,0 +1,235 @@
+"""The papers' tables: what is printed, what runs measured, and nothing else."""
+
+import csv
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robench import benchmark, tables, typesetting
+from robench.measurements import Measurement, Measurements
+from robench.published import published
+from robench.stats import wilson
+from tests.helpers import Ran
+from tests.ledgers import clean, fooled, write
+
+TABLES = benchmark.exhibits(benchmark.Table)
+RUN = {"started": "2026-01-01"}
+PGD_AT: dict[str, Any] = {"defense": "pgd_at", "recipe": {"name": "pgd_at"}, "train_seed": 0}
+PGD_AT |= {"dataset": "digits (test)", "eps": "0.2"}
+
+
+def trained(
+    results: Path, defense: str, *, seed: int = 0, dataset: str = "digits", eps: str = "0.2", **more: Any
+) -> None:
+    """A model of a defense whose attacks break one, two and three examples of the eight."""
+    setup = {"arch": "wrn-28-10", "epochs": 76, "batch_size": 64, "lr": 0.1, **more.pop("setup", {})}
+    recipe: dict[str, Any] = {"name": defense, "settings": more.pop("settings", {}), "setup": setup, "limit": None}
+    about: dict[str, Any] = {"defense": defense, "recipe": recipe, "train_seed": seed, "eps": eps}
+    about |= {
+        "dataset": f"{dataset} (test)",
+        "model": f"{dataset}-{defense}-{setup['epochs']}-s{seed}",
+        "arch": setup["arch"],
+        "trained_on": dataset,
+    }
+    about |= more
+    clean(results, **about)
+    write(results, "fgsm", fooled(0), **about)
+    write(results, "pgd-20", fooled(0, seed + 1), **about)
+    write(results, "feature", fooled(2, 3, 4), **about)
+
+
+def test_the_printed_numbers_are_whole() -> None:
+    """Each is named once, is a number in its unit, and no worst case is above an attack of its row."""
+    for id in TABLES:
+        numbers = published(id)
+        keys = [(each.dataset, each.model, each.attack, each.metric) for each in numbers]
+        assert len(set(keys)) == len(keys) > 0, id
+        assert all(0 <= each.fraction <= 1 for each in numbers), id
+        for worst in numbers:
+            if worst.attack == "A_rob":
+                row = [each for each in numbers if (each.dataset, each.model) == (worst.dataset, worst.model)]
+                assert worst.fraction <= min(each.fraction for each in row), (id, worst.model)
+
+
+@pytest.mark.parametrize("id", TABLES)
+def test_every_line_and_column_of_a_paper_has_its_place(id: str) -> None:
+    table = benchmark.load(id)
+    assert isinstance(table, benchmark.Table)
+    numbers = published(id)
+    assert {each.model for each in numbers} == set(table.rows)
+    assert {each.attack for each in numbers} == set(table.columns)
+    assert {each.dataset for each in numbers} == {table.dataset, *table.also} or not any(table.rows.values())
+
+
+@pytest.mark.parametrize("id", TABLES)
+def test_what_a_table_names_exists(id: str) -> None:
+    from robench import recipe
+    from robench.battery import battery
+
+    table = benchmark.load(id)
+    if any(attack != "clean" for attack in table.battery):
+        assert len(battery(None, table.battery)[0]) == len(table.battery)
+    for entry in table.trained:
+        changes = {**table.train, **entry.settings, "eps": table.eps}
+        recipe.resolve(entry.defense, table.dataset, (3, 32, 32), changes)
+
+
+def test_numbers_that_are_known(robench: Callable[..., Ran]) -> None:
+    """Against the papers' prose: ADT-EXP's worst case, and what ALD prints as fractions."""
+    by_name = {(each.model, each.attack): each.value for each in published("adt-table1")}
+    assert by_name["ADT-EXP", "A_rob"] == "50.56"
+    assert by_name["AT-PGD", "clean"] == "86.91"
+    assert {each.unit for each in published("ald-table2")} == {"fraction"}
+    assert len({each.model for each in published("adt-table1")}) == 9
+
+
+def test_without_runs_only_the_printed_is_shown(tmp_path: Path) -> None:
+    (grid,) = tables.build("adt-table1", tmp_path)
+    assert not grid.own.numbers
+    assert not grid.others
+    text = typesetting.typeset([grid], "md")
+    lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) == 9
+    assert all("robench bench adt-table1" in line for line in lines if "released" not in line)
+    assert "published only" in next(line for line in lines if "released" in line)
+
+
+def test_other_data_stand_apart_and_give_no_difference(tmp_path: Path) -> None:
+    trained(tmp_path, "pgd_at")
+    (grid,) = tables.build("adt-table1", tmp_path)
+    assert not grid.own.numbers
+    (block,) = grid.others
+    assert block.data == "digits, linf 0.2"
+    assert {row for row, _ in block.numbers} == {"AT-PGD"}
+    assert block.numbers["AT-PGD", "FGSM"].interval == wilson(6, 8)
+    assert block.numbers["AT-PGD", "PGD-20"].value == 5 / 8
+    worst = block.numbers["AT-PGD", "A_rob"]
+    assert worst.value == 2 / 8
+    assert worst.marks == ["worst case without pgd-100, mim, cw-30"]
+    assert grid.difference("AT-PGD", "FGSM") is None
+
+
+def test_the_worst_case_of_less_than_half_the_attacks_is_none(tmp_path: Path) -> None:
+    clean(tmp_path, **PGD_AT)
+    write(tmp_path, "fgsm", fooled(0), **PGD_AT)
+    (block,) = tables.build("adt-table1", tmp_path)[0].others
+    assert {column for _, column in block.numbers} == {"clean", "FGSM"}
+
+
+def test_on_the_papers_data_the_difference_and_what_differs_are_said(tmp_path: Path) -> None:
+    trained(tmp_path, "pgd_at", dataset="cifar10", eps="8/255", setup={"epochs": 10})
+    (grid,) = tables.build("adt-table1", tmp_path)
+    assert grid.difference("AT-PGD", "FGSM") == pytest.approx(6 / 8 - 0.5830)
+    assert grid.own.provenance["AT-PGD"].differs == ["epochs 10 (paper: 76)", "n 8 (paper: 10000)"]
+    assert not grid.others
+    assert "75.0 [40.9, 92.9] (+16.7)*" in typesetting.typeset([grid], "md")
+
+
+def test_another_radius_is_other_data(tmp_path: Path) -> None:
+    trained(tmp_path, "pgd_at", dataset="cifar10", eps="0.031")
+    (grid,) = tables.build("adt-table1", tmp_path)
+    assert not grid.own.numbers
+    assert [block.data for block in grid.others] == ["cifar10, linf 0.031"]
+
+
+def test_seeds_are_averaged(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        trained(tmp_path, "pgd_at", seed=seed)
+    write(
+        tmp_path,
+        "pgd-20",
+        fooled(0, 1, 2, 3),
+        model="digits-pgd_at-76-s1",
+        started="2026-02-01",
+        dataset="digits (test)",
+    )
+    (block,) = tables.build("adt-table1", tmp_path)[0].others
+    both = block.numbers["AT-PGD", "PGD-20"]
+    assert len(both.accuracies) == 2
+    assert both.interval is None
+    assert both.value == 5 / 8
+    assert block.provenance["AT-PGD"].seeds == [0, 1]
+
+
+def test_lines_of_one_defense_are_told_apart_by_their_settings(tmp_path: Path) -> None:
+    trained(tmp_path, "trades", settings={"beta": 6.0})
+    (block,) = tables.build("adt-table5", tmp_path)[0].others
+    assert {row for row, _ in block.numbers} == {"TRADES (beta=6.0)"}
+
+
+def test_transfer_is_put_under_its_source(tmp_path: Path) -> None:
+    about = {
+        "defense": "pgd_at",
+        "recipe": {"name": "pgd_at"},
+        "train_seed": 0,
+        "dataset": "digits (test)",
+        "eps": "0.2",
+    }
+    clean(tmp_path, **about)
+    for source, broken in (("standard", (0,)), ("atld", (0, 1, 2))):
+        name = f"digits-{source}"
+        of_source: dict[str, Any] = {"sources": [name], "source_defenses": [source]}
+        write(tmp_path, f"transfer-fgsm from {name}", fooled(*broken), **PGD_AT, **of_source)
+    (block,) = tables.build("atld-table3", tmp_path)[0].others
+    found = {column: number.value for (_, column), number in block.numbers.items()}
+    assert found == {"transfer from Vanilla Training (FGSM)": 6 / 8, "transfer from Ours (FGSM)": 4 / 8}
+
+
+def test_attacked_accuracy_takes_the_place_of_the_adaptive_one(tmp_path: Path) -> None:
+    trained(tmp_path, "atld_imt")
+    found = {"attacks": {"pgd-20": [7, 10]}}
+    about = {"model": "digits-atld_imt-76-s0", "dataset": "digits (test)", "norm": "linf", "eps": "0.2", "settings": {}}
+    Measurements(tmp_path).record(Measurement("attacked_accuracy", {}, about, found, RUN))
+    (block,) = tables.build("atld-table1", tmp_path)[0].others
+    number = block.numbers["ATLD-IMT", "PGD20"]
+    assert (number.value, number.n) == (0.7, 10)
+    assert "whatever the clean prediction" in number.marks[0]
+    assert "| 70.0 [39.7, 89.2] (a) |" in typesetting.typeset(tables.build("atld-table1", tmp_path), "md")
+
+
+def test_the_csv_has_every_number(tmp_path: Path) -> None:
+    trained(tmp_path, "pgd_at")
+    text = typesetting.typeset(tables.build("adt-table1", tmp_path), "csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    printed = [row for row in rows if row["source"] == "published"]
+    assert [float(row["accuracy"]) for row in printed] == pytest.approx([n.fraction for n in published("adt-table1")])
+    (fgsm,) = (row for row in rows if row["source"] == "measured" and row["attack"] == "FGSM")
+    assert (fgsm["accuracy"], fgsm["n"], fgsm["data"], fgsm["seeds"]) == ("0.75", "8", "digits, linf 0.2", "0")
+
+
+def test_special_characters_are_escaped(tmp_path: Path) -> None:
+    trained(tmp_path, "pgd_at", dataset="npz:<b>_x")
+    grids = tables.build("adt-table1", tmp_path)
+    assert "npz:&lt;b&gt;_x" in typesetting.typeset(grids, "html")
+    assert "<b>" not in typesetting.typeset(grids, "html")
+    assert r"C\&W" in typesetting.typeset(grids, "latex")
+    assert r"npz:<b>\_x" in typesetting.typeset(grids, "latex")
+
+
+@pytest.mark.parametrize("format", ["md", "csv", "latex", "html"])
+def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path, format: str) -> None:
+    trained(tmp_path, "pgd_at")
+    trained(tmp_path, "trades", dataset="mnist", eps="0.3")
+    first, second = (typesetting.typeset(tables.build("adt-v1-table2", tmp_path), format) for _ in range(2))
+    assert first == second
+
+
+def test_an_unknown_table_is_one_sentence(robench: Callable[..., Ran]) -> None:
+    ran = robench("table", "adt-table9")
+    assert ran.code == 2
+    assert "did you mean" in ran.err
+
+
+def test_reading_imports_no_torch(tmp_path: Path) -> None:
+    trained(tmp_path, "pgd_at")
+    program = (
+        "import sys; from robench import drawing, tables, typesetting\n"
+        f"typesetting.typeset(tables.build('adt-table1', {str(tmp_path)!r}), 'md'); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
