@@ -127,7 +127,7 @@ def test_a_source_that_draws_gives_the_same_each_time(tmp_path: Path, digits_mod
     def margins(results: Path) -> list[float]:
         options = {"attacks": ["transfer-pgd-20"], "sources": [Noisy()], "eps": 0.1, "n": 10}
         api.evaluate(digits_model.model, results=results, **options)  # type: ignore[arg-type]
-        cells = {cell.about["attack"]: cell for cell in Ledger(results).cells()}
+        cells = {cell.about["attack"].partition(" from ")[0]: cell for cell in Ledger(results).cells()}
         assert cells["transfer-pgd-20"].key["attack"]["n"] == 10  # its draws depend on the batch
         return list(cells["transfer-pgd-20"].rows()["margin"].dropna())
 
