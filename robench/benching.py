@@ -21,7 +21,7 @@ from robench.recipe import default_eps
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel, parse_size
 
-ALWAYS: dict[str, Settings] = {"gallery": {}}
+ALWAYS: dict[str, Settings] = {"gallery": {"attack": "pgd-20"}}
 """What is measured of every model: the pictures on its page."""
 
 

@@ -9,46 +9,44 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from robench.battery import attack as configured_attack
+from robench.battery import Attack
 from robench.classifier import shown_layers
+from robench.crafting import Examples, NamedAttack
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.judge import Judge
-from robench.outcome import Outcome
-from robench.randomness import reseed, undisturbed
+from robench.randomness import reproducible, undisturbed
 from robench.search import Search
 
 SIDE = 64
 """Pixels of a picture's longer side at most; a page holds many."""
 
 
-def measure(evaluation: Evaluation, *, attack: str = "pgd-20", examples: int = 6) -> dict[str, Any]:
+def measure(evaluation: Evaluation, *, attack: NamedAttack, examples: int = 6) -> dict[str, Any]:
     """Pictures are PNG in base64. `magnified` is the factor by which a perturbation is shown, on grey: the largest
     change of any of them is black or white. An image that is misclassified as it is is not attacked."""
-    if examples < 1:
-        raise UserError(f"expected at least 1 example to show, got {examples}")
-    device = torch.device(evaluation.device)
-    ids = _of_all_classes(evaluation.split.labels[evaluation.wanted].cpu().numpy(), examples)
-    chosen = evaluation.split.take(ids).to(device)
-    x, y = chosen.floats(slice(None)), chosen.labels
-    judge, seen = evaluation.judges(device)
+    labels = evaluation.split.labels[evaluation.wanted].cpu().numpy()
+    shown = Examples.of(evaluation, _of_all_classes(labels, examples))
+    x, y = shown.x, shown.y
+    judge, seen = evaluation.judges(x.device)
     clean = judge(x, x, y)
     correct = (clean.prediction == y).nonzero().squeeze(1)
     x_adv = x.clone()
     if len(correct):
-        x_adv[correct] = _attacked(evaluation, seen, attack, x[correct], y[correct], ids[correct.cpu().numpy()]).kept
+        rows = shown.rows[correct.cpu().numpy()]
+        x_adv[correct] = _attacked(evaluation, seen, attack, Examples(x[correct], y[correct], rows))
     found = judge(x_adv, x, y)
     perturbation = x_adv - x
     magnified = 0.5 / max(float(perturbation.abs().max()), 1e-6)
     factor = -(-max(x.shape[2:]) // SIDE)
     return {
-        "attack": attack,
+        "attack": attack.name,
         "magnified": magnified,
         "reduced": factor,
         "examples": [
             {
-                "example": int(ids[row]),
+                "example": int(shown.rows[row]),
                 "label": int(y[row]),
                 "clean_prediction": int(clean.prediction[row]),
                 "adversarial_prediction": int(found.prediction[row]),
@@ -59,39 +57,38 @@ def measure(evaluation: Evaluation, *, attack: str = "pgd-20", examples: int = 6
                 # every so many pixels: a mean over signs would be grey
                 "perturbation": _png(0.5 + magnified * perturbation[row, :, ::factor, ::factor]),
             }
-            for row in range(len(ids))
+            for row in range(len(y))
         ],
     }
 
 
-def _of_all_classes(labels: np.ndarray, examples: int) -> np.ndarray:
+def _of_all_classes(labels: np.ndarray, examples: int) -> list[int]:
     """Rows of so many examples at most, the first of their classes, which are spread over all of those there are."""
     classes = np.unique(labels)
     chosen = classes[np.linspace(0, len(classes) - 1, min(examples, len(classes))).round().astype(int)]
     of_each = -(-examples // len(chosen))
-    return np.concatenate([np.flatnonzero(labels == label)[:of_each] for label in chosen])[:examples]
+    rows = [row for label in chosen for row in np.flatnonzero(labels == label)[:of_each].tolist()]
+    return rows[:examples]
 
 
-def _attacked(evaluation: Evaluation, seen: Judge, name: str, x: Tensor, y: Tensor, ids: np.ndarray) -> Outcome:
-    configured = configured_attack(name)
-    resources = evaluation.resources(x.device)
-    subject = evaluation.subject
+def _attacked(evaluation: Evaluation, seen: Judge, attack: Attack, examples: Examples) -> Tensor:
+    """Of each example the first candidate that fooled the model, else the nearest to it, [B, ...]."""
+    device, subject, resources = examples.x.device, evaluation.subject, evaluation.resources(examples.x.device)
     layers = shown_layers(subject.model)
-    if obstacle := configured.obstacle(evaluation.threat.norm, subject.gives, layers, resources.kinds):
-        raise UserError(f"measurement gallery: {name} cannot be run: {obstacle}")
+    if obstacle := attack.obstacle(evaluation.threat.norm, subject.gives, layers, resources.kinds):
+        raise UserError(f"measurement gallery: {attack.name} cannot be run: {obstacle}")
     search = Search(
         seen.classifier,
         seen,
         evaluation.threat,
-        x,
-        y,
-        Draws(evaluation.seed, ids, x.device),
-        access=configured.access,
+        examples.x,
+        examples.y,
+        Draws(evaluation.seed, examples.rows, device),
+        access=attack.access,
         resources=resources,
     )
-    with undisturbed(x.device):
-        reseed(evaluation.seed)
-        return search.run(configured, configured.restarts)
+    with undisturbed(device), reproducible(evaluation.seed):
+        return search.run(attack, attack.restarts).kept
 
 
 def _reduced(image: Tensor, factor: int) -> Tensor:
