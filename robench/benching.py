@@ -11,14 +11,18 @@ import pandas as pd
 
 from robench import checkpoint, measuring, ranking, running, training
 from robench.battery import battery
-from robench.benchmark import Benchmark, load
+from robench.benchmark import Benchmark, Settings, load
 from robench.errors import UserError, unknown
 from robench.evaluation import Evaluation, check_n
 from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
+from robench.publishing import publish
 from robench.recipe import default_eps
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel, parse_size
+
+ALWAYS: dict[str, Settings] = {"gallery": {"attack": "pgd-20"}}
+"""What is measured of every model: the pictures on its page."""
 
 
 class Reporter(Protocol):
@@ -91,7 +95,7 @@ def run(
     evaluated = [planned for planned in _evaluations(benchmark, where) if _evaluate(planned, benchmark, where)]
     if not evaluated:  # all was measured on no model
         return pd.DataFrame(columns=list(ranking.FIXED))
-    ranking.write(ranking.leaderboard(results), results)
+    publish(results)
     own = ranking.leaderboard(results, only=partial(_is_of, evaluated))
     ranking.write_table(own, results, Path(name).stem)
     return own
@@ -167,7 +171,7 @@ def _radii(benchmark: Benchmark, subject: Subject) -> list[Size]:
 def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> bool:
     where.say(f"{planned.subject.name}: evaluating at {planned.threat}")
     running.run(planned, where.results, where.reporter.evaluation() if where.reporter else None)
-    for kind, settings in benchmark.measure.items():
+    for kind, settings in {**ALWAYS, **benchmark.measure}.items():
         where.say(f"{planned.subject.name}: measuring {kind}")
         measuring.measure_model(planned, kind, settings, where.results)
     return True

@@ -27,6 +27,15 @@ class Format(StrEnum):
     md = "md"
 
 
+class LeaderboardFormat(StrEnum):
+    table = "table"
+    json = "json"
+    csv = "csv"
+    md = "md"
+    latex = "latex"
+    html = "html"
+
+
 class TableFormat(StrEnum):
     md = "md"
     csv = "csv"
@@ -90,9 +99,9 @@ def bench(
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
-    from robench import ranking
     from robench.benching import run
     from robench.console import ConsoleReporter, stderr
+    from robench.publishing import paths
 
     frame = run(
         name,
@@ -109,8 +118,8 @@ def bench(
         reporter=ConsoleReporter(),
     )
     if len(frame):
-        _print_leaderboard(frame, Format.table)
-        stderr.print(f"wrote {', '.join(str(path) for path in ranking.paths(results))}")
+        _print_leaderboard(frame, LeaderboardFormat.table)
+        stderr.print(f"wrote {', '.join(str(path) for path in paths(results))}")
 
 
 @app.command()
@@ -292,18 +301,24 @@ def verify(
 
 @app.command()
 def leaderboard(
-    format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
+    format: Annotated[
+        LeaderboardFormat, typer.Option(help="Of what goes to standard output.")
+    ] = LeaderboardFormat.table,
     over_seeds: Annotated[
         bool,
         typer.Option("--over-seeds", help="A row for all seeds of a recipe (md, csv or json)."),
     ] = False,
     results: Results = Path("results"),
 ) -> None:
-    """Rank every model in the ledger."""
-    from robench import ranking
+    """Rank every model in the ledger; leaderboard.html in the results folder has a view of each."""
+    from robench import page, publishing
 
-    frame = ranking.leaderboard(results)
-    ranking.write(frame, results)
+    if over_seeds and format in (LeaderboardFormat.latex, LeaderboardFormat.html):
+        raise UserError(f"expected --over-seeds as table, md, csv or json, got {format.value}")
+    if format is LeaderboardFormat.html:
+        print(page.write(page.survey(results), results), end="")
+        return
+    frame = publishing.publish(results)
     if over_seeds:
         _print_means(frame, format)
     else:
@@ -377,28 +392,27 @@ def doctor(data_root: DataRoot = Path("data"), results: Results = Path("results"
         print(f"{'ok  ' if finding.well else 'LACK'} {finding.what}: {finding.detail}")
 
 
-def _print_leaderboard(frame: Any, format: Format) -> None:
+def _print_leaderboard(frame: Any, format: LeaderboardFormat) -> None:
     from robench import ranking
 
-    if format is Format.table:
+    if format is LeaderboardFormat.table:
         _emit(ranking.to_rich(frame))
-    elif format is Format.md:
-        print(ranking.to_markdown(frame), end="")
-    elif format is Format.csv:
-        print(ranking.to_csv(frame), end="")
-    else:
+    elif format is LeaderboardFormat.json:
         print(json.dumps(json.loads(frame.to_json(orient="records")), indent=1))
+    else:
+        written = {"md": ranking.to_markdown, "csv": ranking.to_csv, "latex": ranking.to_latex}
+        print(written[format.value](frame), end="")
 
 
-def _print_means(frame: Any, format: Format) -> None:
+def _print_means(frame: Any, format: LeaderboardFormat) -> None:
     from robench import ranking
     from robench.over_seeds import over_seeds, to_markdown
 
     means = over_seeds(frame)
-    if format in (Format.table, Format.md):
-        print(to_markdown(means), end="")
+    if format is LeaderboardFormat.json:
+        print(means.to_json(orient="records", indent=1), end="")
     else:
-        print(ranking.to_csv(means) if format is Format.csv else means.to_json(orient="records", indent=1), end="")
+        print(ranking.to_csv(means) if format is LeaderboardFormat.csv else to_markdown(means), end="")
 
 
 def _emit(output: Any) -> None:

@@ -1,6 +1,6 @@
 """All evaluated models side by side: one row a model, grouped by data set and threat, best worst case first."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from robench.atomic import replacing
 from robench.errors import UserError
+from robench.latex import tabular, tex
 from robench.ledger import Cell
 from robench.runs import Run, distinctions, runs
 from robench.stats import Interval
@@ -31,22 +32,33 @@ FIXED = (
 
 
 def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
-    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run;
-    `settings` are those in which a model differs from another of its defense. Rows whose verdict is `unreliable` stand
-    below the others of their data set and threat.
+    """The `frame_of` everything in the ledger; `only` chooses among the cells."""
+    return frame_of(ranked(runs(results, only)), results)
 
-    `only` chooses among the cells.
-    """
-    evaluated = runs(results, only)
+
+def ranked(evaluated: Iterable[Run]) -> list[Run]:
+    """By data set and threat, best worst case first, those whose verdict is `unreliable` below the others."""
+    return sorted(evaluated, key=_place)
+
+
+def _place(run: Run) -> tuple[object, ...]:
+    summary = run.summary
+    worst = summary.worst_case.value if summary.worst_case else -1.0
+    return summary.dataset, summary.threat, summary.verdict.reliable is False, -worst, summary.model
+
+
+def frame_of(evaluated: Sequence[Run], results: Path | str = "results") -> pd.DataFrame:
+    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run;
+    `settings` are those in which a model differs from another of its defense."""
+    if not evaluated:
+        raise nothing_in(results)
     rows = [_row(run, settings) for run, settings in zip(evaluated, distinctions(evaluated), strict=True)]
-    if not rows:
-        raise UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
     attacks = sorted({name for row in rows for name in row} - set(FIXED))
-    frame = pd.DataFrame(rows, columns=[*FIXED, *attacks])
-    frame["unranked"] = frame["verdict"] == "unreliable"
-    order = ["dataset", "threat", "unranked", "worst_case", "model"]
-    frame = frame.sort_values(order, ascending=[True, True, True, False, True])
-    return frame.drop(columns="unranked").reset_index(drop=True)
+    return pd.DataFrame(rows, columns=[*FIXED, *attacks])
+
+
+def nothing_in(results: Path | str) -> UserError:
+    return UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
 
 
 def _row(run: Run, settings: Mapping[str, object]) -> dict[str, object]:
@@ -90,6 +102,17 @@ def to_markdown(frame: pd.DataFrame) -> str:
         header, body = _cells(group)
         alignment = ["---:", "---", "---"] + ["---:"] * (len(header) - 3)
         lines += [f"### {dataset}, {threat}", "", *map(pipe, [header, alignment, *body]), ""]
+    return "\n".join(lines)
+
+
+def to_latex(frame: pd.DataFrame) -> str:
+    """A tabular for each data set and threat; accuracies in percent."""
+    lines = []
+    for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
+        header, body = _cells(group)
+        escaped = [list(map(tex, line)) for line in [header, *body]]
+        columns = "rll" + "r" * (len(header) - 3)
+        lines += [f"% {dataset}, {threat} (accuracies in %)", *tabular(columns, escaped[:1], escaped[1:]), ""]
     return "\n".join(lines)
 
 

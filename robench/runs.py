@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
-from robench.summary import Summary, summarise
+from robench.summary import Summary, summarise_tallies, tallies_of
+from robench.tally import Tally
 
 
 class LedgerWarning(UserWarning):
@@ -40,12 +41,21 @@ class Run:
         return float(self.cells[CLEAN].key["threat"][1])
 
     @property
+    def id(self) -> str:
+        return evaluation_id(self.cells[CLEAN].key)
+
+    @property
     def started(self) -> str:
         return str(self.cells[CLEAN].run["started"])
 
     @cached_property
+    def tallies(self) -> Mapping[str, Tally]:
+        """Of the clean images and of each attack, over the examples that all of them have."""
+        return tallies_of(self.cells)
+
+    @cached_property
     def summary(self) -> Summary:
-        return summarise(self.cells)
+        return summarise_tallies(self.cells, self.tallies)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -64,22 +74,36 @@ def settings_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**recipe.get("setup", {}), **recipe.get("settings", {}), **limit}
 
 
+def evaluation_id(key: Mapping[str, Any]) -> str:
+    """The fingerprint of a model on a data set within a threat, from the key of a cell or a measurement."""
+    return fingerprint({name: key[name] for name in ("model", "dataset", "threat")})
+
+
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
-    """Newest first. A model is given once on a data set and threat: of two trainings of one recipe, architecture and
-    seed the newest, and of two runs of one attack on it the wider, then the newer. `only` chooses among the cells; one
-    that cannot be read is left out, with a `LedgerWarning`."""
-    groups: dict[str, list[Cell]] = defaultdict(list)
+    """The runs of the cells that `only` chooses; one that cannot be read is left out, with a `LedgerWarning`."""
     whole, broken = Ledger(results).readable()
+    leave_out(broken)
+    return runs_of(cell for cell in whole if only(cell))
+
+
+def leave_out(broken: Iterable[str]) -> None:
+    """Says what is wrong with the parts of the ledger that cannot be read."""
     for sentence in broken:
-        warnings.warn(f"left out: {sentence}", LedgerWarning, stacklevel=2)
-    for cell in newest(cell for cell in whole if only(cell)):
-        groups[fingerprint({name: cell.key[name] for name in ("model", "dataset", "threat")})].append(cell)
+        warnings.warn(f"left out: {sentence}", LedgerWarning, stacklevel=3)
+
+
+def runs_of(cells: Iterable[Cell]) -> list[Run]:
+    """Newest first. A model is given once on a data set and threat: of two trainings of one recipe, architecture and
+    seed the newest, and of two runs of one attack on it the wider, then the newer."""
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in newest(cells):
+        groups[evaluation_id(cell.key)].append(cell)
     found, shown = [], set()
     for group in groups.values():  # newest first
-        cells = _chosen(_as_deployed(group))
-        if CLEAN in cells and (identity := _identity(cells[CLEAN])) not in shown:
+        chosen = _chosen(_as_deployed(group))
+        if CLEAN in chosen and (identity := _identity(chosen[CLEAN])) not in shown:
             shown.add(identity)
-            found.append(Run(cells))
+            found.append(Run(chosen))
     return found
 
 

@@ -105,8 +105,23 @@ def summarise(
 
     Every accuracy is over the same examples: those in all cells, of the first `n` where it is given.
     """
-    tallies = tally({name: cell for name, cell in cells.items() if name != DIAGNOSIS}, n)
-    clean = tallies.pop(CLEAN)
+    return summarise_tallies(cells, tallies_of(cells, n), mode, left_out)
+
+
+def tallies_of(cells: Mapping[str, Cell], n: int | None = None) -> dict[str, Tally]:
+    """Of the clean images and of each attack."""
+    return tally({name: cell for name, cell in cells.items() if name != DIAGNOSIS}, n)
+
+
+def summarise_tallies(
+    cells: Mapping[str, Cell],
+    everything: Mapping[str, Tally],
+    mode: str = "columns",
+    left_out: Mapping[str, str] | None = None,
+) -> Summary:
+    """As `summarise`, from what was read of the cells."""
+    clean = everything[CLEAN]
+    tallies = {name: each for name, each in everything.items() if name != CLEAN}
     unique = _unique_kills(tallies)
     about = cells[CLEAN].about
     return Summary(

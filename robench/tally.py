@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 @dataclass(frozen=True)
 class Tally:
     """Columns of the ledger, each [N], in order of example. `fooled` and `final` are False where they are not `known`
-    or not `read`; `share_right` is NaN for a deterministic model."""
+    or not `read`; `first_step` is -1 where no candidate fooled; `share_right` is NaN for a deterministic model."""
 
     example: Array
     label: Array
@@ -25,6 +25,7 @@ class Tally:
     known: Array
     final: Array
     read: Array
+    first_step: Array
     status: Array
     message: Array
     forwards: Array
@@ -43,6 +44,7 @@ class Tally:
             known=columns["fooled"].is_valid().to_numpy(),
             final=columns["fooled_final"].fill_null(False).to_numpy(),
             read=columns["fooled_final"].is_valid().to_numpy(),
+            first_step=columns["first_step"].fill_null(-1).to_numpy(),
             status=columns["status"].to_numpy(),
         )
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import ClassVar
 
 from jinja2 import Environment
 
+from robench.latex import tabular, tex
 from robench.measured import Measured
 from robench.ranking import percent
 from robench.tables import Block, Grid
@@ -164,18 +164,11 @@ def _pipes(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 def _latex(layout: Layout) -> str:
     """A tabular; what else there is to say stands above it as comments."""
-    headings = [rf"\multicolumn{{{len(group.columns)}}}{{c}}{{{_tex(group.heading)}}}" for group in layout.groups]
-    lines = [["", *headings], ["model", *map(_tex, layout.columns)], *(map(_tex, line) for line in layout.body)]
+    headings = [rf"\multicolumn{{{len(group.columns)}}}{{c}}{{{tex(group.heading)}}}" for group in layout.groups]
+    heads = [["", *headings], ["model", *map(tex, layout.columns)]]
     comments = [layout.title, layout.caption, *(", ".join(run) for run in layout.runs), *layout.notes]
-    rows = [" & ".join(line) + r" \\" for line in lines]
-    begin = rf"\begin{{tabular}}{{l{'r' * len(layout.columns)}}}"
-    table = [begin, r"\hline", *rows[:2], r"\hline", *rows[2:], r"\hline", r"\end{tabular}"]
+    table = tabular(f"l{'r' * len(layout.columns)}", heads, [list(map(tex, line)) for line in layout.body])
     return "\n".join([*(f"% {comment}" for comment in comments), *table])
-
-
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-    return re.sub(r"[\\~^±&%$#_{}]", lambda found: special.get(found[0], "\\" + found[0]), text)
 
 
 def _html(layout: Layout) -> str:

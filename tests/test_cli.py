@@ -118,6 +118,8 @@ def test_bench_trains_evaluates_ranks_and_reuses(robench: Run, model: Path, in_t
     assert ((frame["worst_case_low"] <= frame["worst_case"]) & (frame["worst_case"] <= frame["worst_case_high"])).all()
     assert sorted(frame["seed"]) == [0, 0, 0, 1, 1]
     assert "| digits |" in (in_tmp / "results" / "leaderboard.md").read_text()
+    page = (in_tmp / "results" / "leaderboard.html").read_text()
+    assert page.count("<article") == page.count('class="gallery"') == 5
     again = robench("bench", "mine.yaml")
     assert again.code == 0
     assert again.out == ran.out

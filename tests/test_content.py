@@ -130,6 +130,10 @@ def test_the_wheel_carries_the_folders_and_runs_without_the_checkout(tmp_path: P
     installed = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
+    page = ROOT / "robench" / "page"
+    assert {path.name for path in page.iterdir() if path.is_file()} <= {
+        path.name for path in (installed / "robench" / "page").iterdir()
+    }
     (installed / "attacks").mkdir()  # somebody else's
     program = (
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"

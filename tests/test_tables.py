@@ -208,7 +208,7 @@ def test_special_characters_are_escaped(tmp_path: Path) -> None:
     assert "npz:&lt;b&gt;_x" in typesetting.typeset(grids, "html")
     assert "<b>" not in typesetting.typeset(grids, "html")
     assert r"C\&W" in typesetting.typeset(grids, "latex")
-    assert r"npz:<b>\_x" in typesetting.typeset(grids, "latex")
+    assert r"npz:\textless{}b\textgreater{}\_x" in typesetting.typeset(grids, "latex")
 
 
 @pytest.mark.parametrize("format", ["md", "csv", "latex", "html"])
