@@ -11,18 +11,19 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import benching, comparison, data, drawing, ranking, running, tables, training
+from robench import benching, data, running, training
 from robench.arrays import ArrayFunction
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
 from robench.behaviour import check_model
 from robench.checkpoint import Card
 from robench.classifier import Classifier, shown_layers
-from robench.comparison import Comparison
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.judge import Judge
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, plan_verification, resolve_device
+from robench.reading import comparison, drawing, ranking, tables
+from robench.reading.comparison import Comparison
 from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.search import Search
 from robench.subject import Subject, load_model

@@ -9,14 +9,15 @@ from typing import Protocol
 
 import pandas as pd
 
-from robench import checkpoint, measuring, ranking, running, training
+from robench import checkpoint, measuring, running, training
 from robench.battery import battery
 from robench.benchmark import Benchmark, Settings, load
 from robench.errors import UserError, unknown
 from robench.evaluation import Evaluation, check_n
 from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
-from robench.publishing import publish
+from robench.reading import ranking
+from robench.reading.publishing import publish
 from robench.recipe import default_eps
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel, parse_size

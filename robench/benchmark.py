@@ -93,7 +93,7 @@ class Table(Exhibit):
 
 
 class Figure(Exhibit):
-    """`draw`: the file of robench/figures/ that draws it, with its settings."""
+    """`draw`: the file of robench/reading/figures/ that draws it, with its settings."""
 
     draw: str
     settings: Settings = {}

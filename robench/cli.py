@@ -101,7 +101,7 @@ def bench(
     """Train or load every defense, evaluate, rank: the main job."""
     from robench.benching import run
     from robench.console import ConsoleReporter, stderr
-    from robench.publishing import paths
+    from robench.reading.publishing import paths
 
     frame = run(
         name,
@@ -215,8 +215,9 @@ def evaluate(
     results: Results = Path("results"),
 ) -> None:
     """Attack a model with a battery and report its worst case."""
-    from robench import planning, report, running
+    from robench import planning, running
     from robench.console import EvaluationProgress, stderr
+    from robench.reading import report
 
     planned = planning.plan_evaluation(
         model,
@@ -277,8 +278,9 @@ def verify(
     ),
 ) -> None:
     """Judge adversarial examples made elsewhere."""
-    from robench import planning, report
+    from robench import planning
     from robench.console import stderr
+    from robench.reading import report
 
     planned = planning.plan_verification(
         model,
@@ -311,7 +313,7 @@ def leaderboard(
     results: Results = Path("results"),
 ) -> None:
     """Rank every model in the ledger; leaderboard.html in the results folder has a view of each."""
-    from robench import page, publishing
+    from robench.reading import page, publishing
 
     if over_seeds and format in (LeaderboardFormat.latex, LeaderboardFormat.html):
         raise UserError(f"expected --over-seeds as table, md, csv or json, got {format.value}")
@@ -333,8 +335,8 @@ def compare(
     results: Results = Path("results"),
 ) -> None:
     """Two models on the examples they share, with McNemar's test."""
-    from robench import report
-    from robench.comparison import compare
+    from robench.reading import report
+    from robench.reading.comparison import compare
 
     for found in compare(first, second, results):
         _emit(report.comparison(found, format))
@@ -347,7 +349,7 @@ def table(
     results: Results = Path("results"),
 ) -> None:
     """A paper's table, the measured beside the published."""
-    from robench import tables, typesetting
+    from robench.reading import tables, typesetting
 
     print(typesetting.typeset(tables.build(id, results), format.value))
 
@@ -358,7 +360,7 @@ def figure(
     results: Results = Path("results"),
 ) -> None:
     """Draw a paper's figure from what was measured: PNG, SVG and its data as CSV."""
-    from robench import drawing
+    from robench.reading import drawing
 
     drawn = drawing.draw(id, results)
     print(drawn.caption)
@@ -393,7 +395,7 @@ def doctor(data_root: DataRoot = Path("data"), results: Results = Path("results"
 
 
 def _print_leaderboard(frame: Any, format: LeaderboardFormat) -> None:
-    from robench import ranking
+    from robench.reading import ranking
 
     if format is LeaderboardFormat.table:
         _emit(ranking.to_rich(frame))
@@ -405,8 +407,8 @@ def _print_leaderboard(frame: Any, format: LeaderboardFormat) -> None:
 
 
 def _print_means(frame: Any, format: LeaderboardFormat) -> None:
-    from robench import ranking
-    from robench.over_seeds import over_seeds, to_markdown
+    from robench.reading import ranking
+    from robench.reading.over_seeds import over_seeds, to_markdown
 
     means = over_seeds(frame)
     if format is LeaderboardFormat.json:

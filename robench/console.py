@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from robench import report
+from robench.reading import report
 from robench.summary import Summary
 
 stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

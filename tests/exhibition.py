@@ -11,7 +11,7 @@ from PIL import Image
 
 from robench.ledger import ROW, Cell, Ledger
 from robench.measurements import Measurement, Measurements
-from robench.runs import evaluation_id
+from robench.reading.runs import evaluation_id
 
 N = 120
 """examples; of class i % 4, and every 40th misclassified when clean"""

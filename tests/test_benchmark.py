@@ -10,7 +10,7 @@ import yaml
 from robench import benchmark
 from robench.benching import Cuts, run
 from robench.errors import UserError
-from robench.runs import runs
+from robench.reading.runs import runs
 from tests.helpers import Ran
 
 MINE = {

@@ -16,7 +16,7 @@ from robench import api, checkpoint
 from robench.checkpoint import Card
 from robench.errors import UserError
 from robench.models import build
-from robench.ranking import FIXED
+from robench.reading.ranking import FIXED
 from tests.helpers import Ran, Trained
 
 Run = Callable[..., Ran]

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from robench import ranking
-from robench.comparison import Comparison, compare
 from robench.errors import UserError
 from robench.ledger import CLEAN
-from robench.over_seeds import over_seeds, to_markdown
-from robench.runs import distinctions, runs
+from robench.reading import ranking
+from robench.reading.comparison import Comparison, compare
+from robench.reading.over_seeds import over_seeds, to_markdown
+from robench.reading.runs import distinctions, runs
 from robench.stats import mcnemar, wilson
 from tests.helpers import Ran
 from tests.ledgers import clean, fooled, write

@@ -108,6 +108,18 @@ def test_every_attack_and_defense_is_one_page() -> None:
             assert len(path.read_text().splitlines()) <= limit, path
 
 
+def test_whatever_people_read_is_made_without_torch() -> None:
+    program = (
+        "import importlib, pkgutil, sys, robench.reading as package\n"
+        "names = [found.name for found in pkgutil.walk_packages(package.__path__, 'robench.reading.')]\n"
+        "for name in names: importlib.import_module(name)\n"
+        "assert 'torch' not in sys.modules; print(len(names))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+
+
 def test_a_folder_called_attacks_in_the_working_directory_shadows_nothing(tmp_path: Path) -> None:
     for folder in ("attacks", "defenses"):
         (tmp_path / folder).mkdir()
@@ -130,9 +142,9 @@ def test_the_wheel_carries_the_folders_and_runs_without_the_checkout(tmp_path: P
     installed = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
-    page = ROOT / "robench" / "page"
+    page = ROOT / "robench" / "reading" / "page"
     assert {path.name for path in page.iterdir() if path.is_file()} <= {
-        path.name for path in (installed / "robench" / "page").iterdir()
+        path.name for path in (installed / "robench" / "reading" / "page").iterdir()
     }
     (installed / "attacks").mkdir()  # somebody else's
     program = (

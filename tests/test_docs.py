@@ -74,7 +74,9 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_tree_names_every_module() -> None:
     tree = (ROOT / "README.md").read_text()
-    for path in (ROOT / "robench").iterdir():
-        if path.name not in ("__init__.py", "__pycache__", "py.typed", "attacks", "defenses"):
-            name = path.name if path.is_file() else f"{path.name}/"
-            assert not name.endswith(".py") or name in tree, name
+    for folder in (ROOT / "robench", ROOT / "robench" / "reading"):
+        for path in folder.glob("*.py"):
+            assert path.name == "__init__.py" or path.name in tree, path.name
+        for path in folder.glob("*/*.py"):
+            name = path.parent.name
+            assert name in ("attacks", "defenses") or f"{name}/" in tree, name

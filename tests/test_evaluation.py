@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-from robench import ranking
 from robench.access import sees
 from robench.battery import attack, battery, configure
 from robench.data import Split
@@ -20,6 +19,7 @@ from robench.evaluation import Evaluation
 from robench.ledger import Ledger
 from robench.losses import cross_entropy
 from robench.planning import plan_evaluation
+from robench.reading import ranking
 from robench.running import evaluate, run
 from robench.search import Search
 from robench.subject import from_module, load_model

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from robench import benchmark, drawing, recipe
+from robench import benchmark, recipe
 from robench.benchmark import Figure
-from robench.drawing import Drawing
 from robench.errors import UserError
 from robench.measurements import Measurement, Measurements
+from robench.reading import drawing
+from robench.reading.drawing import Drawing
 from robench.stats import wilson
 from tests.ledgers import clean, fooled, write
 
@@ -237,7 +238,7 @@ def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_drawing_imports_no_torch(tmp_path: Path) -> None:
     evaluated(tmp_path, {PGD: (0, 1)}, **ald(1))
     code = (
-        "import sys, json; from robench import drawing\n"
+        "import sys, json; from robench.reading import drawing\n"
         f"for id in {[*IDS, 'atld-fig1']!r}: drawing.draw(id, {str(tmp_path)!r})\n"
         "print(json.dumps('torch' in sys.modules))"
     )

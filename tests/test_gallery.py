@@ -16,8 +16,8 @@ from robench.data import Split
 from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.measure.gallery import SIDE, measure
-from robench.page.gallery import Gallery
 from robench.planning import plan_evaluation
+from robench.reading.page.gallery import Gallery
 from robench.subject import from_module
 from robench.threat import ThreatModel
 from tests.helpers import Trained, linear_case

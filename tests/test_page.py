@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from robench import page, ranking
 from robench.errors import UserError
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
-from robench.page.details import CLASSES, POINTS, Details, written
-from robench.page.groups import COLOURS
-from robench.page.plot import HEIGHT, LINE, plots
-from robench.runs import LedgerWarning, runs
+from robench.reading import page, ranking
+from robench.reading.page.details import CLASSES, POINTS, Details, written
+from robench.reading.page.groups import COLOURS
+from robench.reading.page.plot import HEIGHT, LINE, plots
+from robench.reading.runs import LedgerWarning, runs
 from robench.stats import wilson
 from tests.exhibition import HOSTILE, Breaks, N, cell, exhibit, mistaken
 from tests.helpers import Ran

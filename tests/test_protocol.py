@@ -11,7 +11,7 @@ import robench as api
 from robench import checkpoint, content
 from robench.errors import UserError
 from robench.planning import plan_evaluation
-from robench.ranking import leaderboard
+from robench.reading.ranking import leaderboard
 from robench.subject import load_model
 from tests.helpers import Ran, Trained
 from tests.toy import THREAT
@@ -103,7 +103,7 @@ def test_unreliable_rows_are_shown_below_the_ranked(tmp_path: Path, digits_model
     api.evaluate(honest, attacks=["fgsm", "pgd-20"], n=40, eps=0.05, results=tmp_path)
     frame = leaderboard(tmp_path)
     assert frame["verdict"].tolist() == ["provisional", "unreliable"]
-    from robench.ranking import to_markdown
+    from robench.reading.ranking import to_markdown
 
     lines = to_markdown(frame).splitlines()
     assert [line.split(" | ")[0] for line in lines if "honest" in line or "broken" in line] == ["| 1", "| -"]

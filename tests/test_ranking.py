@@ -13,10 +13,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robench import ranking, report
 from robench.errors import UserError
 from robench.ledger import Cell
-from robench.runs import LedgerWarning
+from robench.reading import ranking, report
+from robench.reading.runs import LedgerWarning
 from robench.stats import wilson
 from robench.summary import Summary, summarise
 from tests.helpers import Ran
@@ -225,7 +225,7 @@ def test_an_empty_ledger_says_what_fills_it(tmp_path: Path) -> None:
 
 
 def test_readers_of_the_ledger_import_no_torch() -> None:
-    program = "import sys; import robench.ranking, robench.report, robench.cli; assert 'torch' not in sys.modules"
+    program = "import sys; import robench.reading.ranking, robench.reading.report, robench.cli; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

@@ -2,17 +2,16 @@
 
 import csv
 import io
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from robench import benchmark, tables, typesetting
+from robench import benchmark
 from robench.measurements import Measurement, Measurements
-from robench.published import published
+from robench.reading import tables, typesetting
+from robench.reading.published import published
 from robench.stats import wilson
 from tests.helpers import Ran
 from tests.ledgers import clean, fooled, write
@@ -223,13 +222,3 @@ def test_an_unknown_table_is_one_sentence(robench: Callable[..., Ran]) -> None:
     ran = robench("table", "adt-table9")
     assert ran.code == 2
     assert "did you mean" in ran.err
-
-
-def test_reading_imports_no_torch(tmp_path: Path) -> None:
-    trained(tmp_path, "pgd_at")
-    program = (
-        "import sys; from robench import drawing, tables, typesetting\n"
-        f"typesetting.typeset(tables.build('adt-table1', {str(tmp_path)!r}), 'md'); assert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from robench.ranking import percent, percent_interval
+from robench.reading.ranking import percent, percent_interval
 from robench.stats import Interval
 from robench.summary import Summary
 
 if TYPE_CHECKING:
-    from robench.comparison import Comparison
     from robench.estimate import Cost
+    from robench.reading.comparison import Comparison
     from robench.verification import Verification
 
 Output = str | list[Table]

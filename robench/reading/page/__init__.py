@@ -14,12 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robench.atomic import replacing
-from robench.page.gallery import Gallery
-from robench.page.groups import anchor, details_of, groups_of
-from robench.page.plot import HEIGHT, LEFT, RIGHT, WIDTH, plots
-from robench.page.survey import Survey, survey
-from robench.ranking import percent
-from robench.runs import Run
+from robench.reading.page.gallery import Gallery
+from robench.reading.page.groups import anchor, details_of, groups_of
+from robench.reading.page.plot import HEIGHT, LEFT, RIGHT, WIDTH, plots
+from robench.reading.page.survey import Survey, survey
+from robench.reading.ranking import percent
+from robench.reading.runs import Run
 
 HERE = Path(__file__).parent
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robench import page, ranking
+from robench.reading import page, ranking
 
 
 def publish(results: Path | str = "results") -> pd.DataFrame:

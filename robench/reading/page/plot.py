@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log2
 
-from robench.page.details import Attacked, Details
-from robench.ranking import percent
+from robench.reading.page.details import Attacked, Details
+from robench.reading.ranking import percent
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 34, 118, 10, 38

@@ -7,12 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from robench.captions import nothing_yet
-from robench.drawing import Drawing, Sources
-from robench.figures.choice import accuracy, caption, lines, listed, one_place, where
-from robench.figures.palette import COLORS, label_ends, line, panels
 from robench.ledger import CLEAN
-from robench.runs import Run
+from robench.reading.captions import nothing_yet
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.choice import accuracy, caption, lines, listed, one_place, where
+from robench.reading.figures.palette import COLORS, label_ends, line, panels
+from robench.reading.runs import Run
 
 COLUMNS = ("panel", "model", "setting", "of", "value", "low", "high", "n", "seed")
 

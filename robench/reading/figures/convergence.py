@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from robench.captions import caption, nothing_yet
-from robench.drawing import Drawing, Sources
-from robench.figures.palette import COLORS, label_ends
+from robench.reading.captions import caption, nothing_yet
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.palette import COLORS, label_ends
 
 PANELS = (("loss", "Classification loss", "Mean cross-entropy (nats)"), ("accuracy", "Accuracy", "Accuracy (%)"))
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from robench.ranking import FIXED, percent, pipe
+from robench.reading.ranking import FIXED, percent, pipe
 
 FIXED_MEANS = (
     *("dataset", "threat", "defense", "settings", "seeds", "n"),

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from robench.ledger import CLEAN
-from robench.over_seeds import over_seeds
-from robench.page.details import Details, OverSeeds
-from robench.ranking import FIXED, frame_of
-from robench.runs import Run
+from robench.reading.over_seeds import over_seeds
+from robench.reading.page.details import Details, OverSeeds
+from robench.reading.ranking import FIXED, frame_of
+from robench.reading.runs import Run
 
 COLOURS = 8
 """Attacks on a data set within a threat beyond so many are drawn in grey."""

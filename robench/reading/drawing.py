@@ -11,11 +11,11 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from robench import runs
 from robench.atomic import replacing
 from robench.benchmark import Figure, load_exhibit
 from robench.measurements import Measurement, Measurements
-from robench.published import Published, published
+from robench.reading import runs
+from robench.reading.published import Published, published
 
 matplotlib.use("Agg")
 STYLE: Any = {
@@ -99,7 +99,7 @@ def _model(measurement: Measurement) -> str:
 def draw(id: str, results: Path | str = "results") -> Drawing:
     """The figure of this id; torch is not imported."""
     figure: Figure = load_exhibit(Figure, id)
-    module = importlib.import_module(f"robench.figures.{figure.draw}")
+    module = importlib.import_module(f"robench.reading.figures.{figure.draw}")
     with matplotlib.rc_context(STYLE):
         drawing: Drawing = module.draw(Sources(id, figure, Path(results)))
     return drawing

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from robench.atomic import replacing
 from robench.errors import UserError
-from robench.latex import tabular, tex
 from robench.ledger import Cell
-from robench.runs import Run, distinctions, runs
+from robench.reading.latex import tabular, tex
+from robench.reading.runs import Run, distinctions, runs
 from robench.stats import Interval
 from robench.summary import Summary
 

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from robench.drawing import Drawing, Sources
 from robench.measurements import Measurement
+from robench.reading.drawing import Drawing, Sources
 
 
 def caption(sources: Sources, measured: Sequence[Measurement], *sentences: str) -> str:

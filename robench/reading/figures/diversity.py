@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from robench.captions import caption, conditions, methods, nothing_yet, told
-from robench.drawing import Drawing, Sources
-from robench.figures.palette import COLORS, MARKERS, label_ends
 from robench.measurements import Measurement
+from robench.reading.captions import caption, conditions, methods, nothing_yet, told
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.palette import COLORS, MARKERS, label_ends
 
 
 def draw(sources: Sources) -> Drawing:

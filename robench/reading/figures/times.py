@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from robench.captions import nothing_yet, written
-from robench.drawing import Drawing, Sources
-from robench.figures.choice import lacking, lines, places
-from robench.figures.palette import COLORS, label_ends, line, panels
 from robench.measurements import Measurement
-from robench.runs import settings_of
+from robench.reading.captions import nothing_yet, written
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.choice import lacking, lines, places
+from robench.reading.figures.palette import COLORS, label_ends, line, panels
+from robench.reading.runs import settings_of
 
 COLUMNS = ("dataset", "model", "setting", "seconds", "low", "high", "passes", "source")
 

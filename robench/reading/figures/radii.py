@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from robench.captions import nothing_yet, written
-from robench.drawing import Drawing, Sources
-from robench.figures.choice import accuracy, lacking, lines, listed, places, trained
-from robench.figures.palette import COLORS, label_ends, line, panels
-from robench.runs import Run
+from robench.reading.captions import nothing_yet, written
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.choice import accuracy, lacking, lines, listed, places, trained
+from robench.reading.figures.palette import COLORS, label_ends, line, panels
+from robench.reading.runs import Run
 
 COLUMNS = ("dataset", "attack", "model", "eps", "accuracy", "low", "high", "n", "seed")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from robench.errors import UserError
 from robench.measurements import Measurement, Measurements
-from robench.runs import evaluation_id
+from robench.reading.runs import evaluation_id
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from robench.errors import UserError, unknown
 from robench.ledger import CLEAN, DIAGNOSIS
-from robench.runs import Run, runs
+from robench.reading.runs import Run, runs
 from robench.stats import Interval, mcnemar, wilson
 from robench.tally import tally
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from robench.errors import UserError
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
-from robench.page.gallery import Gallery, galleries
-from robench.ranking import nothing_in, ranked
-from robench.runs import Run, evaluation_id, leave_out, runs_of
+from robench.reading.page.gallery import Gallery, galleries
+from robench.reading.ranking import nothing_in, ranked
+from robench.reading.runs import Run, evaluation_id, leave_out, runs_of
 
 NEEDED = {
     "key": ("model", "dataset", "threat", "attack"),

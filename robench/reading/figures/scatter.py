@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from robench.captions import caption, methods, nothing_yet, told
-from robench.drawing import Drawing, Sources
-from robench.figures.palette import COLORS, MARKERS
-from robench.published import Published
+from robench.reading.captions import caption, methods, nothing_yet, told
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.palette import COLORS, MARKERS
+from robench.reading.published import Published
 
 
 def draw(sources: Sources) -> Drawing:

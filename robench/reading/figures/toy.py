@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from robench.captions import nothing_yet, written
-from robench.drawing import Drawing, Sources
-from robench.figures.palette import COLORS, panels
+from robench.reading.captions import nothing_yet, written
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.palette import COLORS, panels
 
 CLASSES = ((COLORS[0], "o"), (COLORS[1], "^"))
 COLUMNS = ("panel", "what", "x", "y", "dx", "dy", "label")

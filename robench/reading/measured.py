@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from robench.benchmark import Table
 from robench.ledger import CLEAN, Cell
 from robench.measurements import Measurements
-from robench.runs import Run
+from robench.reading.runs import Run
 from robench.stats import Interval, wilson
 from robench.summary import summarise
 

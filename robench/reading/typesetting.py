@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from jinja2 import Environment
 
-from robench.latex import tabular, tex
-from robench.measured import Measured
-from robench.ranking import percent
-from robench.tables import Block, Grid
+from robench.reading.latex import tabular, tex
+from robench.reading.measured import Measured
+from robench.reading.ranking import percent
+from robench.reading.tables import Block, Grid
 
 LONG = (
     *("table", "model", "attack", "source", "data", "accuracy", "low", "high", "spread", "n", "seeds", "difference"),

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from robench.captions import nothing_yet
-from robench.drawing import Drawing, Sources
-from robench.figures.choice import accuracy, caption, lines, listed, one_place, where
-from robench.figures.palette import panels
-from robench.runs import Run
+from robench.reading.captions import nothing_yet
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.choice import accuracy, caption, lines, listed, one_place, where
+from robench.reading.figures.palette import panels
+from robench.reading.runs import Run
 
 COLUMNS = ("attack", "target", "source", "target_seed", "source_seed", "accuracy", "low", "high", "n")
 

@@ -8,10 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from robench.captions import caption, nothing_yet
-from robench.drawing import Drawing, Sources
-from robench.figures.palette import COLORS
 from robench.measurements import Measurement
+from robench.reading.captions import caption, nothing_yet
+from robench.reading.drawing import Drawing, Sources
+from robench.reading.figures.palette import COLORS
 
 
 def draw(sources: Sources) -> Drawing:

@@ -4,11 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from robench.captions import Described, schedule, written
-from robench.drawing import Sources
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN
-from robench.runs import Run, settings_of
+from robench.reading.captions import Described, schedule, written
+from robench.reading.drawing import Sources
+from robench.reading.runs import Run, settings_of
 from robench.stats import Interval
 
 Model = Mapping[str, Any]

@@ -10,9 +10,9 @@ from typing import Any
 from robench.benchmark import Table, TrainedDefense, load_exhibit, trained
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN
-from robench.measured import Measured, Meter
-from robench.published import Published, published
-from robench.runs import Run, runs
+from robench.reading.measured import Measured, Meter
+from robench.reading.published import Published, published
+from robench.reading.runs import Run, runs
 
 TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "svhn": 26_032, "mnist": 10_000}
 """What the papers evaluate on."""

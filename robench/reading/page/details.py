@@ -11,7 +11,7 @@ import numpy as np
 
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, DIAGNOSIS
-from robench.runs import Run
+from robench.reading.runs import Run
 from robench.summary import AttackSummary, ClassSummary
 from robench.tally import Array, Tally
 

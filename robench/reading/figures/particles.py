@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from robench.captions import caption, methods, nothing_yet, told
-from robench.drawing import Drawing, Sources
+from robench.reading.captions import caption, methods, nothing_yet, told
+from robench.reading.drawing import Drawing, Sources
 
 COLUMNS = ("region", "perturbation", "example")
 

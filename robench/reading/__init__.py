@@ -1,0 +1,1 @@
+"""Everything that reads results and writes for people; torch is never imported here."""
