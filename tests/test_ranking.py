@@ -3,8 +3,6 @@
 import io
 import json
 import math
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -222,11 +220,6 @@ def test_a_cell_that_was_only_begun_is_left_out(tmp_path: Path) -> None:
 def test_an_empty_ledger_says_what_fills_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="robench bench quickstart"):
         ranking.leaderboard(tmp_path)
-
-
-def test_readers_of_the_ledger_import_no_torch() -> None:
-    program = "import sys; import robench.reading.ranking, robench.reading.report, robench.cli; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_cells_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, robench: Callable[..., Ran]) -> None:
