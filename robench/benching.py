@@ -17,7 +17,7 @@ from robench.evaluation import Evaluation, check_n
 from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
 from robench.reading import ranking
-from robench.reading.publishing import publish
+from robench.reading.publishing import paths, publish, publish_benchmark
 from robench.recipe import default_eps
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel, parse_size
@@ -78,7 +78,7 @@ def run(
     reporter: Reporter | None = None,
 ) -> pd.DataFrame:
     """The leaderboard of the benchmark's models under its attacks; that of everything in the ledger is written to the
-    results folder, and the benchmark's own to its `tables/`.
+    results folder, and the benchmark's own table or figure.
 
     A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. dataset, arch,
     eps, n, limit and epochs cut the benchmark to the machine.
@@ -93,12 +93,15 @@ def run(
     for kind, settings in benchmark.once.items():
         say(f"measuring {kind}")
         measuring.measure_once(kind, settings, results, where.device)
-    evaluated = [planned for planned in _evaluations(benchmark, where) if _evaluate(planned, benchmark, where)]
-    if not evaluated:  # all was measured on no model
-        return pd.DataFrame(columns=list(ranking.FIXED))
-    publish(results)
-    own = ranking.leaderboard(results, only=partial(_is_of, evaluated))
-    ranking.write_table(own, results, Path(name).stem)
+    evaluated = []
+    for planned in _evaluations(benchmark, where):
+        _evaluate(planned, benchmark, where)
+        evaluated.append(planned)
+    written, own = [], pd.DataFrame(columns=list(ranking.FIXED))
+    if evaluated:  # not all was measured on no model
+        publish(results)
+        written, own = paths(results), ranking.leaderboard(results, only=partial(_is_of, evaluated))
+    say(f"wrote {', '.join(map(str, [*written, *publish_benchmark(name, own, results)]))}")
     return own
 
 
@@ -169,13 +172,12 @@ def _radii(benchmark: Benchmark, subject: Subject) -> list[Size]:
     return [eps if radius == "eps" else f"{parse_size(radius, value):.6g}" for radius in benchmark.radii]
 
 
-def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> bool:
+def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
     where.say(f"{planned.subject.name}: evaluating at {planned.threat}")
     running.run(planned, where.results, where.reporter.evaluation() if where.reporter else None)
     for kind, settings in {**ALWAYS, **benchmark.measure}.items():
         where.say(f"{planned.subject.name}: measuring {kind}")
         measuring.measure_model(planned, kind, settings, where.results)
-    return True
 
 
 def _is_of(evaluated: Sequence[Evaluation], cell: Cell) -> bool:

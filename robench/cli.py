@@ -100,8 +100,7 @@ def bench(
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     from robench.benching import run
-    from robench.console import ConsoleReporter, stderr
-    from robench.reading.publishing import paths
+    from robench.console import ConsoleReporter
 
     frame = run(
         name,
@@ -119,7 +118,6 @@ def bench(
     )
     if len(frame):
         _print_leaderboard(frame, LeaderboardFormat.table)
-        stderr.print(f"wrote {', '.join(str(path) for path in paths(results))}")
 
 
 @app.command()

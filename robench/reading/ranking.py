@@ -136,13 +136,6 @@ def write(frame: pd.DataFrame, results: Path | str) -> None:
             temporary.write_text(text)
 
 
-def write_table(frame: pd.DataFrame, results: Path | str, name: str) -> None:
-    """tables/NAME.csv and tables/NAME.md into the results folder."""
-    for suffix, text in (("csv", to_csv(frame)), ("md", to_markdown(frame))):
-        with replacing(Path(results) / "tables" / f"{name}.{suffix}") as temporary:
-            temporary.write_text(text)
-
-
 def paths(results: Path | str) -> list[Path]:
     return [Path(results) / "leaderboard.csv", Path(results) / "leaderboard.md"]
 
