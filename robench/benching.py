@@ -1,6 +1,7 @@
 """Runs a benchmark: trains or loads its models, attacks and measures each, and writes what people read."""
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -18,6 +19,7 @@ from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
 from robench.reading import ranking
 from robench.reading.publishing import paths, publish, publish_benchmark
+from robench.reading.runs import evaluation_id
 from robench.recipe import default_eps
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel, parse_size
@@ -58,6 +60,9 @@ class Cuts:
                 train.pop("arch", None)
         if arch := changes.pop("arch", None):
             train["arch"] = arch
+        if self.epochs and "epochs" in train:
+            length = train.pop("epochs")
+            train |= {"drops": [drop * self.epochs / length for drop in train["drops"]]} if "drops" in train else {}
         changes["train"] = train
         return benchmark.model_copy(update=changes)
 
@@ -100,7 +105,7 @@ def run(
     written, own = [], pd.DataFrame(columns=list(ranking.FIXED))
     if evaluated:  # not all was measured on no model
         publish(results)
-        written, own = paths(results), ranking.leaderboard(results, only=partial(_is_of, evaluated))
+        written, own = paths(results), ranking.leaderboard(results, only=partial(_is_in, _columns(evaluated)))
     say(f"wrote {', '.join(map(str, [*written, *publish_benchmark(name, own, results)]))}")
     return own
 
@@ -169,7 +174,7 @@ def _radii(benchmark: Benchmark, subject: Subject) -> list[Size]:
     shape = subject.card.shape if subject.card else ()
     eps = default_eps(benchmark.dataset, shape) if benchmark.eps is None else benchmark.eps
     value = ThreatModel.of(benchmark.norm, eps).eps
-    return [eps if radius == "eps" else f"{parse_size(radius, value):.6g}" for radius in benchmark.radii]
+    return [eps if radius == "eps" else f"{parse_size(radius, value):.12g}" for radius in benchmark.radii]
 
 
 def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
@@ -180,15 +185,17 @@ def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
         measuring.measure_model(planned, kind, settings, where.results)
 
 
-def _is_of(evaluated: Sequence[Evaluation], cell: Cell) -> bool:
-    """Whether a cell holds one of the evaluations, under one of its attacks."""
-    for planned in evaluated:
-        key = planned.key(None)
-        if all(cell.key[part] == key[part] for part in ("model", "dataset", "threat")):
-            names = (planned.about(attack)["attack"] for attack in planned.attacks)
-            if cell.about["attack"] in (CLEAN, DIAGNOSIS, *names):
-                return True
-    return False
+def _is_in(wanted: AbstractSet[tuple[str, str]], cell: Cell) -> bool:
+    return (evaluation_id(cell.key), cell.about["attack"]) in wanted
+
+
+def _columns(evaluated: Sequence[Evaluation]) -> set[tuple[str, str]]:
+    """The evaluations, each with the names of what fills its row."""
+    return {
+        (evaluation_id(planned.key(None)), name)
+        for planned in evaluated
+        for name in (CLEAN, DIAGNOSIS, *(planned.about(attack)["attack"] for attack in planned.attacks))
+    }
 
 
 def _trained(plans: Sequence[tuple[str | None, training.Plan]], where: _Where) -> Iterator[Path]:

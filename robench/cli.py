@@ -336,8 +336,12 @@ def compare(
     from robench.reading import report
     from robench.reading.comparison import compare
 
-    for found in compare(first, second, results):
-        _emit(report.comparison(found, format))
+    found = compare(first, second, results)
+    if format is Format.json:
+        _emit(report.comparisons(found))
+        return
+    for each in found:
+        _emit(report.comparison(each, format))
 
 
 @app.command()

@@ -38,6 +38,16 @@ DIAGNOSIS = "diagnosis"
 UNFINISHED = ("error", "skipped")
 """The states of a row that tell nothing of the attack."""
 
+NEEDED = {
+    "key": ("model", "dataset", "threat", "attack"),
+    "about": (
+        *("attack", "model", "arch", "defense", "recipe", "train_seed", "trained_on"),
+        *("dataset", "norm", "eps", "classes"),
+    ),
+    "run": ("started",),
+}
+"""What a cell must say of itself to be shown."""
+
 ROW = pa.schema(
     [
         pa.field("example", pa.int64(), nullable=False),  # row in the data set
@@ -100,6 +110,16 @@ class Cell:
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
         return document
+
+    def check(self) -> None:
+        """Raises what keeps its rows from being read, and what it fails to say of itself."""
+        for part, names in NEEDED.items():
+            if lacking := [name for name in names if name not in getattr(self, part)]:
+                path = self.path / "cell.json"
+                raise UserError(f"{path} lacks {', '.join(lacking)}; remove the folder {self.path} and run again")
+        if self.about["attack"] == DIAGNOSIS and self.found is not None and not _is_diagnosis(self.found):
+            raise UserError(f"{self.path / 'found.json'} holds no diagnosis; remove it and run again")
+        self.size()
 
     def record(self, document: dict[str, Any]) -> None:
         """Writes what was found."""
@@ -215,8 +235,7 @@ class Ledger:
         whole, broken = [], []
         for cell in self.cells():
             try:
-                assert cell.about
-                cell.size()
+                cell.check()
                 whole.append(cell)
             except UserError as error:
                 broken.append(str(error))
@@ -257,11 +276,19 @@ def newest(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell.run["started"], reverse=True)
 
 
+def _is_diagnosis(found: Any) -> bool:
+    counts = {"probed", "zero", "nonfinite", "saturated", "extreme", "standing"}
+    return isinstance(found, dict) and counts <= set(found) and {"eps", "twice", "extreme"} <= set(found["standing"])
+
+
 def _read(part: Path) -> pa.Table:
     """A part's rows; columns that its version of robench did not know are null."""
     with pq.ParquetFile(part) as file:
         if file.schema_arrow.equals(ROW):
             return file.read(use_threads=False)
+        needed = {field.name for field in ROW if not field.nullable}
+        if lacking := needed - set(file.schema_arrow.names):
+            raise pa.ArrowInvalid(f"it lacks {', '.join(sorted(lacking))}")
     return pq.read_table(part, schema=ROW, partitioning=None)
 
 

@@ -1,6 +1,7 @@
 """What `bench` measured for figures: results/measurements/KIND-FINGERPRINT.json, written whole and never changed."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 from robench.atomic import replacing
 from robench.errors import UserError
 from robench.fingerprints import fingerprint
+
+
+class MeasurementWarning(UserWarning):
+    """A measurement cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,21 @@ class Measurements:
             temporary.write_text(text + "\n")
 
     def of_kind(self, kind: str) -> list[Measurement]:
-        """All of one kind, newest first."""
-        found = [_read(path) for path in sorted(self.path.glob(f"{kind}-*.json"))]
-        return sorted(found, key=lambda measurement: str(measurement.run["started"]), reverse=True)
+        """All of one kind, newest first; one that cannot be read is left out, with a `MeasurementWarning`."""
+        found, broken = self.readable(kind)
+        for sentence in broken:
+            warnings.warn(f"left out: {sentence}", MeasurementWarning, stacklevel=2)
+        return found
+
+    def readable(self, kind: str) -> tuple[list[Measurement], list[str]]:
+        """Those of one kind that can be read, newest first, and of each other one what is wrong with it."""
+        found, broken = [], []
+        for path in sorted(self.path.glob(f"{kind}-*.json")):
+            try:
+                found.append(_read(path))
+            except UserError as error:
+                broken.append(str(error))
+        return sorted(found, key=lambda measurement: str(measurement.run["started"]), reverse=True), broken
 
     def _file(self, kind: str, key: Mapping[str, Any]) -> Path:
         return self.path / f"{kind}-{fingerprint(dict(key))}.json"
@@ -55,6 +72,9 @@ class Measurements:
 
 def _read(path: Path) -> Measurement:
     try:
-        return Measurement(**json.loads(path.read_text()))
+        measurement = Measurement(**json.loads(path.read_text()))
+        if "started" not in measurement.run:
+            raise ValueError("it does not say when it was begun")
+        return measurement
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove it and run robench bench again") from None

@@ -12,12 +12,13 @@ from robench import benchmark
 from robench.measurements import Measurement, Measurements
 from robench.reading import tables, typesetting
 from robench.reading.published import published
+from robench.reading.runs import runs
 from robench.stats import wilson
 from tests.helpers import Ran
 from tests.ledgers import clean, fooled, write
 
 TABLES = benchmark.exhibits(benchmark.Table)
-RUN = {"started": "2026-01-01"}
+RUN, LATER = {"started": "2026-01-01"}, {"started": "2026-02-01"}
 PGD_AT: dict[str, Any] = {"defense": "pgd_at", "recipe": {"name": "pgd_at"}, "train_seed": 0}
 PGD_AT |= {"dataset": "digits (test)", "eps": "0.2"}
 
@@ -125,6 +126,9 @@ def test_on_the_papers_data_the_difference_and_what_differs_are_said(tmp_path: P
     (grid,) = tables.build("adt-table1", tmp_path)
     assert grid.difference("AT-PGD", "FGSM") == pytest.approx(6 / 8 - 0.5830)
     assert grid.own.provenance["AT-PGD"].differs == ["epochs 10 (paper: 76)", "n 8 (paper: 10000)"]
+    trained(tmp_path, "alp", dataset="cifar10", eps="8/255", trained_on="svhn", trained_threat="l2 0.5")
+    (grid,) = tables.build("adt-table1", tmp_path)
+    assert grid.own.provenance["ALP"].differs[:2] == ["trained_on svhn (paper: cifar10)", "trained for l2 0.5"]
     assert not grid.others
     assert "75.0 [40.9, 92.9] (+16.7)*" in typesetting.typeset([grid], "md")
 
@@ -173,22 +177,27 @@ def test_transfer_is_put_under_its_source(tmp_path: Path) -> None:
     for source, broken in (("standard", (0,)), ("atld", (0, 1, 2))):
         name = f"digits-{source}"
         of_source: dict[str, Any] = {"sources": [name], "source_defenses": [source]}
-        write(tmp_path, f"transfer-fgsm from {name}", fooled(*broken), **PGD_AT, **of_source)
+        write(tmp_path, f"transfer-fgsm_rs from {name}", fooled(*broken), **PGD_AT, **of_source)
     (block,) = tables.build("atld-table3", tmp_path)[0].others
     found = {column: number.value for (_, column), number in block.numbers.items()}
     assert found == {"transfer from Vanilla Training (FGSM)": 6 / 8, "transfer from Ours (FGSM)": 4 / 8}
 
 
 def test_attacked_accuracy_takes_the_place_of_the_adaptive_one(tmp_path: Path) -> None:
+    trained(tmp_path, "atld")
     trained(tmp_path, "atld_imt")
     found = {"attacks": {"pgd-20": [7, 10]}}
-    about = {"model": "digits-atld_imt-76-s0", "dataset": "digits (test)", "norm": "linf", "eps": "0.2", "settings": {}}
-    Measurements(tmp_path).record(Measurement("attacked_accuracy", {}, about, found, RUN))
+    run = next(run for run in runs(tmp_path) if run.about["defense"] == "atld_imt")
+    key = {"n": 10, **run.cells["clean"].key}
+    Measurements(tmp_path).record(Measurement("attacked_accuracy", key, {"settings": {}}, found, RUN))
+    fewer = {"attacks": {"pgd-20": [1, 5]}}
+    Measurements(tmp_path).record(Measurement("attacked_accuracy", {**key, "n": 5}, {"settings": {}}, fewer, LATER))
     (block,) = tables.build("atld-table1", tmp_path)[0].others
     number = block.numbers["ATLD-IMT", "PGD20"]
     assert (number.value, number.n) == (0.7, 10)
     assert "whatever the clean prediction" in number.marks[0]
-    assert "| 70.0 [39.7, 89.2] (a) |" in typesetting.typeset(tables.build("atld-table1", tmp_path), "md")
+    assert block.numbers["ATLD", "PGD20"].marks == ["adaptive protocol, of images right when clean"]
+    assert "| 70.0 [39.7, 89.2] (b) |" in typesetting.typeset(tables.build("atld-table1", tmp_path), "md")
 
 
 def test_the_csv_has_every_number(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from robench.errors import UserError, unknown
+from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, DIAGNOSIS
 from robench.reading.runs import Run, runs
 from robench.stats import Interval, mcnemar, wilson
@@ -47,7 +48,8 @@ def compare(first: str, second: str, results: Path | str = "results") -> list[Co
     names = [_named(each, evaluated) for each in (first, second)]
     if names[0] == names[1]:
         raise UserError(f"expected two models, got {names[0]} twice")
-    by_name = [{_where(run): run for run in evaluated if run.about["model"] == name} for name in names]
+    oldest_first = evaluated[::-1]  # the newest of a name counts
+    by_name = [{_where(run): run for run in oldest_first if run.about["model"] == name} for name in names]
     shared = [where for where in by_name[0] if where in by_name[1]]
     if not shared:
         raise UserError(f"{names[0]} and {names[1]} were never evaluated on the same data set within the same threat")
@@ -65,17 +67,21 @@ def _named(written: str, evaluated: Sequence[Run]) -> str:
     raise unknown("model", written, names)
 
 
-def _where(run: Run) -> tuple[str, str]:
-    return run.summary.dataset, run.summary.threat
+def _where(run: Run) -> str:
+    """The images and the threat themselves, whatever they are called."""
+    key = run.cells[CLEAN].key
+    return fingerprint({"dataset": key["dataset"], "threat": key["threat"]})
 
 
 def _comparison(first: Run, second: Run) -> Comparison:
     shared = [name for name in first.cells if name in second.cells and name not in (CLEAN, DIAGNOSIS)]
-    contests = [_contest(name, first, second, [name]) for name in (CLEAN, *shared)]
+    whole = [name for name in shared if not (first.tallies[name].skipped.any() or second.tallies[name].skipped.any())]
+    contests = [_contest(name, first, second, [name]) for name in (CLEAN, *whole)]
     if len(shared) > 1:
         contests.append(_contest(WORST_CASE, first, second, shared))
     found = [contest for contest in contests if contest]
-    return Comparison(first.about["model"], second.about["model"], *_where(first), found)
+    names, about = (first.about["model"], second.about["model"]), first.about
+    return Comparison(*names, about["dataset"], f"{about['norm']} {about['eps']}", found)
 
 
 def _contest(name: str, first: Run, second: Run, attacks: Sequence[str]) -> Contest | None:

@@ -1,6 +1,7 @@
 """What runs in the ledger measured of one cell of a paper's table."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +10,7 @@ from statistics import mean, stdev
 from robench.benchmark import Table
 from robench.ledger import CLEAN, Cell
 from robench.measurements import Measurements
-from robench.reading.runs import Run
+from robench.reading.runs import Run, evaluation_id
 from robench.stats import Interval, wilson
 from robench.summary import summarise
 
@@ -52,7 +53,8 @@ class Meter:
         if not found:
             return None
         accuracies = [each for number in found for each in number.accuracies]
-        return Measured(accuracies, min(number.n for number in found), found[0].marks)
+        marks = dict.fromkeys(mark for number in found for mark in number.marks)
+        return Measured(accuracies, min(number.n for number in found), list(marks))
 
     def filled(self, run: Run) -> int:
         """How many of the table's columns a run fills."""
@@ -60,9 +62,9 @@ class Meter:
 
     def _of(self, attack: str, run: Run) -> Measured | None:
         """Of one training under one attack, over all the examples that it was run on."""
-        if counts := self._attacked.get(_place(run.about), {}).get(attack):
+        if counts := self._attacked.get(run.id, {}).get(attack):
             right, n = counts
-            return Measured([wilson(right, n)], n, ["after the attack, whatever the clean prediction"])
+            return Measured([wilson(right, n)], n, ["static protocol, whatever the clean prediction"])
         clean = run.cells[CLEAN]
         if attack == CLEAN:
             summary = summarise({CLEAN: clean})
@@ -74,8 +76,7 @@ class Meter:
             return None
         summary = summarise({CLEAN: clean, attack: cell})
         accuracy = summary.attacks[attack].accuracy
-        marks = ["static protocol"] if cell.about.get("protocol") == "static" else []
-        return Measured([accuracy], summary.n, marks) if accuracy else None
+        return Measured([accuracy], summary.n, self._protocol([cell])) if accuracy else None
 
     def _worst_case(self, run: Run) -> Measured | None:
         """Over the table's attacks, with a mark for those that were not run; nothing where that is most of them."""
@@ -85,20 +86,28 @@ class Meter:
         summary = summarise({CLEAN: run.cells[CLEAN], **cells})
         lacking = [name for name in self.table.battery if name not in cells]
         marks = [f"worst case without {', '.join(lacking)}"] if lacking else []
+        marks += self._protocol(cells.values())
         return Measured([summary.worst_case], summary.n, marks) if summary.worst_case else None
 
+    def _protocol(self, cells: Iterable[Cell]) -> list[str]:
+        """Where the paper attacks statically and counts all attacked images: how these attacks went instead."""
+        static = [cell.about.get("protocol") == "static" for cell in cells]
+        if ATTACKED in self.table.measure:
+            return [f"{'static' if all(static) else 'adaptive'} protocol, of images right when clean"]
+        return ["static protocol"] if any(static) else []
+
     @cached_property
-    def _attacked(self) -> dict[tuple[str, ...], dict[str, tuple[int, int]]]:
-        """By model and place, under each attack: how many attacked images were classified correctly, of how many; for
-        the tables that count so."""
-        if ATTACKED not in self.table.measure:
-            return {}
-        oldest_first = reversed(Measurements(self.results).of_kind(ATTACKED))
-        return {_place(each.about): each.found["attacks"] for each in oldest_first}
-
-
-def _place(about: Mapping[str, object]) -> tuple[str, ...]:
-    return tuple(str(about[name]) for name in ("model", "dataset", "norm", "eps"))
+    def _attacked(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """By the id of a run, under each attack: how many attacked images were classified correctly, of how many; of
+        several the most, the newest. For the tables that count so."""
+        found: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+        if ATTACKED in self.table.measure:
+            for measurement in Measurements(self.results).of_kind(ATTACKED):
+                known = found[evaluation_id(measurement.key)]
+                for attack, (right, n) in measurement.found["attacks"].items():
+                    if attack not in known or n > known[attack][1]:
+                        known[attack] = (right, n)
+        return found
 
 
 def _cell(attack: str, run: Run) -> Cell | None:

@@ -174,4 +174,4 @@ def percent_interval(interval: Interval | None) -> str:
 
 
 def pipe(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

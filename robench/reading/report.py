@@ -67,10 +67,13 @@ def verification(found: "Verification", format: str) -> Output:
     return _render(title, ["examples", ""], rows, format, [])
 
 
+def comparisons(found: "Sequence[Comparison]") -> str:
+    """One JSON array, with the counts, and accuracies as fractions [value, low, high]."""
+    return json.dumps([asdict(each) for each in found], indent=1)
+
+
 def comparison(found: "Comparison", format: str) -> Output:
-    """A row for each attack that both models met; `json` has the counts and accuracies as fractions."""
-    if format == "json":
-        return json.dumps(asdict(found), indent=1)
+    """A row for each attack that both models met."""
     header = ["", "n", found.first, found.second, "only the first right", "only the second", "McNemar's p"]
     rows = []
     for each in found.contests:

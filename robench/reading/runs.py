@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from robench.errors import UserError
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
 from robench.summary import Summary, summarise_tallies, tallies_of
@@ -68,10 +69,11 @@ class Run:
 
 
 def settings_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of the recipe in what a run or a measurement says of itself."""
+    """Of the recipe in what a run or a measurement says of itself, with what else may change from training to
+    training: images, precision, the weights it began from."""
     recipe = about["recipe"] or {}
-    limit = {"limit": recipe["limit"]} if recipe.get("limit") else {}
-    return {**recipe.get("setup", {}), **recipe.get("settings", {}), **limit}
+    more = {name: recipe[name] for name in ("limit", "init", "precision") if recipe.get(name)}
+    return {**recipe.get("setup", {}), **recipe.get("settings", {}), **more, "trained_on": about["trained_on"]}
 
 
 def evaluation_id(key: Mapping[str, Any]) -> str:
@@ -82,8 +84,24 @@ def evaluation_id(key: Mapping[str, Any]) -> str:
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
     """The runs of the cells that `only` chooses; one that cannot be read is left out, with a `LedgerWarning`."""
     whole, broken = Ledger(results).readable()
+    found = countable(runs_of(cell for cell in whole if only(cell)), broken)
     leave_out(broken)
-    return runs_of(cell for cell in whole if only(cell))
+    return found
+
+
+def countable(found: Iterable[Run], broken: list[str]) -> list[Run]:
+    """Those whose rows can be counted; `broken` is told of the others."""
+    kept = []
+    for run in found:
+        try:
+            assert run.tallies
+            kept.append(run)
+        except UserError as error:
+            about = run.about
+            broken.append(
+                f"{about['model']} on {about['dataset']}, {about['norm']} {about['eps']} cannot be shown: {error}"
+            )
+    return kept
 
 
 def leave_out(broken: Iterable[str]) -> None:

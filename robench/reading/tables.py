@@ -129,37 +129,52 @@ def _block(
     numbers: dict[tuple[str, str], Measured] = {}
     provenance: dict[str, Provenance] = {}
     for row, entry in entries.items():
-        trainings = _trainings(entry, group, meter)
-        found = {column: meter.over_trainings(column, trainings) for column in columns}
-        numbers |= {(row, column): number for column, number in found.items() if number}
-        if any(found.values()):
-            provenance[row] = _provenance(meter.table, trainings, of_paper)
+        trainings = _trainings(entry, group, meter, of_paper)
+        found = {column: number for column in columns if (number := meter.over_trainings(column, trainings))}
+        numbers |= {(row, column): number for column, number in found.items()}
+        if found:
+            provenance[row] = _provenance(meter.table, trainings, found.values(), of_paper)
     return Block(data, numbers, provenance)
 
 
-def _trainings(entry: TrainedDefense, group: Sequence[Run], meter: Meter) -> list[Run]:
-    """The runs of a line's defense that differ in their seed alone: those under most of the table's attacks, then the
-    newest."""
+def _trainings(entry: TrainedDefense, group: Sequence[Run], meter: Meter, of_paper: str | None) -> list[Run]:
+    """The runs of a line's defense that differ in their seed alone: those most like the paper's, of equals those under
+    most of the table's attacks, then the newest."""
     recipes: dict[str, list[Run]] = defaultdict(list)
     for run in group:
         set_as_said = all(run.setting(name) == value for name, value in entry.settings.items())
         if run.about["defense"] == entry.defense and set_as_said:
-            recipes[fingerprint(run.about["recipe"])].append(run)
-    return max(recipes.values(), key=lambda found: (meter.filled(found[0]), found[0].started), default=[])
+            recipes[fingerprint({"recipe": run.about["recipe"], "on": run.about["trained_on"]})].append(run)
+
+    def order(found: Sequence[Run]) -> tuple[int, int, str]:
+        unlike = len(_differences(meter.table, found[0], of_paper)) if of_paper else 0
+        return -unlike, meter.filled(found[0]), found[0].started
+
+    return max(recipes.values(), key=order, default=[])
 
 
-def _provenance(table: Table, trainings: Sequence[Run], of_paper: str | None) -> Provenance:
-    run = trainings[0]
-    n = max(cell.size() for cell in run.cells.values())
-    used = {"arch": run.about["arch"], "epochs": run.setting("epochs"), "n": n}
-    papers = {**table.protocol, "n": TEST_IMAGES.get(str(of_paper))}
-    words = [f"{used['epochs']} epochs", f"batch {run.setting('batch_size')}", f"lr {run.setting('lr')}"]
+def _provenance(table: Table, trainings: Sequence[Run], found: Iterable[Measured], of_paper: str | None) -> Provenance:
+    run, n = trainings[0], min(number.n for number in found)
+    words = [f"{run.setting('epochs')} epochs", f"batch {run.setting('batch_size')}", f"lr {run.setting('lr')}"]
     seeds = sorted({int(each.about["train_seed"] or 0) for each in trainings})
-    return Provenance(used["arch"], ", ".join(words), n, seeds, _differences(used, papers, run) if of_paper else [])
+    differs = _differences(table, run, of_paper) if of_paper else []
+    if of_paper and n != TEST_IMAGES.get(of_paper, n):
+        differs.append(f"n {n} (paper: {TEST_IMAGES[of_paper]})")
+    return Provenance(run.about["arch"], ", ".join(words), n, seeds, differs)
 
 
-def _differences(used: Mapping[str, Any], papers: Mapping[str, Any], run: Run) -> list[str]:
+def _differences(table: Table, run: Run, of_paper: str | None) -> list[str]:
+    """In what a training is not the paper's, as far as the table's file tells."""
+    papers = {**table.train, **table.protocol, "trained_on": of_paper}
     found = [
-        f"{name} {value} (paper: {papers[name]})" for name, value in used.items() if papers.get(name, value) != value
+        f"{name} {run.setting(name)} (paper: {value})"
+        for name, value in papers.items()
+        if name != "eps_warmup" and not _same(run.setting(name), value)
     ]
+    trained_for, attacked_at = run.about.get("trained_threat"), f"{run.about['norm']} {run.about['eps']}"
+    found += [f"trained for {trained_for}"] if trained_for and trained_for != attacked_at else []
     return found + ([f"{run.setting('limit'):,} training images"] if run.setting("limit") else [])
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(value == other or (isinstance(value, list) and [float(v) for v in value] == [float(o) for o in other]))

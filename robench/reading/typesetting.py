@@ -78,7 +78,8 @@ def _caption(grid: Grid) -> str:
     units = " and ".join(sorted({number.unit for number in grid.published.values()}))
     return (
         f"Published on {grid.dataset}, {grid.threat}: accuracy, {units}. Measured: percent, with Wilson's 95 % "
-        "interval, or the mean and standard deviation over seeds; on the paper's data with the difference in points."
+        "interval, or the mean and standard deviation over seeds; on the paper's data with the difference in points. "
+        "An image counts as broken where any iterate fools the model, not only the last."
     )
 
 
@@ -97,16 +98,19 @@ def _own(grid: Grid) -> Group:
 
     def cell(row: str, column: str) -> str:
         found, gap = grid.own.numbers.get((row, column)), grid.difference(row, column)
-        if found is None or gap is None:
+        if found is None:
             return _empty(grid, row, grid.command) if (row, column) in grid.published else ""
         star = "*" if grid.own.provenance[row].differs else ""
-        return f"{_number(found)} ({100 * gap:+.1f}){star}{_letters(grid, found)}"
+        difference = "" if gap is None else f" ({100 * gap:+.1f})"
+        return f"{_number(found)}{difference}{star}{_letters(grid, found)}"
 
     return Group(heading, grid.columns, cell)
 
 
 def _other(grid: Grid, block: Block) -> Group:
-    command = f"robench bench {grid.id} --dataset {block.data.partition(',')[0]}"
+    dataset, _, threat = block.data.partition(", ")
+    radius = f" --eps {threat.split()[-1]}" if dataset == grid.dataset else ""
+    command = f"robench bench {grid.id} --dataset {dataset}{radius}"
 
     def cell(row: str, column: str) -> str:
         found = block.numbers.get((row, column))

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robench.errors import UserError
-from robench.measurements import Measurement, Measurements
+from robench.measurements import Measurements
 from robench.reading.runs import evaluation_id
 
 
@@ -56,15 +55,12 @@ class Gallery:
 def galleries(results: Path | str, unread: list[str]) -> dict[str, Gallery]:
     """The newest by the id of its run; `unread` is told what is wrong with those that cannot be shown."""
     newest: dict[str, Gallery] = {}
-    try:
-        measured: Sequence[Measurement] = Measurements(results).of_kind("gallery")
-    except UserError as error:
-        unread.append(str(error))
-        return newest
+    measured, broken = Measurements(results).readable("gallery")
+    unread += broken
     for measurement in measured:
         try:
             newest.setdefault(evaluation_id(measurement.key), Gallery.of(measurement.found))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             name = measurement.about.get("model", "a model")
             unread.append(f"the gallery of {name} is not one of this robench ({error}); robench bench takes it anew")
     return newest

@@ -5,21 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robench.errors import UserError
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.reading.page.gallery import Gallery, galleries
 from robench.reading.ranking import nothing_in, ranked
-from robench.reading.runs import Run, evaluation_id, leave_out, runs_of
-
-NEEDED = {
-    "key": ("model", "dataset", "threat", "attack"),
-    "about": ("attack", "model", "arch", "defense", "recipe", "train_seed", "trained_on", "dataset", "norm", "eps"),
-    "run": ("started",),
-}
-"""What a cell must say of itself to be shown."""
-
-PROBED = {"probed", "zero", "nonfinite", "saturated", "standing", "extreme"}
-"""What a diagnosis says."""
+from robench.reading.runs import Run, countable, evaluation_id, leave_out, runs_of
 
 
 @dataclass(frozen=True)
@@ -36,38 +25,14 @@ class Survey:
 def survey(results: Path | str) -> Survey:
     """What cannot be read is left out, with a `LedgerWarning` too."""
     whole, unread = Ledger(results).readable()
-    sizes: dict[Cell, int] = {}
-    for cell in whole:
-        try:
-            sizes[cell] = _examine(cell)
-        except UserError as error:
-            unread.append(str(error))
+    sizes = {cell: cell.size() for cell in whole}
     if not (sizes or unread):
         raise nothing_in(results)
-    found = [run for run in runs_of(sizes) if _summarises(run, unread)]
+    found = countable(runs_of(sizes), unread)
     pictures = galleries(results, unread)
     leave_out(unread)
     within = sorted(sentence.replace(f"{Path(results)}/", "") for sentence in unread)  # the same wherever it lies
     return Survey(ranked(found), pictures, within, sorted(_unfinished(found, sizes)))
-
-
-def _examine(cell: Cell) -> int:
-    """The number of its rows; an error where it cannot be shown."""
-    for part, names in NEEDED.items():
-        if lacking := [name for name in names if name not in getattr(cell, part)]:
-            path = cell.path / "cell.json"
-            raise UserError(f"{path} lacks {', '.join(lacking)}; remove the folder {cell.path} and run again")
-    if cell.about["attack"] == DIAGNOSIS and cell.found is not None and not set(cell.found) >= PROBED:
-        raise UserError(f"{cell.path / 'found.json'} holds no diagnosis; remove it and run again")
-    return cell.size()
-
-
-def _summarises(run: Run, unread: list[str]) -> bool:
-    try:
-        return run.summary.n > 0
-    except UserError as error:
-        unread.append(f"{_name(run.cells[CLEAN])} cannot be shown: {error}")
-        return False
 
 
 def _unfinished(found: Sequence[Run], sizes: Mapping[Cell, int]) -> Iterator[str]:
