@@ -149,6 +149,7 @@ class Cell:
         parts = sorted(self.path.glob("part-*.parquet"))
         if len(parts) == 1:
             with suppress(OSError, pa.ArrowInvalid), pq.ParquetFile(parts[0]) as part:
+                _check_columns(part)
                 return int(part.metadata.num_rows)
         return len(self.table())
 
@@ -286,10 +287,14 @@ def _read(part: Path) -> pa.Table:
     with pq.ParquetFile(part) as file:
         if file.schema_arrow.equals(ROW):
             return file.read(use_threads=False)
-        needed = {field.name for field in ROW if not field.nullable}
-        if lacking := needed - set(file.schema_arrow.names):
-            raise pa.ArrowInvalid(f"it lacks {', '.join(sorted(lacking))}")
+        _check_columns(file)
     return pq.read_table(part, schema=ROW, partitioning=None)
+
+
+def _check_columns(part: pq.ParquetFile) -> None:
+    needed = {field.name for field in ROW if not field.nullable}
+    if lacking := needed - set(part.schema_arrow.names):
+        raise pa.ArrowInvalid(f"it lacks {', '.join(sorted(lacking))}")
 
 
 def _nullable(kind: pa.DataType) -> Any:

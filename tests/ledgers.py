@@ -19,6 +19,7 @@ def write(
     fooled: Sequence[bool | None],
     *,
     model: str = "m",
+    weights: str = "",
     started: str = "2026-01-01",
     backwards: int = 5,
     queries: int = 0,
@@ -32,7 +33,7 @@ def write(
     names |= {"trained_on": None, "dataset": "toy", "norm": "linf", "eps": "0.1", **about}
     configured = {"function": attack, "started": started, "settings": settings or {}}
     key = {
-        "model": model,
+        "model": weights or model,
         "dataset": names["dataset"],
         "threat": [names["norm"], float(Fraction(names["eps"]))],
         "attack": configured,

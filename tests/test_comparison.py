@@ -60,6 +60,22 @@ def test_what_is_not_known_of_both_is_left_out(tmp_path: Path) -> None:
     assert contests(compare("a", "b", tmp_path))["pgd"] == (7, 0, 0)
 
 
+def test_the_newest_of_a_name_is_compared(tmp_path: Path) -> None:
+    model(tmp_path, "a", 0)
+    for weights, broken in (("first", (1, 2)), ("second", (1, 2, 3))):
+        started = f"2026-0{len(broken)}-01"
+        clean(tmp_path, model="b", weights=weights, started=started)
+        write(tmp_path, "pgd", fooled(*broken), model="b", weights=weights, started=started)
+    assert contests(compare("a", "b", tmp_path))["pgd"] == (8, 3, 1)
+
+
+def test_survivors_alone_are_no_contest(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        model(tmp_path, name, 0)
+        write(tmp_path, "square", [None, *fooled(1)[1:]], model=name, unfinished="skipped")
+    assert contests(compare("a", "b", tmp_path)) == {CLEAN: (8, 0, 0), "pgd": (8, 0, 0), "worst case": (8, 0, 0)}
+
+
 def test_each_data_set_and_threat_is_compared_by_itself(tmp_path: Path) -> None:
     for eps in ("0.1", "0.2"):
         model(tmp_path, "a", 0, eps=eps)

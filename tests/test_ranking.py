@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from robench.errors import UserError
-from robench.ledger import Cell
+from robench.ledger import DIAGNOSIS, Cell
 from robench.reading import ranking, report
 from robench.reading.runs import LedgerWarning
 from robench.stats import wilson
@@ -241,3 +242,37 @@ def test_cells_that_cannot_be_read_are_left_out_and_named(tmp_path: Path, robenc
     assert ran.code == 0
     assert str(half.path) in ran.err.replace("\n", "")
     assert "remove" in ran.err
+
+
+def empty(part: str) -> Callable[[Cell], None]:
+    def damage(cell: Cell) -> None:
+        document = json.loads((cell.path / "cell.json").read_text())
+        (cell.path / "cell.json").write_text(json.dumps({**document, part: {}}))
+
+    return damage
+
+
+def lose_a_column(cell: Cell) -> None:
+    (part,) = cell.path.glob("part-*.parquet")
+    pq.write_table(pq.ParquetFile(part).read().drop_columns(["label"]), part)
+
+
+@pytest.mark.parametrize("damage", [empty("about"), empty("key"), empty("run"), lose_a_column])
+def test_whatever_is_wrong_with_a_cell_the_others_are_shown(tmp_path: Path, damage: Callable[[Cell], None]) -> None:
+    clean(tmp_path)
+    write(tmp_path, "pgd", fooled(0))
+    damage(write(tmp_path, "fgsm", fooled(1)))
+    with pytest.warns(LedgerWarning, match="left out: .*remove"):
+        frame = ranking.leaderboard(tmp_path)
+    assert frame["pgd"].tolist() == [6 / 8]
+    assert "fgsm" not in frame
+
+
+@pytest.mark.parametrize("found", ["[1, 2]", "{}", '{"probed": 3', '{"probed": 3, "standing": {}}'])
+def test_a_diagnosis_that_is_none_is_left_out(tmp_path: Path, found: str) -> None:
+    clean(tmp_path)
+    write(tmp_path, "pgd", fooled(0))
+    (write(tmp_path, DIAGNOSIS, [])).path.joinpath("found.json").write_text(found)
+    with pytest.warns(LedgerWarning, match=r"found\.json"):
+        frame = ranking.leaderboard(tmp_path)
+    assert frame["worst_case"].tolist() == [6 / 8]
