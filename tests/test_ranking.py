@@ -276,3 +276,13 @@ def test_a_diagnosis_that_is_none_is_left_out(tmp_path: Path, found: str) -> Non
     with pytest.warns(LedgerWarning, match=r"found\.json"):
         frame = ranking.leaderboard(tmp_path)
     assert frame["worst_case"].tolist() == [6 / 8]
+
+
+def test_a_training_that_was_not_attacked_hides_none_that_was(tmp_path: Path) -> None:
+    recipe = {"name": "trades"}
+    for weights, started in (("first", "2026-01-01"), ("second", "2026-02-01")):
+        clean(tmp_path, weights=weights, started=started, recipe=recipe)
+    write(tmp_path, "pgd", fooled(0), weights="first", recipe=recipe)
+    assert ranking.leaderboard(tmp_path)["pgd"].tolist() == [6 / 8]
+    write(tmp_path, "pgd", fooled(0, 1), weights="second", started="2026-02-01", recipe=recipe)
+    assert ranking.leaderboard(tmp_path)["pgd"].tolist() == [5 / 8]

@@ -42,6 +42,10 @@ class Run:
         return float(self.cells[CLEAN].key["threat"][1])
 
     @property
+    def attacked(self) -> bool:
+        return any(name not in (CLEAN, DIAGNOSIS) for name in self.cells)
+
+    @property
     def id(self) -> str:
         return evaluation_id(self.cells[CLEAN].key)
 
@@ -112,17 +116,18 @@ def leave_out(broken: Iterable[str]) -> None:
 
 def runs_of(cells: Iterable[Cell]) -> list[Run]:
     """Newest first. A model is given once on a data set and threat: of two trainings of one recipe, architecture and
-    seed the newest, and of two runs of one attack on it the wider, then the newer."""
+    seed the newest that was attacked, and of two runs of one attack on it the wider, then the newer."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in newest(cells):
         groups[evaluation_id(cell.key)].append(cell)
-    found, shown = [], set()
+    found: dict[str, Run] = {}
     for group in groups.values():  # newest first
         chosen = _chosen(_as_deployed(group))
-        if CLEAN in chosen and (identity := _identity(chosen[CLEAN])) not in shown:
-            shown.add(identity)
-            found.append(Run(chosen))
-    return found
+        if CLEAN in chosen:
+            run, identity = Run(chosen), _identity(chosen[CLEAN])
+            if identity not in found or (run.attacked and not found[identity].attacked):
+                found[identity] = run
+    return sorted(found.values(), key=lambda run: run.started, reverse=True)
 
 
 def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
