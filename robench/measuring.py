@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 
 from robench.checkpoint import used_versions
@@ -85,8 +86,10 @@ def _measured(
     *given: Any,
 ) -> Measurement:
     kind = configured.kind
-    files = [FOLDER / f"{kind}.py", *getattr(inspect.getmodule(configured.function), "USES", [])]
-    key = {**of, "settings": configured.key, "source": source_fingerprint(files)}
+    module = inspect.getmodule(configured.function)
+    files = [FOLDER / f"{kind}.py", *getattr(module, "USES", [])]
+    machine = {"device": device, "threads": torch.get_num_threads()} if getattr(module, "OF_MACHINE", False) else {}
+    key = {**of, "settings": configured.key, "source": source_fingerprint(files), **machine}
     store = Measurements(results)
     if kept := store.find(kind, key):
         return kept

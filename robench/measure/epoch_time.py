@@ -14,6 +14,8 @@ from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.planning import plan_training
 
+OF_MACHINE = True
+
 
 def measure(evaluation: Evaluation, *, steps: int = 8) -> dict[str, Any]:
     """Seconds of an epoch over the whole training set, less the images held out: the median step of a training begun
