@@ -8,7 +8,7 @@ import numpy as np
 
 from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.stats import Interval, wilson
-from robench.tally import Tally, tally
+from robench.tally import Array, Tally, tally
 from robench.verdict import Evidence, Verdict, judge_evaluation
 
 
@@ -123,6 +123,7 @@ def summarise_tallies(
     clean = everything[CLEAN]
     tallies = {name: each for name, each in everything.items() if name != CLEAN}
     unique = _unique_kills(tallies)
+    union = _Union.of(tallies) if tallies else None
     about = cells[CLEAN].about
     return Summary(
         model=about["model"],
@@ -133,8 +134,8 @@ def summarise_tallies(
         clean=wilson(int((~clean.fooled).sum()), len(clean)),
         spread=_spread(clean),
         attacks={name: _summarise_attack(each, unique.get(name)) for name, each in tallies.items()},
-        worst_case=_worst_case(tallies),
-        classes=_summarise_classes(clean, tallies),
+        worst_case=union.accuracy() if union else None,
+        classes=_summarise_classes(clean, union),
         verdict=judge_evaluation(_evidence(cells, tallies)),
         skipped=dict(left_out or {}),
         ledger=[str(cell.path) for cell in cells.values()],
@@ -193,25 +194,36 @@ def _summarise_attack(tally: Tally, unique: int | None) -> AttackSummary:
     )
 
 
-def _worst_case(tallies: Mapping[str, Tally]) -> Interval | None:
-    """Per example over the battery (eq. 12 of Adversarial Distributional Training), where that is known."""
-    if not tallies:
-        return None
-    broken = np.any([each.fooled | each.skipped for each in tallies.values()], axis=0)
-    erred = np.any([each.status == "error" for each in tallies.values()], axis=0)
-    known = broken | ~erred  # an example that one attack broke is broken, whatever became of the others
-    tried = next(iter(tallies.values())).correct
-    if tried.any() and not (known & tried).any():  # all that is known are the model's own mistakes
-        return None
-    return wilson(int((known & ~broken).sum()), int(known.sum()))
+@dataclass(frozen=True)
+class _Union:
+    """What a battery did to each example together [N]: whether that is known, whether it fell, and whether it was
+    right when clean."""
+
+    known: Array
+    broken: Array
+    tried: Array
+
+    @classmethod
+    def of(cls, tallies: Mapping[str, Tally]) -> "_Union":
+        broken = np.any([each.fooled | each.skipped for each in tallies.values()], axis=0)
+        erred = np.any([each.status == "error" for each in tallies.values()], axis=0)
+        # an example that one attack broke is broken, whatever became of the others
+        return cls(broken | ~erred, broken, next(iter(tallies.values())).correct)
+
+    def accuracy(self, where: Array | slice = slice(None)) -> Interval | None:
+        """Per example over the battery (eq. 12 of Adversarial Distributional Training), where that is known."""
+        known, broken, tried = self.known[where], self.broken[where], self.tried[where]
+        if tried.any() and not (known & tried).any():  # all that is known are the model's own mistakes
+            return None
+        return wilson(int((known & ~broken).sum()), int(known.sum()))
 
 
-def _summarise_classes(clean: Tally, tallies: Mapping[str, Tally]) -> list[ClassSummary]:
+def _summarise_classes(clean: Tally, union: _Union | None) -> list[ClassSummary]:
     found = []
     for label in np.unique(clean.label):
         of_label = clean.label == label
         n, right = int(of_label.sum()), int((~clean.fooled[of_label]).sum())
-        worst = _worst_case({name: each.where(of_label) for name, each in tallies.items()})
+        worst = union.accuracy(of_label) if union else None
         found.append(ClassSummary(int(label), n, wilson(right, n), worst))
     return found
 
