@@ -49,6 +49,12 @@ def test_cuts_change_what_they_name() -> None:
     assert (cut.eps, cut.dataset) == (0.3, "mnist")
 
 
+def test_drops_of_the_learning_rate_shrink_with_the_epochs() -> None:
+    cut = Cuts(epochs=20).of(benchmark.load("adt-table6"))
+    assert (cut.epochs, cut.train["drops"]) == (20, [10, 15])
+    assert "epochs" not in cut.train
+
+
 def test_other_data_have_their_own_radius() -> None:
     table = benchmark.load("adt-table2")
     assert Cuts(dataset="svhn").of(table).eps == "4/255"

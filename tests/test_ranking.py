@@ -286,3 +286,11 @@ def test_a_training_that_was_not_attacked_hides_none_that_was(tmp_path: Path) ->
     assert ranking.leaderboard(tmp_path)["pgd"].tolist() == [6 / 8]
     write(tmp_path, "pgd", fooled(0, 1), weights="second", started="2026-02-01", recipe=recipe)
     assert ranking.leaderboard(tmp_path)["pgd"].tolist() == [5 / 8]
+
+
+def test_unique_kills_are_those_of_one_attack_alone(tmp_path: Path) -> None:
+    cells = by_name(clean(tmp_path), write(tmp_path, "a", fooled(0, 1, 2)), write(tmp_path, "b", fooled(2, 3)))
+    assert {name: (each.kills, each.unique) for name, each in summarise(cells).attacks.items()} == {
+        "a": (3, 2),
+        "b": (2, 1),
+    }

@@ -18,7 +18,7 @@ from tests.helpers import Ran
 from tests.ledgers import clean, fooled, write
 
 TABLES = benchmark.exhibits(benchmark.Table)
-RUN, LATER = {"started": "2026-01-01"}, {"started": "2026-02-01"}
+EARLIER, RUN, LATER = ({"started": f"2026-0{month}-01"} for month in (1, 2, 3))
 PGD_AT: dict[str, Any] = {"defense": "pgd_at", "recipe": {"name": "pgd_at"}, "train_seed": 0}
 PGD_AT |= {"dataset": "digits (test)", "eps": "0.2"}
 
@@ -117,8 +117,17 @@ def test_other_data_stand_apart_and_give_no_difference(tmp_path: Path) -> None:
 def test_the_worst_case_of_less_than_half_the_attacks_is_none(tmp_path: Path) -> None:
     clean(tmp_path, **PGD_AT)
     write(tmp_path, "fgsm", fooled(0), **PGD_AT)
+    write(tmp_path, "mim", fooled(0), **PGD_AT)
     (block,) = tables.build("adt-table1", tmp_path)[0].others
-    assert {column for _, column in block.numbers} == {"clean", "FGSM"}
+    assert {column for _, column in block.numbers} == {"clean", "FGSM", "MIM"}
+
+
+def test_of_several_trainings_the_one_most_like_the_papers_is_shown(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"dataset": "cifar10", "eps": "8/255"}
+    trained(tmp_path, "pgd_at", **own)
+    trained(tmp_path, "pgd_at", setup={"arch": "resnet18", "epochs": 5}, started="2026-03-01", **own)
+    (grid,) = tables.build("adt-table1", tmp_path)
+    assert grid.own.provenance["AT-PGD"].arch == "wrn-28-10"
 
 
 def test_on_the_papers_data_the_difference_and_what_differs_are_said(tmp_path: Path) -> None:
@@ -190,10 +199,14 @@ def test_attacked_accuracy_takes_the_place_of_the_adaptive_one(tmp_path: Path) -
     run = next(run for run in runs(tmp_path) if run.about["defense"] == "atld_imt")
     key = {"n": 10, **run.cells["clean"].key}
     Measurements(tmp_path).record(Measurement("attacked_accuracy", key, {"settings": {}}, found, RUN))
+    stale = Measurement(
+        "attacked_accuracy", {**key, "seed": 1}, {"settings": {}}, {"attacks": {"pgd-20": [2, 10]}}, EARLIER
+    )
+    Measurements(tmp_path).record(stale)
     fewer = {"attacks": {"pgd-20": [1, 5]}}
     Measurements(tmp_path).record(Measurement("attacked_accuracy", {**key, "n": 5}, {"settings": {}}, fewer, LATER))
     (block,) = tables.build("atld-table1", tmp_path)[0].others
-    number = block.numbers["ATLD-IMT", "PGD20"]
+    number = block.numbers["ATLD-IMT", "PGD20"]  # of the newest of those on the most images
     assert (number.value, number.n) == (0.7, 10)
     assert "whatever the clean prediction" in number.marks[0]
     assert block.numbers["ATLD", "PGD20"].marks == ["adaptive protocol, of images right when clean"]
