@@ -53,6 +53,12 @@ class Protocol(StrEnum):
     static = "static"
 
 
+class EvaluationPrecision(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 class Kind(StrEnum):
     attacks = "attacks"
     defenses = "defenses"
@@ -203,7 +209,10 @@ def evaluate(
     draws: Annotated[int, typer.Option(help="Passes whose mean an attack on a stochastic model sees.")] = 10,
     seed: int = 0,
     device: Device = None,
-    batch_size: Annotated[int, typer.Option(help="Examples attacked together.")] = 128,
+    batch_size: Annotated[int | None, typer.Option(help="Examples attacked together.")] = None,
+    precision: Annotated[
+        EvaluationPrecision, typer.Option(help="Of the attacks' passes; what they find is judged in float32.")
+    ] = EvaluationPrecision.auto,
     fail_under: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit 1 unless the worst case's lower end reaches this.")
     ] = None,
@@ -232,6 +241,7 @@ def evaluate(
         seed=seed,
         device=device,
         batch_size=batch_size,
+        precision=precision.value,
         n=n,
         mode=mode.value,
         sources=source or [],

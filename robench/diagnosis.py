@@ -54,19 +54,22 @@ class Diagnosis:
 def key(evaluation: Evaluation) -> dict[str, Any]:
     """What the fingerprint of a diagnosis's cell is made of."""
     probes = {"source": source_fingerprint([Path(__file__)]), "seed": evaluation.seed, "protocol": evaluation.protocol}
+    probes["precision"] = evaluation.precision
     draws = {"draws": evaluation.draws} if evaluation.behaviour.stochastic else {}
     return {**evaluation.key(None), "attack": {"diagnosis": probes, **draws}}
 
 
-def diagnose(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.ndarray) -> Diagnosis:
+def diagnose(
+    evaluation: Evaluation, seen: Judge, searcher: Classifier, x: Tensor, y: Tensor, ids: np.ndarray
+) -> Diagnosis:
     """Probes what the attacker sees, on examples x [B, ...] with labels y [B] that it classifies correctly; `ids` [B]
-    are their rows in the data set."""
+    are their rows in the data set. `searcher`: the same tuned, for PGD."""
     size = evaluation.batch_size
     with undisturbed(x.device):
         reseed(evaluation.seed)
         parts = [
-            _probe(evaluation, seen, x[start : start + size], y[start : start + size], ids[start : start + size])
-            for start in range(0, len(x), size)
+            _probe(evaluation, seen, searcher, x[part], y[part], ids[part])
+            for part in (slice(start, start + size) for start in range(0, len(x), size))
         ]
     return Diagnosis(
         probed=min(EXAMPLES, len(evaluation.wanted)),
@@ -90,13 +93,13 @@ class _Part:
     extreme: str
 
 
-def _probe(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.ndarray) -> _Part:
+def _probe(evaluation: Evaluation, seen: Judge, searcher: Classifier, x: Tensor, y: Tensor, ids: np.ndarray) -> _Part:
     threat = evaluation.threat
     extreme = 0.5 if threat.norm == "linf" else 0.5 * float(np.sqrt(x[0].numel()))
     radii = {"eps": threat, "twice": ThreatModel.of(threat.norm, max(min(2 * threat.eps, extreme), threat.eps))}
     radii["extreme"] = ThreatModel.of(threat.norm, max(extreme, threat.eps))
     try:
-        logits, gradient = seen.classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+        logits, gradient = seen.classifier.logits_and_gradient(x, y, cross_entropy)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # autograd's, where no path leads from the logits back to the image
@@ -106,10 +109,10 @@ def _probe(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.nd
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     gap = logits.gather(1, y[:, None]).squeeze(1) - others
     draws = Draws(evaluation.seed, ids, x.device)
-    standing = {name: _standing(seen, radius, x, y, draws) for name, radius in radii.items()}
+    standing = {name: _standing(searcher, seen, radius, x, y, draws) for name, radius in radii.items()}
     if seen.votes > 1:
         wider = Classifier(seen.classifier.model, seen.classifier.device, 4 * seen.classifier.draws)
-        standing["more draws"] = _standing(Judge(wider, threat, seen.votes), threat, x, y, draws)
+        standing["more draws"] = _standing(wider, seen, threat, x, y, draws)
     return _Part(
         zero=int((finite & (flat == 0).all(1)).sum()),
         nonfinite=int((~finite).sum()),
@@ -119,8 +122,8 @@ def _probe(evaluation: Evaluation, seen: Judge, x: Tensor, y: Tensor, ids: np.nd
     )
 
 
-def _standing(seen: Judge, threat: ThreatModel, x: Tensor, y: Tensor, draws: Draws) -> list[bool]:
-    search = Search(seen.classifier, Judge(seen.classifier, threat, seen.votes), threat, x, y, draws)
+def _standing(searcher: Classifier, seen: Judge, threat: ThreatModel, x: Tensor, y: Tensor, draws: Draws) -> list[bool]:
+    search = Search(searcher, Judge(seen.classifier, threat, seen.votes), threat, x, y, draws)
     fooled: Sequence[bool] = search.run(_ascend).fooled.tolist()
     return [not fell for fell in fooled]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from robench.classifier import Classifier
 from robench.evaluation import Evaluation
 from robench.ledger import CLEAN, Ledger
+from robench.losses import cross_entropy
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,17 @@ def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
 
 def _probe(evaluation: Evaluation) -> Sequence[float]:
     """Seconds a forward and a backward pass of one image take, from a batch run twice after a warm-up."""
-    classifier = Classifier(evaluation.subject.model, evaluation.device)
+    seen = evaluation.judges(evaluation.device)[1]
+    classifier = evaluation.searcher(seen, evaluation.tune(seen))
     x = evaluation.split.floats(slice(evaluation.batch_size)).to(classifier.device)
+    y = evaluation.split.labels[: len(x)].to(classifier.device)
     totals = np.full((3, 2), np.nan)
     for repeat in range(3):
         times = [_now(classifier.device)]
         with torch.no_grad():
             classifier.logits(x)
         times.append(_now(classifier.device))
-        classifier.logits_and_gradient(x, lambda logits: logits[:, 0])
+        classifier.logits_and_gradient(x, y, cross_entropy)
         times.append(_now(classifier.device))
         totals[repeat] = np.diff(times)
     forward, both = np.minimum(totals[1], totals[2]) / len(x)

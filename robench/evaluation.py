@@ -20,16 +20,20 @@ from robench.passes import passes_of
 from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.subject import Subject
 from robench.threat import ThreatModel
+from robench.tuning import Precision, Tuning, tune
 
 ENGINE = (
     *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "outcome", "search"),
-    *("foreign", "apart", "annex", "randomness", "behaviour", "rows", "running"),
+    *("tuning", "folding", "foreign", "apart", "annex", "randomness", "behaviour", "rows", "running"),
     *("tanh_gaussian", "models/generators", "models/resnet"),
 )
 SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""
 
 DRAWS = 10
+
+PROBED = 16
+"""Images on which the fastest way to make passes is tried out."""
 
 Protocol = Literal["adaptive", "static"]
 """Whether the attacker sees the test-time transform, or attacks the model without it."""
@@ -68,6 +72,8 @@ class Evaluation:
     draws: int = DRAWS
     """passes whose mean an attack on a stochastic model sees"""
     protocol: Protocol = "adaptive"
+    precision: Precision = "auto"
+    """of the passes of attacks; the judge's are in float32"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """attacks of the suite that cannot be run here, with the reason"""
     data_root: Path | str = "data"
@@ -90,7 +96,7 @@ class Evaluation:
             "attack": self._attack_key(attack) if attack else CLEAN,
             **({"votes": self.votes} if self.behaviour.stochastic else {}),
             **(self._batch_key() if self.behaviour.mixes else {}),
-            "precision": "float32",
+            "precision": self.precision if attack else "float32",
             "engine": SOURCE,
             "libraries": {name: used_versions()[name] for name in ("torch", "numpy")},
         }
@@ -145,6 +151,18 @@ class Evaluation:
             return deployed, deployed
         assert self.subject.bare is not None
         return deployed, Judge(Classifier(self.subject.bare, device), self.threat)
+
+    def tune(self, seen: Judge) -> Tuning:
+        """The fastest way to make passes of what attackers see: found by trying, so to be kept with what it made."""
+        if self.subject.gives != "gradients" or self.behaviour.mixes:
+            return Tuning()
+        classifier = seen.classifier
+        return tune(classifier.model, self.split.floats(slice(PROBED)).to(classifier.device), self.precision)
+
+    def searcher(self, seen: Judge, tuning: Tuning) -> Classifier:
+        """What attackers see, tuned."""
+        loaded = seen.classifier
+        return loaded if tuning == Tuning() else Classifier(loaded.model, loaded.device, loaded.draws, tuning)
 
     def resources(self, device: torch.device) -> Resources:
         """What its attacks may be lent, on the device."""

@@ -4,7 +4,8 @@ A deterministic model is fooled where its prediction is wrong. A stochastic one 
 `VOTES` draws give (the lowest of equals), and is fooled where that is wrong.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,18 @@ class Verdicts:
     """max_{j != y} z_j - z_y, the mean over draws; NaN where the logits are not finite"""
     distance: Tensor
     """from x, in the norm of the threat"""
+
+    @classmethod
+    def unknown(cls, count: int, device: torch.device) -> Self:
+        """Before anything was judged."""
+        kinds = {"prediction": torch.int64, **dict.fromkeys(("share_right", "margin", "distance"), torch.float32)}
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: torch.zeros(count, dtype=kinds.get(name, torch.bool), device=device) for name in names})
+
+    def put(self, rows: Tensor, others: Self) -> None:
+        """Overwrites these rows [n] by the verdicts of n others."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(others, field.name)
 
 
 class Judge:

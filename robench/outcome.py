@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robench.judge import Verdicts
+
 
 @dataclass
 class Outcome:
@@ -27,6 +29,8 @@ class Outcome:
     forwards: Tensor
     backwards: Tensor
     queries: Tensor
+    verdicts: Verdicts
+    """on `kept`, once a run has ended"""
     failures: dict[int, str] = field(default_factory=dict)
     """rows on which the attack broke off, and why: not fooled, they are not robust either"""
 
@@ -45,4 +49,5 @@ class Outcome:
             forwards=zeros.clone(),
             backwards=zeros.clone(),
             queries=zeros.clone(),
+            verdicts=Verdicts.unknown(len(x), x.device),
         )

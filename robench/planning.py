@@ -19,10 +19,12 @@ from robench.resources import Images, Sources, TrainingImages
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel
 from robench.training import Plan
+from robench.tuning import Precision, check_precision
 from robench.verification import Verification
 
 DATASET = "digits"
 POOL = 1000
+BATCH_SIZE = {"cpu": 128, "cuda": 512}
 SEEDS = 2**31
 """There are so many: what every library's generator takes, with room for restarts."""
 TRAINING = 10_000
@@ -44,7 +46,8 @@ def plan_evaluation(
     std: Sequence[float] | None = None,
     seed: int = 0,
     device: str | None = None,
-    batch_size: int = 128,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
     n: int | None = None,
     mode: Mode = "columns",
     sources: Sequence[str | Path | nn.Module | Subject] = (),
@@ -55,7 +58,8 @@ def plan_evaluation(
     for kind, word, known in (("mode", mode, get_args(Mode)), ("protocol", protocol, get_args(Protocol))):
         if word not in known:
             raise unknown(kind, word, known)
-    if batch_size < 1:
+    check_precision(precision)
+    if batch_size is not None and batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     if seed < 0:
         raise UserError(f"expected a seed of at least 0, got {seed}")
@@ -92,7 +96,8 @@ def plan_evaluation(
         readings=readings,
         seed=seed,
         device=device,
-        batch_size=batch_size,
+        batch_size=batch_size or BATCH_SIZE[device],
+        precision=precision,
         n=n,
         mode=mode,
         behaviour=behaviour,

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ import torch
 from robench import diagnosis, rows
 from robench.atomic import make_folder, replacing
 from robench.battery import Attack
+from robench.classifier import Classifier
 from robench.data import Split
 from robench.draws import Draws
 from robench.errors import UserError
@@ -30,6 +32,7 @@ from robench.resources import Resources
 from robench.rows import Columns
 from robench.search import Search
 from robench.summary import Summary, summarise
+from robench.tuning import Tuning
 
 
 class Progress(Protocol):
@@ -96,16 +99,27 @@ def evaluate(
     _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
     predicted = clean.rows().set_index("example")
     predictions, shares = predicted["clean_prediction"], predicted["share_right"]
+    searchers = Searchers(evaluation, seen)
 
     cells = {CLEAN: clean}
     if evaluation.subject.gives == "gradients":
-        cells[DIAGNOSIS] = _diagnosed(evaluation, ledger, run, split, seen, predictions, progress)
+        cells[DIAGNOSIS] = _diagnosed(evaluation, ledger, run, split, searchers, predictions, progress)
     standing = list(wanted)
     for attack in _in_order(evaluation):
-        cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
+        cell = searchers.cell(ledger, evaluation.key(attack), evaluation.about(attack), run)
         lent = replace(resources, memory={})
         rows_of = AttackRows(
-            evaluation, attack, judge, seen, split, predictions, shares, lent, progress, cell if keep_images else None
+            evaluation,
+            attack,
+            judge,
+            seen,
+            searchers.of(cell),
+            split,
+            predictions,
+            shares,
+            lent,
+            progress,
+            cell if keep_images else None,
         )
         spared = set(wanted) - set(standing)
         _fill(cell, wanted, progress, attack.name, rows_of, spared)
@@ -122,19 +136,26 @@ def _diagnosed(
     ledger: Ledger,
     run: dict[str, Any],
     split: Split,
-    seen: Judge,
+    searchers: "Searchers",
     predictions: pd.Series,
     progress: Progress,
 ) -> Cell:
     """The cell of the diagnosis, made where it is lacking or was made on fewer examples."""
     about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
-    cell = ledger.cell(diagnosis.key(evaluation), about, run)
+    cell = searchers.cell(ledger, diagnosis.key(evaluation), about, run)
     probed = np.array(evaluation.wanted[: diagnosis.EXAMPLES])
     correct = probed[predictions.loc[probed.tolist()].to_numpy() == rows.array(split.labels[probed])]
     if len(correct) and (cell.found is None or cell.found["probed"] < len(probed)):
         progress.begin(DIAGNOSIS, len(correct))
         try:
-            found = diagnosis.diagnose(evaluation, seen, split.floats(correct), split.labels[correct], correct)
+            found = diagnosis.diagnose(
+                evaluation,
+                searchers.seen,
+                searchers.of(cell),
+                split.floats(correct),
+                split.labels[correct],
+                correct,
+            )
             progress.advance(len(correct), sum(found.standing["eps"]))
         except torch.OutOfMemoryError:
             raise _out_of_memory(evaluation.batch_size) from None
@@ -142,6 +163,29 @@ def _diagnosed(
             progress.end()
         cell.record(found.to_json())
     return cell
+
+
+@dataclass(frozen=True)
+class Searchers:
+    """What attacks make their passes by: tuned as it was when their cell was begun."""
+
+    evaluation: Evaluation
+    seen: Judge
+    _made: dict[Tuning, Classifier] = field(default_factory=dict)
+
+    def cell(self, ledger: Ledger, key: dict[str, Any], about: dict[str, Any], run: dict[str, Any]) -> Cell:
+        """As the ledger's; a new one freezes the tuning found here."""
+        return ledger.find(key) or ledger.cell(key, about, {**run, "tuning": self._found.to_json()})
+
+    def of(self, cell: Cell) -> Classifier:
+        tuning = Tuning.of_json(cell.run["tuning"])
+        if tuning not in self._made:
+            self._made[tuning] = self.evaluation.searcher(self.seen, tuning)
+        return self._made[tuning]
+
+    @cached_property
+    def _found(self) -> Tuning:
+        return self.evaluation.tune(self.seen)
 
 
 def _check_names(attacks: Sequence[Attack]) -> None:
@@ -255,6 +299,8 @@ class AttackRows:
     judge: Judge
     seen: Judge
     """of what the attacker sees"""
+    searcher: Classifier
+    """the same, tuned"""
     split: Split
     predictions: pd.Series
     shares: pd.Series
@@ -287,17 +333,18 @@ class AttackRows:
         x, y = self.split.floats(ids[correct]), y[correct]
         draws = Draws(self.evaluation.seed, ids[correct], x.device)
         search = Search(
-            self.seen.classifier,
+            self.searcher,
             self.seen,
             self.evaluation.threat,
             x,
             y,
             draws,
+            loaded=self.seen.classifier,
             access=self.attack.access,
             drop=not final,
             batch_size=self.evaluation.batch_size,
             resources=self.resources,
-            watch=lambda standing: self.progress.standing(standing, self.seen.classifier.passes),
+            watch=lambda standing: self.progress.standing(standing, self._passes),
         )
         try:
             outcome = self._run(search, ids)
@@ -306,8 +353,9 @@ class AttackRows:
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             rows.erred(columns, correct, f"{type(error).__name__}: {error}")
         else:
-            verdicts = self.judge(outcome.kept, x, y)
+            verdicts = outcome.verdicts
             if self.evaluation.protocol == "static":  # what fooled the attacker's model may not fool what is deployed
+                verdicts = self.judge(outcome.kept, x, y)
                 outcome.fooled = verdicts.fooled
                 outcome.last_fooled = self.judge(outcome.last, x, y).fooled
             if self.keeper:
@@ -319,6 +367,10 @@ class AttackRows:
             if not self.evaluation.behaviour.stochastic:
                 columns["share_right"][correct] = None
         return columns
+
+    @property
+    def _passes(self) -> int:
+        return sum(classifier.passes for classifier in {self.searcher, self.seen.classifier})
 
     def _run(self, search: Search, ids: np.ndarray) -> Outcome:
         if not self.evaluation.meets_chance(self.attack):

@@ -21,7 +21,7 @@ from robench.classifier import Classifier, Layer
 from robench.draws import Draws
 from robench.errors import AttackError, UserError
 from robench.foreign import LibraryModel
-from robench.judge import Judge
+from robench.judge import Judge, Verdicts
 from robench.losses import Loss, margin
 from robench.outcome import Outcome
 from robench.randomness import reproducible, undisturbed
@@ -48,7 +48,8 @@ class Search:
     """One attack on a batch of examples, restarts included.
 
     Points are [B, ...], one for each example standing, or [B, k, ...], k for each; what is computed at them has the
-    same leading dimensions. `batch_size` is the number of points that makes a good batch.
+    same leading dimensions. `batch_size` is the number of points that makes a good batch. Passes are made by
+    `classifier`; a library's attack is lent `loaded`, the model as it was loaded, where that is another.
 
     Attacks see `x` [B, ...], the originals of the examples standing, `y` [B], their labels, and `draws`, their random
     streams. With `drop=False` nobody leaves: every run goes to its last iterate (the papers' reading `final`).
@@ -64,6 +65,7 @@ class Search:
         y: Tensor,
         draws: Draws,
         *,
+        loaded: Classifier | None = None,
         access: Access = "gradients",
         drop: bool = True,
         batch_size: int = 128,
@@ -73,8 +75,10 @@ class Search:
         self.threat, self.batch_size, self._watcher = threat, batch_size, watch
         self.resources = resources or Resources()
         self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
+        self._loaded, self._patience = loaded or classifier, classifier.tuning.patience
         self._everyone = (x, y, draws)
         self._outcome = Outcome.of_nothing(x)
+        self._judged = torch.zeros_like(self._outcome.fooled)  # whose verdict is that of the candidate kept
         self._begin(0)
 
     def _begin(self, restart: int) -> None:
@@ -87,6 +91,7 @@ class Search:
         self._states: WeakSet[State] = WeakSet()  # those that the attack still holds
         self._step = 0
         self._suspect = torch.zeros_like(rows, dtype=torch.bool)  # fooled the search, not yet judged
+        self._fresh = torch.zeros_like(self._suspect)  # a candidate that the judge has not seen
         self._best = self._outcome.margin[rows]  # largest margin so far
         self._candidate = self._outcome.kept[rows]  # the candidate that had it
         self._candidate_step = self._outcome.first_step[rows]
@@ -119,9 +124,10 @@ class Search:
         return state
 
     def steps(self, count: int) -> Iterator[int]:
-        """Counts steps; between two of them the fallen leave. Ends early when nobody stands."""
+        """Counts steps; between two of them, or after a few, the fallen leave. Ends early when nobody stands."""
         for step in range(count):
-            self._settle()
+            if step % self._patience == 0:
+                self._settle()
             if not len(self._standing):
                 return
             self._watcher(len(self._standing))
@@ -191,7 +197,7 @@ class Search:
         self._require("gradients")
         flat = self._flat(points)
         y = self._repeated(self.y, flat)
-        return self._climbed(points, *self._classifier.logits_and_gradient(flat, lambda logits: loss(logits, y)))
+        return self._climbed(points, *self._classifier.logits_and_gradient(flat, y, loss))
 
     def feature_gradient(self, points: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> Tensor:
         """As `gradient`, of `objective(features)` [n] at the features [n, ...] of all points in one row."""
@@ -215,14 +221,14 @@ class Search:
         declared them; of a stochastic one the mean over draws, or one draw where the library takes its own mean. Its
         passes are shared out equally among the examples standing; what it does to global random states, tracing and
         warnings is undone."""
-        before = (self._classifier.forwards, self._classifier.backwards)
+        before = (self._loaded.forwards, self._loaded.backwards)
         self._watcher(len(self.x))
         with undisturbed(self.x.device):
-            yield LibraryModel(self._classifier, differentiable=self._access == "gradients", expected=expected)
+            yield LibraryModel(self._loaded, differentiable=self._access == "gradients", expected=expected)
         each = max(len(self.x), 1)
-        forwards = -(-(self._classifier.forwards - before[0]) // each)
+        forwards = -(-(self._loaded.forwards - before[0]) // each)
         self._outcome.forwards[self._standing] += forwards
-        self._outcome.backwards[self._standing] += -(-(self._classifier.backwards - before[1]) // each)
+        self._outcome.backwards[self._standing] += -(-(self._loaded.backwards - before[1]) // each)
         if self._access != "gradients":
             self._outcome.queries[self._standing] += forwards
         self._watcher(len(self.x))
@@ -234,7 +240,7 @@ class Search:
         self._require("gradients")
         self._watcher(len(self.x))
         with undisturbed(self.x.device), reproducible(self.draws.seed), torch.enable_grad():
-            yield LibraryModel(self._classifier, differentiable=True)
+            yield LibraryModel(self._loaded, differentiable=True)
 
     def craft(self, source: Classifier, attack: Callable[["Search"], Any]) -> Tensor:
         """Where a white-box attack on another model ends, for each example [B, ...]; nobody is dropped there, and
@@ -270,8 +276,8 @@ class Search:
         """
         if len(self.x) != 1:
             raise AttackError(f"one example at a time can be sent apart, not {len(self.x)}; declare alone=True")
-        rows, backwards = self._standing, self._classifier.backwards
-        library = LibraryModel(self._classifier, differentiable=self._access == "gradients")
+        rows, backwards = self._standing, self._loaded.backwards
+        library = LibraryModel(self._loaded, differentiable=self._access == "gradients")
 
         def model(points: Tensor) -> Tensor:
             logits: Tensor = library(points)
@@ -286,7 +292,7 @@ class Search:
         try:
             found = apart.call(function, *tensors, model=model, seconds=seconds, ready=ready, seed=seed)
         finally:
-            self._outcome.backwards[rows] += self._classifier.backwards - backwards
+            self._outcome.backwards[rows] += self._loaded.backwards - backwards
         return self.x if found is None else found
 
     def separately(self, attack: Callable[["Search"], Any]) -> None:
@@ -305,6 +311,7 @@ class Search:
                     self.x[row : row + 1],
                     self.y[row : row + 1],
                     self.draws.keep(np.array([row])),
+                    loaded=self._loaded,
                     access=self._access,
                     drop=self._drop,
                     batch_size=self.batch_size,
@@ -335,15 +342,17 @@ class Search:
                 if not len(self._standing):
                     break
                 attack(self)
-                self._settle()
                 self._end()
+            unseen = (~self._judged).nonzero().squeeze(1)
+            if len(unseen):
+                self._look(unseen, self._outcome.kept[unseen])
         return self._outcome
 
     def _end(self) -> None:
+        """The last look: a candidate may fool the judge though not the search, which rounds or takes fewer draws."""
         outcome = self._outcome
-        if self.stochastic:  # the vote may be wrong where the mean over draws, which the search sees, is not
-            self._suspect = ~outcome.fooled[self._standing] & (self._best > -torch.inf)
-            self._settle()
+        self._suspect |= self._fresh & ~outcome.fooled[self._standing]
+        self._settle()
         unbroken = ~outcome.fooled[self._standing]
         rows = self._standing[unbroken]
         outcome.kept[rows], outcome.margin[rows] = self._candidate[unbroken], self._best[unbroken]
@@ -401,6 +410,7 @@ class Search:
             rows = torch.arange(len(self.x), device=flat.device) * (len(flat) // len(self.x)) + best
             flat, margins, wrong = flat[rows], margins[rows], wrong[rows]
         better = (margins > self._best) & ~self._suspect & ~self._outcome.fooled[self._standing]
+        self._fresh |= better
         self._best = margins.where(better, self._best)
         self._candidate = flat.where(per_example(better, flat), self._candidate)
         self._candidate_step = self._candidate_step.where(~better, torch.full_like(self._candidate_step, self._step))
@@ -411,8 +421,8 @@ class Search:
         suspects = self._suspect.nonzero().squeeze(1)
         if not len(suspects):
             return
-        verdicts = self._judge(self._candidate[suspects], self.x[suspects], self.y[suspects])
-        self._suspect[suspects] = False
+        verdicts = self._look(self._standing[suspects], self._candidate[suspects])
+        self._suspect[suspects] = self._fresh[suspects] = False
         self._best[suspects] = verdicts.margin.nan_to_num(-torch.inf)
         fallen = suspects[verdicts.fooled]
         rows = self._standing[fallen]
@@ -424,10 +434,19 @@ class Search:
             standing[fallen] = False
             self._keep(standing.nonzero().squeeze(1))
 
+    def _look(self, rows: Tensor, candidates: Tensor) -> Verdicts:
+        """The judge's verdicts on one candidate for each of these rows of the outcome, noted there."""
+        x, y, _ = self._everyone
+        verdicts = self._judge(candidates, x[rows], y[rows])
+        self._outcome.verdicts.put(rows, verdicts)
+        self._judged[rows] = True
+        return verdicts
+
     def _keep(self, index: Tensor) -> None:
         self.x, self.y = self.x[index], self.y[index]
         self.draws = self.draws.keep(index.cpu().numpy())
         self._standing, self._suspect = self._standing[index], self._suspect[index]
+        self._fresh = self._fresh[index]
         self._best, self._candidate = self._best[index], self._candidate[index]
         self._candidate_step, self._last = self._candidate_step[index], self._last[index]
         for state in self._states:

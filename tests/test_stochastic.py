@@ -76,7 +76,7 @@ def test_the_gradient_is_the_mean_over_draws() -> None:
     model, x, y = linear_case(3, examples=4)
     classifier = Classifier(Noisy(model, 0.3), draws=5)
     torch.manual_seed(7)
-    logits, gradient = classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+    logits, gradient = classifier.logits_and_gradient(x, y, cross_entropy)
     torch.manual_seed(7)
     points = [(x + 0.3 * torch.randn_like(x)).requires_grad_() for _ in range(5)]
     losses = [cross_entropy(model(point), y).sum() for point in points]
@@ -178,9 +178,9 @@ def test_expectation_sees_through_noise(digits_model: Trained) -> None:
 
     def slope(draws: int) -> torch.Tensor:
         torch.manual_seed(0)
-        return Classifier(model, draws=draws).logits_and_gradient(x, lambda logits: cross_entropy(logits, y))[1]
+        return Classifier(model, draws=draws).logits_and_gradient(x, y, cross_entropy)[1]
 
-    _, true = Classifier(digits_model.model).logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+    _, true = Classifier(digits_model.model).logits_and_gradient(x, y, cross_entropy)
     agreement = [float((slope(draws).sign() == true.sign()).float().mean()) for draws in (1, 200)]
     assert agreement[1] > agreement[0] + 0.1
 

@@ -32,7 +32,7 @@ def measure(evaluation: Evaluation, *, image: int = 1, radius: Size = "eps", poi
     reach = parse_size(radius, evaluation.threat.eps)
     along = torch.linspace(-reach, reach, points, device=x.device)
     with undisturbed(x.device), reproducible(evaluation.seed), full_precision():
-        _, gradient = classifier.logits_and_gradient(x, lambda logits: cross_entropy(logits, y))
+        _, gradient = classifier.logits_and_gradient(x, y, cross_entropy)
         a, b = torch.meshgrid(along, along, indexing="ij")
         random = draws.signs("loss surface", x.shape[1:])
         plane = x + a.reshape(-1, 1, 1, 1) * gradient.sign() + b.reshape(-1, 1, 1, 1) * random

@@ -1,0 +1,237 @@
+"""How a search makes its passes: what changes their speed and, of the numbers, the rounding only.
+
+What fools a tuned model is confirmed by the judge on the model as loaded, in float32.
+"""
+
+import copy
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from robench.errors import UserError, unknown
+from robench.folding import Pairs, fold, foldable
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+LIGHT = 5_000_000
+"""Operations on an image below which a pass is mostly what no tuning changes."""
+
+SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
+"""Points in a pass that are tried, until more are no faster."""
+
+PASSES = 5
+"""Of a tuning that are timed."""
+
+WORTH = 0.85
+"""Of the time in float32, what lower precision may take to be chosen."""
+
+CLOSE, ROUGH = 1e-4, 0.05
+"""Differences of logits, as shares of the largest, that float32 and bfloat16 may make."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """As it is frozen beside the rows it helped to make. The default is the model as loaded."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    first: str = ""
+    """the layer that sees the image: bfloat16 has steps of 1/256 where an image is bright, and small radii need more"""
+    folds: Pairs = ()
+    channels_last: bool = False
+    points: int | None = None
+    """in a pass; None: as many as there are"""
+    patience: int = 1
+    """steps between two looks of the judge at who may have fallen: each makes the device wait"""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, document: dict[str, Any]) -> Self:
+        folds = tuple((before, name) for before, name in document["folds"])
+        return cls(**{**document, "folds": folds})
+
+    def casting(self, device: torch.device) -> torch.autocast:
+        """Where the passes are made."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """A copy of a frozen model in evaluation mode, made fast."""
+        model = copy.deepcopy(model)
+        fold(model, self.folds)
+        if self.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        if self.precision == "bfloat16":
+            for module in model.modules():
+                if type(module) in (nn.Conv2d, nn.Linear):
+                    module.to(torch.bfloat16)  # which autocast would convert at each pass
+            if self.first:
+                _swap(model, self.first, _InHalves(model.get_submodule(self.first)))  # type: ignore[arg-type]
+        return model.requires_grad_(False)
+
+
+class _InHalves(nn.Module):
+    """A convolution or linear layer that takes its input in bfloat16 as two summands, the number and what rounding took
+    off it. The gradient is that at the first."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer.to(torch.bfloat16)
+        self.layer.weight = nn.Parameter(torch.cat([layer.weight, layer.weight], 1))
+        self.over = 1 if isinstance(layer, nn.Conv2d) else -1
+
+    def forward(self, x: Tensor) -> Tensor:
+        number = x.to(torch.bfloat16)
+        rest = (x.detach() - number.detach()).to(torch.bfloat16)
+        result: Tensor = self.layer(torch.cat([number, rest], self.over))
+        return result
+
+
+def check_precision(word: str) -> None:
+    if word not in get_args(Precision):
+        raise unknown("precision", word, get_args(Precision))
+
+
+def tune(model: nn.Module, x: Tensor, precision: Precision = "auto") -> Tuning:
+    """The fastest way to passes of a frozen model in evaluation mode, tried out on images x [B, ...] on its device.
+
+    A light model stays as it is: what a probe of it would find is chance."""
+    cuda = x.device.type == "cuda"
+    if _operations(model, x[:1]) < LIGHT:
+        light = Tuning(patience=8 if cuda else 1)
+        return (
+            replace(light, precision=precision, first=_first_layer(model, x[:1])) if precision == "bfloat16" else light
+        )
+    x = x.repeat(-(-SIZES[-1] // len(x)), *[1] * (x.dim() - 1))
+    plain = Tuning(first=_first_layer(model, x[:1]), folds=_folds(model, x[:16]), points=16, patience=8 if cuda else 4)
+    probe = _Probe(model, x)
+    fastest = [
+        probe.fastest(replace(plain, precision=word)) for word in ("float32", "bfloat16") if precision in ("auto", word)
+    ]
+    able = [found for found in fastest if found]
+    if not able:
+        raise UserError(f"the model cannot be searched in {precision}: its logits stray from float32's; ask for auto")
+    best = min(able, key=lambda tuning: probe.seconds(tuning) * (1 if tuning.precision == "float32" else 1 / WORTH))
+    return replace(best, points=probe.points(best))
+
+
+@dataclass
+class _Probe:
+    """Times passes of a model on x [B, ...]."""
+
+    model: nn.Module
+    x: Tensor
+
+    def __post_init__(self) -> None:
+        with torch.no_grad():
+            self._logits = self.model(self.x[: SIZES[0]].clone())
+        self._known: dict[Tuning, float] = {}
+
+    def fastest(self, tuning: Tuning) -> Tuning | None:
+        """It, or the same in channels-last; None where both fail."""
+        tried = [replace(tuning, channels_last=channels_last) for channels_last in (False, True)]
+        best = min(tried, key=self.seconds)
+        return best if self.seconds(best) < float("inf") else None
+
+    def points(self, tuning: Tuning) -> int:
+        """In a pass, for the least time a point."""
+        best, least = SIZES[0], float("inf")
+        for size in SIZES:
+            try:
+                each = self.seconds(replace(tuning, points=size)) / size
+            except torch.OutOfMemoryError:
+                break
+            if each < 0.97 * least:
+                best, least = size, each
+            elif size >= 4 * best:
+                break
+        return best
+
+    def seconds(self, tuning: Tuning) -> float:
+        """The least of a pass forward and back; infinite where it fails, or its logits stray from the model's."""
+        if tuning not in self._known:
+            try:
+                prepared = tuning.prepare(self.model)
+                self._known[tuning] = self._least(prepared, tuning) if self._true(prepared, tuning) else float("inf")
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:  # whatever a user's layers do with another precision
+                self._known[tuning] = float("inf")
+        return self._known[tuning]
+
+    def _least(self, prepared: nn.Module, tuning: Tuning) -> float:
+        """Of a few passes, and of no more once they have taken a second."""
+        times = [self._pass(prepared, tuning)]
+        while len(times) < PASSES and sum(times) < 1:
+            times.append(self._pass(prepared, tuning))
+        return min(times)
+
+    def _true(self, prepared: nn.Module, tuning: Tuning) -> bool:
+        x = self.x[: SIZES[0]].clone()
+        with torch.no_grad(), tuning.casting(x.device):
+            found = prepared(x)
+        return _agree(found, self._logits, CLOSE if tuning.precision == "float32" else ROUGH)
+
+    def _pass(self, prepared: nn.Module, tuning: Tuning) -> float:
+        x = self.x[: tuning.points].clone().requires_grad_()
+        began = _now(x.device)
+        with torch.enable_grad(), tuning.casting(x.device):
+            logits = prepared(x)
+            torch.autograd.grad(logits.float().logsumexp(1).sum(), x)
+        return _now(x.device) - began
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _agree(found: Tensor, true: Tensor, share: float) -> bool:
+    return bool((found.float() - true).abs().max() <= share * true.abs().max())
+
+
+@torch.no_grad()
+def _folds(model: nn.Module, x: Tensor) -> Pairs:
+    """The pairs that may be folded: none where the logits of x [B, ...] would change."""
+    pairs = foldable(model, x)
+    folded = Tuning(folds=pairs).prepare(model)
+    return pairs if _agree(folded(x.clone()), model(x.clone()), CLOSE) else ()
+
+
+@torch.no_grad()
+def _operations(model: nn.Module, image: Tensor) -> float:
+    """Of a forward pass of image [1, ...]; infinite where they cannot be counted."""
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model(image.clone())
+    except RuntimeError:
+        return float("inf")
+    return float(counter.get_total_flops())
+
+
+@torch.no_grad()
+def _first_layer(model: nn.Module, image: Tensor) -> str:
+    """The name of the first convolution or linear layer that a pass meets; none where it could not be halved."""
+    met: list[str] = []
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
+    hooks = [
+        layer.register_forward_pre_hook(lambda module, inputs, name=name: met.append(name))
+        for name, layer in layers.items()
+    ]
+    try:
+        model(image.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layer = layers.get(met[0]) if met else None
+    return met[0] if type(layer) in (nn.Conv2d, nn.Linear) and getattr(layer, "groups", 1) == 1 else ""
+
+
+def _swap(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)

@@ -1,0 +1,277 @@
+"""Faster passes: they change rounding only, and what they find is confirmed on the model as loaded."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robench import tuning
+from robench.access import sees
+from robench.battery import attack
+from robench.classifier import Classifier
+from robench.draws import Draws
+from robench.errors import UserError
+from robench.folding import fold, foldable
+from robench.judge import Judge
+from robench.ledger import CLEAN, DIAGNOSIS, Ledger
+from robench.losses import cross_entropy
+from robench.models import build
+from robench.outcome import Outcome
+from robench.planning import plan_evaluation
+from robench.running import evaluate
+from robench.search import Search
+from robench.threat import ThreatModel
+from robench.tuning import Precision, Tuning, _InHalves, tune
+from tests.helpers import Linear, Ran, Trained, linear_case
+
+RUN = {"started": "2026-01-01T00:00:00"}
+
+
+class Residual(nn.Module):
+    """A convolution whose result goes to a batch norm, and, where `shared`, past it."""
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self.shared = shared
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.first(x)
+        normed = self.norm(out).relu()
+        return self.last((normed + out if self.shared else normed).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """In evaluation mode, its norms as if they had been trained."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            for tensor, low, high in (
+                (module.running_mean, -1, 1),
+                (module.running_var, 0.5, 2),
+                (module.weight, 0.5, 2),
+            ):
+                tensor.data.uniform_(low, high, generator=generator)
+            module.bias.data.uniform_(-1, 1, generator=generator)
+    return model.eval().requires_grad_(False)
+
+
+def images(shape: tuple[int, ...], count: int = 16) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(("arch", "norms"), [("resnet18", 20), ("wrn-28-10", 13)])
+def test_folded_norms_leave_the_logits_as_they_were(arch: str, norms: int) -> None:
+    torch.manual_seed(0)
+    model, x = with_statistics(build(arch, (3, 32, 32), 10)), images((3, 32, 32), 2)
+    pairs = foldable(model, x)
+    assert len(pairs) == norms  # every one of a ResNet; of a pre-activation block the one between its convolutions
+    before = model(x)
+    fold(model, pairs)
+    assert sum(isinstance(module, nn.Identity) for module in model.modules()) >= norms
+    torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_is_not_folded_where_something_else_needs_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "LIGHT", 0)
+    torch.manual_seed(0)
+    x = images((3, 8, 8))
+    assert tune(with_statistics(Residual(shared=False)), x, "float32").folds == (("first", "norm"),)
+    assert tune(with_statistics(Residual(shared=True)), x, "float32").folds == ()
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 8, 3, padding=1), nn.Linear(12, 8)])
+def test_the_first_layer_sees_more_of_an_image_than_bfloat16_holds(layer: nn.Conv2d | nn.Linear) -> None:
+    """A change of 1/1000 at a brightness of 0.9 is lost in bfloat16, and not in two halves."""
+    torch.manual_seed(0)
+    x = 0.9 + 0.05 * images((3, 4, 4) if isinstance(layer, nn.Conv2d) else (12,))
+    moved = x + 0.001 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3)).sign()
+    halves = _InHalves(copy.deepcopy(layer))
+    seen: list[Tensor] = []
+    halves.layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
+    with torch.no_grad():
+        assert halves(x).dtype == torch.bfloat16
+        halves(moved)
+        exact = copy.deepcopy(halves.layer).float()  # whose sums are not rounded for the next layer
+        found, true = exact(seen[1]) - exact(seen[0]), layer(moved) - layer(x)
+        rounded = layer(moved.bfloat16().float()) - layer(x.bfloat16().float())
+    assert float((found - true).norm() / true.norm()) < 0.05
+    assert float((rounded - true).norm() / true.norm()) > 0.5
+
+
+def test_a_light_model_stays_as_it_is(digits_model: Trained) -> None:
+    assert tune(digits_model.model, digits_model.split.floats(slice(4))) == Tuning()
+
+
+def test_a_heavy_model_is_tuned_and_gives_about_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "LIGHT", 0)
+    torch.manual_seed(0)
+    model, x = with_statistics(build("resnet18", (3, 16, 16), 10)), images((3, 16, 16))
+    monkeypatch.setattr(tuning, "SIZES", (16,))
+    y = model(x).argmax(1)
+    logits, gradient = Classifier(model).logits_and_gradient(x, y, cross_entropy)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    for precision, close in zip(precisions, (1e-3, 0.2), strict=True):
+        found = tune(model, x, precision)
+        assert found.precision == precision
+        assert len(found.folds) == 20
+        assert found.first == "conv1"
+        fast = Classifier(model, tuning=found)
+        fast_logits, fast_gradient = fast.logits_and_gradient(x, y, cross_entropy)
+        assert fast_logits.dtype == fast_gradient.dtype == torch.float32
+        assert float((fast_logits - logits).abs().max() / logits.abs().max()) < close / 4
+        assert float((fast_gradient - gradient).norm() / gradient.norm()) < close
+        features = fast.features(x, "pooled")[0]
+        assert float((features - Classifier(model).features(x, "pooled")[0]).abs().max() / features.abs().max()) < close
+
+
+class Particular(nn.Module):
+    """Takes nothing but float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x.flatten(1))
+        if out.dtype != torch.float32:
+            raise RuntimeError("float32 only")
+        return out
+
+
+def test_a_model_that_cannot_do_with_less_precision_keeps_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "LIGHT", 0)
+    monkeypatch.setattr(tuning, "SIZES", (16,))
+    model, x = Particular().eval().requires_grad_(False), images((1, 4, 4))
+    assert tune(model, x).precision == "float32"
+    with pytest.raises(UserError, match="cannot be searched in bfloat16"):
+        tune(model, x, "bfloat16")
+
+
+def test_a_tuning_survives_its_json() -> None:
+    found = Tuning("bfloat16", "conv1", (("conv1", "bn1"),), True, 32, 4)
+    assert Tuning.of_json(found.to_json()) == found
+
+
+class Cramped(Linear):
+    """Has memory for eight images."""
+
+    room = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return super().forward(x)
+
+
+def test_a_pass_that_does_not_fit_is_halved_until_it_does() -> None:
+    model, x, y = linear_case(3, examples=20)
+    cramped = Cramped(model.layer.weight, model.layer.bias)
+    classifier, plain = Classifier(cramped), Classifier(model)
+    found, expected = (each.logits_and_gradient(x, y, cross_entropy) for each in (classifier, plain))
+    torch.testing.assert_close(found, expected)
+    assert classifier.points == 5
+    assert (classifier.forwards, classifier.backwards) == (20, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(classifier.logits(x), plain.logits(x))
+    cramped.room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        Classifier(cramped).logits_and_gradient(x, y, cross_entropy)
+
+
+def searched(
+    trained: Trained, found: Tuning, name: str = "pgd-10", *, n: int = 120, eps: float = 0.08, drop: bool = True
+) -> tuple[Outcome, Judge]:
+    loaded, threat = Classifier(trained.model), ThreatModel.of("linf", eps)
+    judge = Judge(loaded, threat)
+    x, y = trained.split.floats(slice(n)), trained.split.labels[:n]
+    draws = Draws(0, np.arange(n), x.device)
+    searcher = Classifier(trained.model, tuning=found)
+    return Search(searcher, judge, threat, x, y, draws, loaded=loaded, drop=drop).run(attack(name)), judge
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_low_precision_finds_what_float32_finds_and_claims_nothing_else(digits_model: Trained, drop: bool) -> None:
+    low, judge = searched(digits_model, Tuning("bfloat16", "", points=32), drop=drop)
+    full, _ = searched(digits_model, Tuning(), drop=drop)
+    assert 20 < int(full.fooled.sum()) < 110
+    assert int((low.fooled != full.fooled).sum()) <= 4
+    x, y = digits_model.split.floats(slice(120)), digits_model.split.labels[:120]
+    verdicts = judge(low.kept, x, y)
+    assert torch.equal(verdicts.fooled, low.fooled)
+    for name in ("fooled", "prediction", "margin", "distance", "unstable"):
+        assert torch.equal(getattr(verdicts, name), getattr(low.verdicts, name)), name  # no candidate is judged twice
+
+
+@pytest.mark.parametrize("drop", [True, False])
+def test_rarer_looks_of_the_judge_find_the_same(digits_model: Trained, drop: bool) -> None:
+    often, _ = searched(digits_model, Tuning(), drop=drop)
+    rarely, _ = searched(digits_model, Tuning(patience=4), drop=drop)
+    for name in ("fooled", "kept", "margin", "first_step"):
+        assert torch.equal(getattr(often, name), getattr(rarely, name)), name
+    assert (rarely.forwards >= often.forwards).all()
+    assert bool((rarely.forwards > often.forwards).any()) == drop
+
+
+class Shifted(nn.Module):
+    """Another model's logits, that of the first class raised."""
+
+    def __init__(self, model: nn.Module, by: float) -> None:
+        super().__init__()
+        self.model, self.by = model, by
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x).clone()
+        logits[:, 0] += self.by
+        return logits
+
+
+@sees("gradients")
+def one_step(search: Search) -> None:
+    gradient = search.gradient(search.x, cross_entropy)
+    search.offer(search.project(search.x + search.eps * search.steepest(gradient)))
+
+
+def test_what_the_search_does_not_notice_the_judge_sees_at_the_end() -> None:
+    """The searcher gives the true class more than it has, so nothing fools it."""
+    model, x, y = linear_case(2, examples=40)
+    x, y = x[y == 0], y[y == 0]
+    threat = ThreatModel.of("linf", 0.1)
+    judge = Judge(Classifier(model), threat)
+    search = Search(Classifier(Shifted(model, 100.0)), judge, threat, x, y, Draws(0, np.arange(len(x)), x.device))
+    assert search.run(one_step).fooled.all()
+
+
+def test_the_tuning_is_frozen_with_the_rows_it_made(
+    digits_model: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "LIGHT", 0)
+    monkeypatch.setattr(tuning, "SIZES", (16,))
+    plan = plan_evaluation(digits_model.model, attacks=["pgd-10"], eps=0.08, precision="bfloat16", n=20)
+    first = evaluate(plan, Ledger(tmp_path), RUN)
+    assert first["pgd-10"].run["tuning"]["precision"] == "bfloat16"
+    assert first[DIAGNOSIS].run["tuning"]["precision"] == "bfloat16"
+    assert "tuning" not in first[CLEAN].run
+    monkeypatch.setattr("robench.evaluation.tune", lambda *_: pytest.fail("probed again"))
+    more = evaluate(replace(plan, n=40), Ledger(tmp_path), RUN)
+    assert len(more["pgd-10"].rows()) == 40
+    monkeypatch.undo()
+    other = evaluate(replace(plan, precision="float32"), Ledger(tmp_path), RUN)
+    assert other["pgd-10"].path != first["pgd-10"].path
+    assert other[CLEAN].path == first[CLEAN].path
+
+
+def test_a_wrong_precision_is_one_sentence(robench: Callable[..., Ran], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown precision"):
+        plan_evaluation(nn.Linear(1, 1), precision="half")  # type: ignore[arg-type]
+    ran = robench("eval", "--model", "nowhere.pt", "--precision", "half")
+    assert ran.code == 2
+    assert "half" in ran.err
