@@ -8,7 +8,7 @@ from robench.search import Search
 from robench.threat import Size, per_example
 
 
-@sees("gradients")
+@sees("gradients", grows="steps")
 def mim(search: Search, *, steps: int = 20, step_size: Size = "eps/4", decay: float = 1.0) -> None:
     """PGD along an accumulated gradient (Dong et al. 2018): g <- decay * g + grad / mean|grad|.
 

@@ -6,7 +6,7 @@ from robench.search import Search
 from robench.threat import Size
 
 
-@sees("gradients")
+@sees("gradients", grows="steps")
 def pgd(search: Search, *, steps: int = 20, step_size: Size = "eps/4", random_start: bool = True) -> None:
     """Repeated steps up the cross-entropy, each projected back (Madry et al. 2018).
 

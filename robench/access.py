@@ -24,17 +24,20 @@ def sees(
     stops: bool = False,
     companions: bool = False,
     alone: bool = False,
+    grows: str = "",
 ) -> Callable[[Function], Function]:
     """Declares what an attack may see; the search refuses it anything else.
 
     norms: those it is defined for; stops: its paper ends it at the first success, so that its last iterate means
     nothing more; companions: the outcome of an example depends on the others in its batch, as in most libraries; alone:
-    it is given one example at a time, and by raising fails on that one only.
+    it is given one example at a time, and by raising fails on that one only; grows: the setting that only says how many
+    steps are taken, so that a run with fewer is the beginning of one with more, and its last iterate where that stands.
     """
 
     def declare(attack: Function) -> Function:
         attack.access, attack.norms = access, norms  # type: ignore[attr-defined]
         attack.stops, attack.companions, attack.alone = stops, companions, alone  # type: ignore[attr-defined]
+        attack.grows = grows  # type: ignore[attr-defined]
         return attack
 
     return declare

@@ -52,6 +52,9 @@ class Verdicts:
         names = [field.name for field in fields(cls)]
         return cls(**{name: torch.zeros(count, dtype=kinds.get(name, torch.bool), device=device) for name in names})
 
+    def copy(self) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
+
     def put(self, rows: Tensor, others: Self) -> None:
         """Overwrites these rows [n] by the verdicts of n others."""
         for field in fields(self):

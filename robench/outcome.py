@@ -1,6 +1,7 @@
 """What a search found."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,6 +34,12 @@ class Outcome:
     """on `kept`, once a run has ended"""
     failures: dict[int, str] = field(default_factory=dict)
     """rows on which the attack broke off, and why: not fooled, they are not robust either"""
+
+    def copy(self) -> Self:
+        """One that the search does not go on changing."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.type is Tensor}
+        copied = {name: tensor.clone() for name, tensor in tensors.items()}
+        return replace(self, **copied, verdicts=self.verdicts.copy(), failures=dict(self.failures))
 
     @classmethod
     def of_nothing(cls, x: Tensor) -> "Outcome":

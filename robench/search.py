@@ -4,7 +4,7 @@ An attack never judges. It moves candidates; each forward pass that it needs any
 fooled the model. The judge confirms that, and who fell leaves the batch, with all the state the attack keeps.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -54,6 +54,9 @@ class Search:
     Attacks see `x` [B, ...], the originals of the examples standing, `y` [B], their labels, and `draws`, their random
     streams. With `drop=False` nobody leaves: every run goes to its last iterate (the papers' reading `final`).
     `watch` is told the number standing at each step.
+
+    `beginnings` are numbers of steps: after a run, `begun` holds what a run of so many would have found, where its last
+    iterate is the next point that this one shows the model.
     """
 
     def __init__(
@@ -71,7 +74,10 @@ class Search:
         batch_size: int = 128,
         resources: Resources | None = None,
         watch: Callable[[int], None] = lambda standing: None,
+        beginnings: Collection[int] = (),
     ) -> None:
+        self.begun: dict[int, Outcome] = {}
+        self._beginnings = beginnings
         self.threat, self.batch_size, self._watcher = threat, batch_size, watch
         self.resources = resources or Resources()
         self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
@@ -126,12 +132,14 @@ class Search:
     def steps(self, count: int) -> Iterator[int]:
         """Counts steps; between two of them, or after a few, the fallen leave. Ends early when nobody stands."""
         for step in range(count):
-            if step % self._patience == 0:
+            if step % self._patience == 0 or step in self._beginnings:
                 self._settle()
             if not len(self._standing):
                 return
             self._watcher(len(self._standing))
             yield step
+            if step in self._beginnings:
+                self.begun[step] = self._ended_here()
             self._step += 1
         self._settle()
 
@@ -346,6 +354,8 @@ class Search:
             unseen = (~self._judged).nonzero().squeeze(1)
             if len(unseen):
                 self._look(unseen, self._outcome.kept[unseen])
+            for steps in self._beginnings:  # which it did not reach, for all had fallen
+                self.begun.setdefault(steps, self._outcome)
         return self._outcome
 
     def _end(self) -> None:
@@ -360,6 +370,21 @@ class Search:
         if not self._drop:
             outcome.last = self._last
             outcome.last_fooled |= self._judge(self._last, self.x, self.y).fooled
+
+    def _ended_here(self) -> Outcome:
+        """What there would be had the run ended with the forward pass of this step."""
+        outcome = self._outcome.copy()
+        outcome.backwards[self._standing] -= self._classifier.draws
+        unseen = (self._fresh | ~self._judged[self._standing]).nonzero().squeeze(1)
+        margins = self._best.clone()
+        if len(unseen):
+            found = self._judge(self._candidate[unseen], self.x[unseen], self.y[unseen])
+            outcome.verdicts.put(self._standing[unseen], found)
+            outcome.fooled[self._standing[unseen]] |= found.fooled
+            margins[unseen] = found.margin.nan_to_num(-torch.inf)
+        outcome.kept[self._standing], outcome.margin[self._standing] = self._candidate, margins
+        outcome.first_step[self._standing] = self._candidate_step
+        return outcome
 
     def _adopt(self, row: int, found: Outcome) -> None:
         """Takes over what a search of the example at `row` alone has found."""

@@ -1,6 +1,6 @@
 """What the search and the judge let pass, and what they catch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.access import sees
+from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import AttackError, UserError
@@ -17,7 +18,8 @@ from robench.losses import cross_entropy, margin
 from robench.outcome import Outcome
 from robench.search import Search
 from robench.threat import ThreatModel
-from tests.helpers import Linear, linear_case, minimal_eps, run_attack
+from robench.tuning import Tuning
+from tests.helpers import Linear, Trained, linear_case, minimal_eps, run_attack
 
 THREAT = ThreatModel.of("linf", 0.05)
 
@@ -322,3 +324,37 @@ def test_a_model_that_changes_its_input_in_place_changes_nothing_else(name: str)
     assert torch.equal(first.fooled, second.fooled)
     assert torch.equal(first.kept, second.kept)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("family", ["pgd", "mim", "cw"])
+@pytest.mark.parametrize("patience", [1, 4])
+def test_the_beginning_of_a_longer_run_is_the_shorter_run(digits_model: Trained, family: str, patience: int) -> None:
+    split, threat = digits_model.split, ThreatModel.of("linf", 0.08)
+    x, y = split.floats(slice(80)), split.labels[:80]
+
+    def searched(steps: int, beginnings: Sequence[int] = ()) -> tuple[Search, Outcome]:
+        classifier = Classifier(digits_model.model, tuning=Tuning(patience=patience))
+        draws, judge = Draws(0, np.arange(80), x.device), Judge(classifier, threat)
+        search = Search(classifier, judge, threat, x, y, draws, beginnings=beginnings)
+        return search, search.run(attack(f"{family}:steps={steps}"))
+
+    longer, outcome = searched(13, (4, 9))
+    alone = {steps: searched(steps)[1] for steps in (4, 9, 13)}
+    found = {**longer.begun, 13: outcome}
+    assert int(alone[4].fooled.sum()) < int(alone[13].fooled.sum()) < 80
+    for steps, expected in alone.items():
+        for name in ("fooled", "kept", "margin", "first_step", "invalid", "forwards", "backwards"):
+            if steps == 13 and patience > 1 and name in ("forwards", "backwards"):
+                continue  # the looks at 9 let some leave earlier
+            assert torch.equal(getattr(found[steps], name), getattr(expected, name)), (steps, name)
+        assert torch.equal(found[steps].verdicts.margin, expected.verdicts.margin)
+
+
+def test_beginnings_that_a_run_does_not_reach_are_its_end() -> None:
+    model, x, y = linear_case(2)
+    classifier, threat = Classifier(model), ThreatModel.of("linf", 0.5)
+    draws = Draws(0, np.arange(len(x)), x.device)
+    search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, beginnings=(50,))
+    outcome = search.run(attack("pgd-100"))
+    assert outcome.fooled.all()
+    assert search.begun[50] is outcome
