@@ -211,7 +211,7 @@ def evaluate(
     device: Device = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples attacked together.")] = None,
     precision: Annotated[
-        EvaluationPrecision, typer.Option(help="Of the attacks' passes; what they find is judged in float32.")
+        EvaluationPrecision, typer.Option(help="Of gradients; what they find is judged in float32.")
     ] = EvaluationPrecision.auto,
     fail_under: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit 1 unless the worst case's lower end reaches this.")

@@ -41,7 +41,7 @@ def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
 def _probe(evaluation: Evaluation) -> Sequence[float]:
     """Seconds a forward and a backward pass of one image take, from a batch run twice after a warm-up."""
     seen = evaluation.judges(evaluation.device)[1]
-    classifier = evaluation.searcher(seen, evaluation.tune(seen))
+    classifier = evaluation.searcher(seen, evaluation.tune(seen, evaluation.precision))
     x = evaluation.split.floats(slice(evaluation.batch_size)).to(classifier.device)
     y = evaluation.split.labels[: len(x)].to(classifier.device)
     totals = np.full((3, 2), np.nan)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from robench.access import Access
 from robench.battery import Attack, Readings
 from robench.behaviour import Behaviour
 from robench.checkpoint import used_versions
@@ -73,7 +74,7 @@ class Evaluation:
     """passes whose mean an attack on a stochastic model sees"""
     protocol: Protocol = "adaptive"
     precision: Precision = "auto"
-    """of the passes of attacks; the judge's are in float32"""
+    """of the passes of attacks that take gradients; what they find is judged in float32"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """attacks of the suite that cannot be run here, with the reason"""
     data_root: Path | str = "data"
@@ -96,7 +97,7 @@ class Evaluation:
             "attack": self._attack_key(attack) if attack else CLEAN,
             **({"votes": self.votes} if self.behaviour.stochastic else {}),
             **(self._batch_key() if self.behaviour.mixes else {}),
-            "precision": self.precision if attack else "float32",
+            "precision": self.precision_of(attack.access) if attack else "float32",
             "engine": SOURCE,
             "libraries": {name: used_versions()[name] for name in ("torch", "numpy")},
         }
@@ -152,12 +153,17 @@ class Evaluation:
         assert self.subject.bare is not None
         return deployed, Judge(Classifier(self.subject.bare, device), self.threat)
 
-    def tune(self, seen: Judge) -> Tuning:
+    def precision_of(self, access: Access) -> Precision:
+        """Of the passes of attacks with this access: those that query estimate slopes from small differences of logits,
+        which low precision loses."""
+        return self.precision if access == "gradients" else "float32"
+
+    def tune(self, seen: Judge, precision: Precision) -> Tuning:
         """The fastest way to make passes of what attackers see: found by trying, so to be kept with what it made."""
         if self.subject.gives != "gradients" or self.behaviour.mixes:
             return Tuning()
         classifier = seen.classifier
-        return tune(classifier.model, self.split.floats(slice(PROBED)).to(classifier.device), self.precision)
+        return tune(classifier.model, self.split.floats(slice(PROBED)).to(classifier.device), precision)
 
     def searcher(self, seen: Judge, tuning: Tuning) -> Classifier:
         """What attackers see, tuned."""

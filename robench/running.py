@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +31,7 @@ from robench.resources import Resources
 from robench.rows import Columns
 from robench.search import Search
 from robench.summary import Summary, summarise
-from robench.tuning import Tuning
+from robench.tuning import Precision, Tuning
 
 
 class Progress(Protocol):
@@ -106,7 +105,8 @@ def evaluate(
         cells[DIAGNOSIS] = _diagnosed(evaluation, ledger, run, split, searchers, predictions, progress)
     standing = list(wanted)
     for attack in _in_order(evaluation):
-        cell = searchers.cell(ledger, evaluation.key(attack), evaluation.about(attack), run)
+        precision = evaluation.precision_of(attack.access)
+        cell = searchers.cell(ledger, evaluation.key(attack), evaluation.about(attack), run, precision)
         lent = replace(resources, memory={})
         rows_of = AttackRows(
             evaluation,
@@ -142,7 +142,7 @@ def _diagnosed(
 ) -> Cell:
     """The cell of the diagnosis, made where it is lacking or was made on fewer examples."""
     about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
-    cell = searchers.cell(ledger, diagnosis.key(evaluation), about, run)
+    cell = searchers.cell(ledger, diagnosis.key(evaluation), about, run, evaluation.precision)
     probed = np.array(evaluation.wanted[: diagnosis.EXAMPLES])
     correct = probed[predictions.loc[probed.tolist()].to_numpy() == rows.array(split.labels[probed])]
     if len(correct) and (cell.found is None or cell.found["probed"] < len(probed)):
@@ -172,10 +172,13 @@ class Searchers:
     evaluation: Evaluation
     seen: Judge
     _made: dict[Tuning, Classifier] = field(default_factory=dict)
+    _found: dict[Precision, Tuning] = field(default_factory=dict)
 
-    def cell(self, ledger: Ledger, key: dict[str, Any], about: dict[str, Any], run: dict[str, Any]) -> Cell:
+    def cell(
+        self, ledger: Ledger, key: dict[str, Any], about: dict[str, Any], run: dict[str, Any], precision: Precision
+    ) -> Cell:
         """As the ledger's; a new one freezes the tuning found here."""
-        return ledger.find(key) or ledger.cell(key, about, {**run, "tuning": self._found.to_json()})
+        return ledger.find(key) or ledger.cell(key, about, {**run, "tuning": self._tuning(precision).to_json()})
 
     def of(self, cell: Cell) -> Classifier:
         tuning = Tuning.of_json(cell.run["tuning"])
@@ -183,9 +186,10 @@ class Searchers:
             self._made[tuning] = self.evaluation.searcher(self.seen, tuning)
         return self._made[tuning]
 
-    @cached_property
-    def _found(self) -> Tuning:
-        return self.evaluation.tune(self.seen)
+    def _tuning(self, precision: Precision) -> Tuning:
+        if precision not in self._found:
+            self._found[precision] = self.evaluation.tune(self.seen, precision)
+        return self._found[precision]
 
 
 def _check_names(attacks: Sequence[Attack]) -> None:
