@@ -23,7 +23,7 @@ from robench.threat import ThreatModel
 
 ENGINE = (
     *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "outcome", "search"),
-    *("foreign", "apart", "annex", "randomness", "behaviour", "rows", "running"),
+    *("foreign", "apart", "annex", "randomness", "behaviour", "rows", "units", "running"),
     *("tanh_gaussian", "models/generators", "models/resnet"),
 )
 SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)

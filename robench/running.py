@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 from zlib import crc32
@@ -21,6 +19,7 @@ from robench.data import Split
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.evaluation import Evaluation
+from robench.executors import Executor, executor
 from robench.judge import Judge
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.outcome import Outcome
@@ -30,14 +29,13 @@ from robench.resources import Resources
 from robench.rows import Columns
 from robench.search import Search
 from robench.summary import Summary, summarise
+from robench.units import ALONE, Scale, Unit, Watch
 
 
-class Progress(Protocol):
-    """Is told how a run goes: the standing at each step, the passes so far, how many stood, what was found."""
+class Progress(Watch, Protocol):
+    """Is told how a run goes, and what was found."""
 
     def begin(self, attack: str, examples: int) -> None: ...
-    def standing(self, examples: int, passes: int) -> None: ...
-    def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
     def show(self, summary: Summary) -> None: ...
 
@@ -57,14 +55,18 @@ def run(
     results: Path | str,
     progress: Progress | None = None,
     save_adversarial: Path | str | None = None,
+    scale: Scale = ALONE,
 ) -> Summary:
     """Evaluates into the ledger of the results folder, and summarises. `save_adversarial` is a folder: an archive for
     each attack, ATTACK.npz, with x_adv [N, ...] in float32, the labels y [N] and ids [N], the rows in the data set."""
     if save_adversarial is not None:
+        if scale.part:
+            raise UserError(f"part {scale.part} has not all x_adv to save; save them in a run of the whole")
         _check_names(evaluation.attacks)
         make_folder(Path(save_adversarial))
     manifest = run_manifest(evaluation.device)
-    cells = evaluate(evaluation, Ledger(results), manifest, progress, keep_images=save_adversarial is not None)
+    keep = save_adversarial is not None
+    cells = evaluate(evaluation, Ledger(results), manifest, progress, keep_images=keep, scale=scale)
     if save_adversarial is not None:
         _save_adversarial(evaluation, cells, Path(save_adversarial))
     return summarise(cells, evaluation.n, evaluation.mode, evaluation.left_out)
@@ -77,6 +79,7 @@ def evaluate(
     progress: Progress | None = None,
     *,
     keep_images: bool = False,
+    scale: Scale = ALONE,
 ) -> dict[str, Cell]:
     """Runs what the ledger lacks and gives the cells by name: clean, then the attacks.
 
@@ -84,64 +87,65 @@ def evaluate(
     ends as it would have without the interruption. `keep_images`: the cells keep their adversarial examples, and make
     again those they lack.
     """
-    progress = progress or Silent()
-    device = torch.device(evaluation.device)
-    split = evaluation.split.to(device)
-    judge, seen = evaluation.judges(device)
-    resources = evaluation.resources(device)
-    wanted = evaluation.wanted
-    run = {**run, "batch_size": evaluation.batch_size, "threads": torch.get_num_threads()}
-
-    clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
-    _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
-    predicted = clean.rows().set_index("example")
-    predictions, shares = predicted["clean_prediction"], predicted["share_right"]
-
-    cells = {CLEAN: clean}
-    if evaluation.subject.gives == "gradients":
-        cells[DIAGNOSIS] = _diagnosed(evaluation, ledger, run, split, seen, predictions, progress)
-    standing = list(wanted)
-    for attack in _in_order(evaluation):
-        cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
-        lent = replace(resources, memory={})
-        rows_of = AttackRows(
-            evaluation, attack, judge, seen, split, predictions, shares, lent, progress, cell if keep_images else None
-        )
-        spared = set(wanted) - set(standing)
-        _fill(cell, wanted, progress, attack.name, rows_of, spared)
-        cells[attack.name] = cell
-        progress.show(summarise(cells, evaluation.n, evaluation.mode))
-        if evaluation.mode == "worst-case":
-            fooled = cell.rows().set_index("example")["fooled"].loc[standing]
-            standing = fooled.index[~fooled.fillna(False)].tolist()
+    progress, ids = progress or Silent(), scale.ids(evaluation.wanted, evaluation.batch_size)
+    with executor(scale.executor, evaluation, scale.workers) as on:
+        run = {**run, "batch_size": evaluation.batch_size, "threads": on.threads}
+        clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
+        probed = evaluation.wanted[: -(-diagnosis.EXAMPLES // evaluation.batch_size) * evaluation.batch_size]
+        with_probed = range(max(ids.stop, probed.stop)) if ids.start == 0 else ids
+        _fill(Unit(CLEAN, with_probed, clean, clean), on, progress, scale)
+        cells = {CLEAN: clean}
+        if evaluation.subject.gives == "gradients":
+            about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
+            cells[DIAGNOSIS] = cell = ledger.cell(diagnosis.key(evaluation), about, run)
+            if ids.start == 0:
+                _diagnose(Unit(DIAGNOSIS, evaluation.wanted[: diagnosis.EXAMPLES], cell, clean), on, progress)
+        before: list[Cell] = []
+        for attack in _in_order(evaluation):
+            cell = ledger.cell(evaluation.key(attack), evaluation.about(attack), run)
+            _fill(Unit(attack.name, ids, cell, clean, tuple(before), keep_images), on, progress, scale)
+            cells[attack.name] = cell
+            progress.show(summarise(cells, evaluation.n, evaluation.mode))
+            if evaluation.mode == "worst-case":
+                before.append(cell)
     return cells
 
 
-def _diagnosed(
-    evaluation: Evaluation,
-    ledger: Ledger,
-    run: dict[str, Any],
-    split: Split,
-    seen: Judge,
-    predictions: pd.Series,
-    progress: Progress,
-) -> Cell:
-    """The cell of the diagnosis, made where it is lacking or was made on fewer examples."""
-    about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
-    cell = ledger.cell(diagnosis.key(evaluation), about, run)
-    probed = np.array(evaluation.wanted[: diagnosis.EXAMPLES])
-    correct = probed[predictions.loc[probed.tolist()].to_numpy() == rows.array(split.labels[probed])]
-    if len(correct) and (cell.found is None or cell.found["probed"] < len(probed)):
-        progress.begin(DIAGNOSIS, len(correct))
+def _fill(whole: Unit, on: Executor, progress: Progress, scale: Scale) -> None:
+    """Has done what is lacking."""
+    units, examples = [], 0
+    for piece in whole.cut(scale.workers):
+        run, skip = piece.lacking()
+        if len(run) or len(skip):
+            units.append(piece)
+            examples += len(run)
+    if units:
+        progress.begin(whole.attack, examples)
         try:
-            found = diagnosis.diagnose(evaluation, seen, split.floats(correct), split.labels[correct], correct)
-            progress.advance(len(correct), sum(found.standing["eps"]))
-        except torch.OutOfMemoryError:
-            raise _out_of_memory(evaluation.batch_size) from None
+            on.run(units, progress)
         finally:
             progress.end()
-        cell.record(found.to_json())
-    return cell
+    if not scale.part:  # else the others, which may be running, would all do the same
+        whole.cell.compact()
+
+
+def _diagnose(unit: Unit, on: Executor, progress: Progress) -> None:
+    """Has the diagnosis made where it is lacking or was made on fewer examples."""
+    correct = _correct(unit)
+    if len(correct) and (unit.cell.found is None or unit.cell.found["probed"] < len(unit.ids)):
+        progress.begin(DIAGNOSIS, len(correct))
+        try:
+            on.run([unit], progress)
+        finally:
+            progress.end()
+
+
+def _correct(unit: Unit) -> np.ndarray:
+    """Its examples that are classified correctly when clean."""
+    clean = unit.clean.table(unit.ids)
+    right = clean["clean_prediction"].to_numpy() == clean["label"].to_numpy()
+    ids: np.ndarray = clean["example"].to_numpy()[right]
+    return ids
 
 
 def _check_names(attacks: Sequence[Attack]) -> None:
@@ -171,45 +175,66 @@ def _in_order(evaluation: Evaluation) -> list[Attack]:
     return sorted(evaluation.attacks, key=lambda attack: sum(evaluation.passes(attack)))
 
 
-def _fill(
-    cell: Cell,
-    wanted: range,
-    progress: Progress,
-    name: str,
-    rows_of: "RowsOf",
-    spared: AbstractSet[int] = frozenset(),
-) -> None:
-    """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking.
+class Prepared:
+    """An evaluation made ready in this process: the model, the images and what attacks are lent, on the device."""
 
-    Those `spared`, which an earlier attack has broken, are noted as skipped beside the others of their block.
-    """
-    written, finished = set(cell.rows()["example"]), cell.present()
-    if rows_of.keeper:
-        finished &= cell.images().keys()
-    missing = [example for example in wanted if example not in (written if example in spared else finished)]
-    if not missing:
-        return
-    size = int(cell.run["batch_size"])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(int(cell.run["threads"]))
-    progress.begin(name, len(set(missing) - spared))
-    try:
-        with cell.writer() as write:
-            for _, block in groupby(missing, lambda example: example // size):
-                ids = list(block)
-                run = np.array([example for example in ids if example not in spared], dtype=np.int64)
-                skip = np.array([example for example in ids if example in spared], dtype=np.int64)
+    def __init__(self, evaluation: Evaluation) -> None:
+        device = torch.device(evaluation.device)
+        self._evaluation, self._split = evaluation, evaluation.split.to(device)
+        self._judge, self._seen = evaluation.judges(device)
+        self._resources = evaluation.resources(device)
+        self._attacks = {attack.name: attack for attack in evaluation.attacks}
+        self._lent = ("", self._resources)
+
+    def do(self, unit: Unit, watch: Watch) -> None:
+        """Runs what a unit lacks; where it is interrupted, what it has finished is on disk."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(int(unit.cell.run["threads"]))
+        try:
+            if unit.attack == DIAGNOSIS:
+                self._diagnose(unit, watch)
+            else:
+                self._fill(unit, watch)
+        except torch.OutOfMemoryError:
+            raise _out_of_memory(unit.batch_size) from None
+        finally:
+            torch.set_num_threads(threads)
+
+    def _diagnose(self, unit: Unit, watch: Watch) -> None:
+        ids = _correct(unit)
+        x, y = self._split.floats(ids), self._split.labels[ids]
+        found = diagnosis.diagnose(self._evaluation, self._seen, x, y, ids)
+        unit.cell.record(found.to_json())
+        watch.advance(len(ids), sum(found.standing["eps"]))
+
+    def _fill(self, unit: Unit, watch: Watch) -> None:
+        rows_of = self._rows_of(unit, watch)
+        with unit.cell.writer() as write:
+            for run, skip in unit.batches():
                 started = time.perf_counter()
                 columns = rows_of(run)
                 columns["seconds"] = np.full(len(run), (time.perf_counter() - started) / max(len(run), 1))
                 write(pa.concat_tables([rows.table(columns), rows.table(rows_of.skipped(skip))]))
-                progress.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
-    except torch.OutOfMemoryError:
-        raise _out_of_memory(size) from None
-    finally:
-        torch.set_num_threads(threads)
-        progress.end()
-    cell.compact()
+                watch.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
+
+    def _rows_of(self, unit: Unit, watch: Watch) -> "RowsOf":
+        if unit.attack == CLEAN:
+            return CleanRows(self._judge, self._split)
+        if unit.attack != self._lent[0]:
+            self._lent = (unit.attack, replace(self._resources, memory={}))
+        clean = unit.clean.rows(unit.ids).set_index("example")
+        return AttackRows(
+            self._evaluation,
+            self._attacks[unit.attack],
+            self._judge,
+            self._seen,
+            self._split,
+            clean["clean_prediction"],
+            clean["share_right"],
+            self._lent[1],
+            watch,
+            unit.cell if unit.keep_images else None,
+        )
 
 
 def _out_of_memory(batch_size: int) -> UserError:
@@ -219,8 +244,6 @@ def _out_of_memory(batch_size: int) -> UserError:
 class RowsOf(Protocol):
     """Makes the rows of some examples, by their ids, and of those that are spared."""
 
-    @property
-    def keeper(self) -> Cell | None: ...
     def __call__(self, ids: np.ndarray) -> Columns: ...
     def skipped(self, ids: np.ndarray) -> Columns: ...
 
@@ -231,7 +254,6 @@ class CleanRows:
 
     judge: Judge
     split: Split
-    keeper: Cell | None = None
 
     def __call__(self, ids: np.ndarray) -> Columns:
         x, y = self.split.floats(ids), self.split.labels[ids]
@@ -260,7 +282,7 @@ class AttackRows:
     shares: pd.Series
     """of the draws of a stochastic model that are right when clean"""
     resources: Resources
-    progress: Progress
+    progress: Watch
     keeper: Cell | None = None
     """where the adversarial examples are kept, if they are"""
 
