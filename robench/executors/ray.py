@@ -53,7 +53,7 @@ class Executor:
 
     def run(self, units: Sequence[Unit], watch: Watch) -> None:
         task = self._ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES)(_do)
-        waiting, running = list(reversed(units)), {}
+        waiting, running = list(reversed(units)), dict[Any, Unit]()
         while waiting or running:
             while waiting and len(running) < self._workers:
                 unit = waiting.pop()
