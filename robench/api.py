@@ -29,6 +29,7 @@ from robench.search import Search
 from robench.subject import Subject, load_model
 from robench.summary import Summary
 from robench.threat import Size, ThreatModel
+from robench.units import Scale
 from robench.verification import Verification
 
 __all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train", "verify"]
@@ -88,7 +89,7 @@ def _checked(x: Tensor, y: Tensor) -> data.Split:
 def _run_attack(
     configured: Attack, model: nn.Module, images: data.Split, threat: ThreatModel, seed: int, lent: Resources
 ) -> Tensor:
-    x, y = images.images, images.labels
+    x, y = images.floats(slice(None)), images.labels
     classifier = Classifier(model, x.device)
     check_model(classifier, images, type(model).__name__)
     draws = Draws(seed, np.arange(len(x)), x.device)
@@ -106,15 +107,21 @@ def evaluate(
     results: Path | str = "results",
     progress: running.Progress | None = None,
     save_adversarial: Path | str | None = None,
+    workers: int = 1,
+    executor: str | None = None,
+    part: str | None = None,
     **options: Any,
 ) -> Summary:
     """Attacks a model with a battery and gives its accuracies; outcomes go to the ledger, and come from it.
 
     model: a checkpoint's path, "FACTORY.py:function", an nn.Module on images in [0, 1], or a function on arrays:
     float32 images [B, C, H, W] -> scores [B, classes] or labels [B], for attacks without gradients. `save_adversarial`
-    is a folder for their x_adv. The other options are those of `plan_evaluation`.
+    is a folder for their x_adv. Several `workers` share the examples of each attack: processes of this machine, which a
+    script starts under `if __name__ == "__main__":`, or with `executor="ray"` Ray's; `part="2/4"` runs the second of
+    four parts of the examples. The other options are those of `plan_evaluation`.
     """
-    return running.run(plan_evaluation(model, **options), results, progress, save_adversarial)
+    scale = Scale.of(workers, executor, part)
+    return running.run(plan_evaluation(model, **options), results, progress, save_adversarial, scale)
 
 
 def verify(

@@ -23,6 +23,7 @@ from robench.reading.runs import evaluation_id
 from robench.recipe import default_eps
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel, parse_size
+from robench.units import Scale
 
 ALWAYS: dict[str, Settings] = {"gallery": {"attack": "pgd-20"}}
 """What is measured of every model: the pictures on its page."""
@@ -80,13 +81,15 @@ def run(
     n: int | None = None,
     limit: int | None = None,
     epochs: int | None = None,
+    workers: int = 1,
     reporter: Reporter | None = None,
 ) -> pd.DataFrame:
     """The leaderboard of the benchmark's models under its attacks; that of everything in the ledger is written to the
     results folder, and the benchmark's own table or figure.
 
     A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. dataset, arch,
-    eps, n, limit and epochs cut the benchmark to the machine.
+    eps, n, limit and epochs cut the benchmark to the machine. Several `workers` are processes that share the
+    examples of each attack.
     """
     cuts = Cuts(dataset, arch, eps, n, limit, epochs)
     benchmark = cuts.of(load(name))
@@ -94,7 +97,7 @@ def run(
     _check(name, benchmark)
     if str(cuts):
         say(f"cut: {cuts}")
-    where = _Where(results, data_root, download, resolve_device(device), say, reporter)
+    where = _Where(results, data_root, download, resolve_device(device), Scale.of(workers), say, reporter)
     for kind, settings in benchmark.once.items():
         say(f"measuring {kind}")
         measuring.measure_once(kind, settings, results, where.device)
@@ -118,6 +121,7 @@ class _Where:
     data_root: Path | str
     download: bool
     device: str
+    scale: Scale
     say: Callable[[str], None]
     reporter: Reporter | None
 
@@ -179,7 +183,8 @@ def _radii(benchmark: Benchmark, subject: Subject) -> list[Size]:
 
 def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
     where.say(f"{planned.subject.name}: evaluating at {planned.threat}")
-    running.run(planned, where.results, where.reporter.evaluation() if where.reporter else None)
+    progress = where.reporter.evaluation() if where.reporter else None
+    running.run(planned, where.results, progress, scale=where.scale)
     for kind, settings in {**ALWAYS, **benchmark.measure}.items():
         where.say(f"{planned.subject.name}: measuring {kind}")
         measuring.measure_model(planned, kind, settings, where.results)

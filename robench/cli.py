@@ -87,6 +87,7 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch a missing torc
 Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")]
 Eps = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 or a number.")]
 Norm = Annotated[str | None, typer.Option(help="linf or l2.")]
+Workers = Annotated[int, typer.Option(help="Processes that share the examples of each attack.")]
 Arch = Annotated[str | None, typer.Option(help="The architecture of a bare state dict, or of the model to train.")]
 
 
@@ -103,6 +104,7 @@ def bench(
     n: Annotated[int | None, typer.Option(help="Evaluate on the first N examples.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
+    workers: Workers = 1,
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     from robench.benching import run
@@ -120,6 +122,7 @@ def bench(
         n=n,
         limit=limit,
         epochs=epochs,
+        workers=workers,
         reporter=ConsoleReporter(),
     )
     if len(frame):
@@ -218,6 +221,13 @@ def evaluate(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
     save_adversarial: Annotated[Path | None, typer.Option(help="A folder for x_adv, an .npz for each attack.")] = None,
+    workers: Workers = 1,
+    executor: Annotated[
+        str | None, typer.Option(help="What runs the workers: processes, or ray (on the cluster at RAY_ADDRESS).")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="i/k: only the i-th of k parts of the examples, into a shared results folder.")
+    ] = None,
     format: Annotated[Format, typer.Option(help="Of what goes to standard output.")] = Format.table,
     results: Results = Path("results"),
 ) -> None:
@@ -225,7 +235,11 @@ def evaluate(
     from robench import planning, running
     from robench.console import EvaluationProgress, stderr
     from robench.reading import report
+    from robench.units import Scale
 
+    scale = Scale.of(workers, executor, part)
+    if part and fail_under is not None:
+        raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
     planned = planning.plan_evaluation(
         model,
         suite=suite,
@@ -260,7 +274,14 @@ def evaluate(
 
         _emit(report.costs(estimate(planned, Ledger(results)), format))
         return
-    summary = running.run(planned, results, EvaluationProgress(), save_adversarial)
+    summary = running.run(planned, results, EvaluationProgress(), save_adversarial, scale)
+    if part:
+        ran, everything = scale.ids(planned.wanted, planned.batch_size), len(planned.wanted)
+        rest = "" if summary.n == everything else "; the other parts have the rest"
+        stderr.print(
+            f"part {part}, examples {ran.start} to {ran.stop - 1}, is done: under every attack the ledger has "
+            f"{summary.n} of {everything}{rest}"
+        )
     _emit(report.evaluation(summary, format))
     if fail_under is not None and not report.passes(summary, fail_under):
         stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")

@@ -65,11 +65,19 @@ def parse(schema: type[StrictModel], block: Any, where: str) -> StrictModel:
         raise UserError(f"{where}: {place}: {first['msg'].lower()}, got {first['input']!r}") from None
 
 
+_USERS = "robench_user_"
+
+
+def is_of_user(module_name: str | None) -> bool:
+    """Whether a module is a file of the user's."""
+    return (module_name or "").startswith(_USERS)
+
+
 def load_file(path: Path) -> Any:
     """Imports a Python file of the user's; it runs their code."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
-    name = f"robench_user_{path.stem}_{abs(hash(path.resolve())):x}"
+    name = f"{_USERS}{path.stem}_{abs(hash(path.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -99,6 +107,7 @@ def attack_catalog() -> dict[str, dict[str, Any]]:
 
 def attack_function(name: str) -> Callable[..., None]:
     """The function that bears its file's name, or after FAMILY:NAME the one that a family of them gives."""
+    written = name
     name, _, member = (name, "", "") if name.endswith(".py") else name.partition(":")
     stem = Path(name).stem
     function = getattr(module("attacks", name), stem, None)
@@ -106,6 +115,7 @@ def attack_function(name: str) -> Callable[..., None]:
         raise UserError(f"{stem} is no family of attacks, so {name}:{member} names none; {stem} alone does")
     if member and function:
         function = function(member)
+        function.member = written  # by which another process finds it
     if not inspect.isfunction(function) or not hasattr(function, "access"):
         raise UserError(f"expected a function {stem} under @sees(...) in {name}, found none")
     return function

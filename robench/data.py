@@ -1,7 +1,6 @@
-"""The data sets: images and labels in memory, in the set's own order, by a name such as `mnist` or `parquet:DIR`."""
+"""The data sets: images and labels in the set's own order, by a name such as `mnist` or `parquet:DIR`."""
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robench.errors import UserError, unknown
+from robench.stored import StoredImages, decode, stored
 
 Part = Literal["train", "test"]
 
@@ -25,10 +25,10 @@ DIGITS_TRAIN = 1297
 
 @dataclass(frozen=True)
 class Split:
-    """images [N, C, H, W]: uint8, or float32 in [0, 1]; labels [N] int64."""
+    """images [N, C, H, W]: uint8, or float32 in [0, 1], in memory or on disk; labels [N] int64."""
 
     name: str
-    images: Tensor
+    images: Tensor | StoredImages
     labels: Tensor
 
     def __post_init__(self) -> None:
@@ -40,7 +40,7 @@ class Split:
             )
         if self.images.numel() == 0:
             raise UserError(f"{where} is empty")
-        if self.images.dtype != torch.uint8:
+        if isinstance(self.images, Tensor) and self.images.dtype != torch.uint8:
             low, high = float(self.images.min()), float(self.images.max())
             if not (low >= 0 and high <= 1):  # NaN fails too
                 raise UserError(f"{where}: expected images in [0, 1], got values from {low:g} to {high:g}")
@@ -62,8 +62,11 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.images.dtype} {tuple(self.images.shape)}".encode())
-        digest.update(self.images.numpy().tobytes())
-        digest.update(self.labels.numpy().tobytes())
+        if isinstance(self.images, Tensor):
+            digest.update(np.ascontiguousarray(self.images.numpy()).data)
+        else:
+            digest.update(self.images.digest())
+        digest.update(np.ascontiguousarray(self.labels.numpy()).data)
         return digest.hexdigest()[:16]
 
     def check_labels(self, classes: int) -> None:
@@ -85,9 +88,14 @@ class Split:
         return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False) -> Split:
-    """One part of a data set. `root` is where torchvision's sets lie; `download` fetches one that is missing."""
+def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False, stream: bool = False) -> Split:
+    """One part of a data set. `root` is where torchvision's sets lie; `download` fetches one that is missing; `stream`
+    leaves the images of `parquet:` on disk."""
     kind, _, where = name.partition(":")
+    if kind == "parquet" and where:
+        on_disk, labels = stored(Path(where), part)
+        name = f"parquet:{Path(where).name} ({part})"
+        return Split(name, on_disk if stream else on_disk[:], torch.from_numpy(labels))
     if kind in _FROM_PATH and where:
         images, labels = _FROM_PATH[kind](Path(where), part)
         name = f"{kind}:{Path(where).name}"
@@ -143,40 +151,6 @@ def _torchvision(key: str, part: Part, root: Path, download: bool) -> Arrays:
     return found.data.transpose(0, 3, 1, 2).copy(), np.array(found.targets)
 
 
-def _parquet(folder: Path, part: Part) -> Arrays:
-    """Files PART-*.parquet with a column of encoded images (bytes, or a struct with a field `bytes`) and one of
-    integer labels; of several integer columns the one called `label`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    files = sorted(folder.glob(f"**/{part}-*.parquet"))
-    if not files:
-        raise UserError(f"dataset parquet:{folder}: expected files {part}-*.parquet in that folder, found none")
-    try:
-        table = pa.concat_tables([pq.read_table(file) for file in files])
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"dataset parquet:{folder}: {str(error).splitlines()[0]}") from None
-    encoded, labels = None, None
-    for field in table.schema:
-        column = table[field.name].combine_chunks()
-        if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
-            encoded = column.field("bytes")
-        elif pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
-            encoded = column
-        elif pa.types.is_integer(field.type) and (labels is None or field.name == "label"):
-            labels = column.to_numpy()
-    if encoded is None or labels is None:
-        raise UserError(
-            f"dataset parquet:{folder}: expected a column of encoded images and one of integer labels, "
-            f"got {', '.join(table.schema.names)}"
-        )
-    images = [_decode(buffer.as_buffer(), f"dataset parquet:{folder}, row {row}") for row, buffer in enumerate(encoded)]
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        raise UserError(f"dataset parquet:{folder}: expected images of one size, got {sorted(shapes)[:3]}")
-    return (np.stack(images) if images else np.zeros((0, 1, 1, 1), np.uint8)), labels
-
-
 def _imagefolder(folder: Path, part: Part) -> Arrays:
     """torchvision's layout, PART/CLASS/FILE with `val` for a missing `test`; the labels count the sorted classes, which
     the parts must share."""
@@ -195,7 +169,7 @@ def _imagefolder(folder: Path, part: Part) -> Arrays:
     if trained and trained != found.classes:
         raise UserError(f"{where}: expected the classes of train in {place.name}, got {found.classes[:5]}")
     files = [Path(file) for file, _ in found.samples]
-    images = [_decode(file.read_bytes(), f"{where}, {file.relative_to(folder)}") for file in files]
+    images = [decode(file.read_bytes(), f"{where}, {file.relative_to(folder)}") for file in files]
     for file, image in zip(files, images, strict=True):
         if image.shape != images[0].shape:
             raise UserError(
@@ -203,17 +177,6 @@ def _imagefolder(folder: Path, part: Part) -> Arrays:
                 f"{file.name}"
             )
     return np.stack(images), np.array(found.targets)
-
-
-def _decode(encoded: Any, where: str) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except Exception as error:
-        raise UserError(f"{where}: not an image ({error})") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _npz(file: Path, part: Part) -> Arrays:
@@ -238,7 +201,6 @@ def _npz(file: Path, part: Part) -> Arrays:
 
 
 _FROM_PATH: dict[str, Callable[[Path, Part], Arrays]] = {
-    "parquet": _parquet,
     "imagefolder": _imagefolder,
     "npz": _npz,
 }

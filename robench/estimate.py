@@ -30,7 +30,7 @@ def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
     costs = []
     for attack in (None, *evaluation.attacks):
         present = ledger.find(evaluation.key(attack))
-        missing = len(set(evaluation.wanted) - (present.present() if present else set()))
+        missing = present.lacking(evaluation.wanted) if present else len(evaluation.wanted)
         forwards, backwards = evaluation.passes(attack) if attack else (1, 0)
         seconds = missing * (forwards * forward + backwards * backward)
         name = attack.name if attack else CLEAN

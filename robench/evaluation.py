@@ -25,7 +25,7 @@ from robench.tuning import Precision, Tuning, tune
 
 ENGINE = (
     *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "outcome", "search"),
-    *("tuning", "folding", "foreign", "apart", "annex", "randomness", "behaviour", "rows", "running"),
+    *("tuning", "folding", "foreign", "apart", "annex", "randomness", "behaviour", "rows", "units", "running"),
     *("tanh_gaussian", "models/generators", "models/resnet"),
 )
 SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
@@ -125,6 +125,10 @@ class Evaluation:
     def readings_of(self, attack: Attack) -> Readings:
         """The suite's, but for an attack that ends at its first success."""
         return "any" if attack.stops else self.readings
+
+    def can_be_cut(self, attack: Attack) -> bool:
+        """Whether the beginning of its runs tells what a shorter run finds."""
+        return self.readings_of(attack) == "any" and not self.meets_chance(attack)
 
     def _batch_key(self) -> dict[str, Any]:
         """What makes the batches, where outcomes depend on them."""

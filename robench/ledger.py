@@ -2,20 +2,21 @@
 
 A cell is a folder named by the fingerprint of everything that could change its numbers (`cell.json` holds it in
 words), with its rows in Parquet parts. A part is written under a temporary name and renamed, never changed; so a killed
-run leaves whole parts, and two runs over one folder can only repeat each other's rows.
+run leaves whole parts, and two runs over one folder can only repeat each other's rows. A cell may have more rows than
+fit in memory: whoever names the examples wanted reads those alone.
 """
 
 import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,11 @@ from robench.fingerprints import fingerprint
 
 FLUSH_SECONDS = 20.0
 """A killed run loses at most the rows of this long."""
+
+WINDOW = 65_536
+"""Examples whose rows are held at a time by whoever goes through a cell."""
+
+T = TypeVar("T")
 
 CLEAN = "clean"
 """The cell that holds a model's predictions on the unattacked images."""
@@ -126,23 +132,19 @@ class Cell:
         with replacing(self.path / "found.json") as temporary:
             temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
 
-    def table(self) -> pa.Table:
-        """One row an example, in order of example; where there are several, a finished one counts, else an error."""
-        tables = [table for _, table in self._tables()]
-        whole = pa.concat_tables(tables) if tables else ROW.empty_table()
-        examples = whole["example"].to_numpy()
-        if (np.diff(examples) > 0).all():
-            return whole
-        frame = whole.to_pandas(types_mapper=_nullable)
-        rank = frame["status"].map({status: place for place, status in enumerate(UNFINISHED, 1)}).fillna(0)
-        frame = frame.assign(rank=rank).sort_values(["example", "rank"], kind="stable")
-        frame = frame.drop_duplicates("example").drop(columns="rank")
-        return pa.Table.from_pandas(frame, schema=ROW, preserve_index=False)
+    def table(self, ids: range | None = None) -> pa.Table:
+        """One row an example, in order of example; where there are several, a finished one counts, else an error. Of
+        the examples `ids`, where they are given."""
+        return self._steadily(lambda parts: _merged(parts, ids))
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self, ids: range | None = None) -> pd.DataFrame:
         """The table as a frame."""
-        frame: pd.DataFrame = self.table().to_pandas(types_mapper=_nullable)
+        frame: pd.DataFrame = self.table(ids).to_pandas(types_mapper=_nullable)
         return frame
+
+    def span(self) -> range:
+        """A range that holds all its examples."""
+        return self._steadily(_span)
 
     def size(self) -> int:
         """How many examples have a row."""
@@ -153,22 +155,32 @@ class Cell:
                 return int(part.metadata.num_rows)
         return len(self.table())
 
-    def present(self) -> set[int]:
-        """The examples that need not be run again."""
-        table = self.table()
-        finished = ~np.isin(table["status"].to_numpy(), UNFINISHED)
-        return set(table["example"].to_numpy()[finished].tolist())
+    def present(self, ids: range | None = None) -> set[int]:
+        """The examples, of `ids` where they are given, that need not be run again."""
+        table = self.table(ids)
+        return set(table["example"].to_numpy()[finished(table)].tolist())
+
+    def lacking(self, ids: range) -> int:
+        """How many of these examples are yet to be run."""
+        return len(ids) - sum(len(self.present(window)) for window in windows(ids))
 
     def append(self, rows: pa.Table) -> None:
         """Adds rows of the schema `ROW`."""
-        final = self.path / f"part-{uuid.uuid4().hex}.parquet"
-        with replacing(final) as temporary:
+        with replacing(self._new_part()) as temporary:
             pq.write_table(rows, temporary, compression="zstd")
 
     def keep_images(self, ids: np.ndarray, x_adv: np.ndarray) -> None:
         """Adds adversarial examples [B, ...]."""
         with replacing(self.path / f"images-{uuid.uuid4().hex}.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, ids=ids, x_adv=x_adv)
+
+    def pictured(self) -> np.ndarray:
+        """The examples whose adversarial examples were kept, some perhaps twice."""
+        kept = [np.array([], dtype=np.int64)]
+        for path in self.path.glob("images-*.npz"):
+            with np.load(path, allow_pickle=False) as archive:
+                kept.append(archive["ids"])
+        return np.concatenate(kept)
 
     def images(self) -> dict[int, np.ndarray]:
         """The adversarial examples that were kept, by their rows in the data set."""
@@ -180,11 +192,20 @@ class Cell:
 
     def compact(self) -> None:
         """Puts the parts into one; whoever reads meanwhile finds every row in the old parts, the new one, or both."""
-        parts = self._tables()
-        if len(parts) > 1:
-            self.append(self.table())
-            for part, _ in parts:
-                part.unlink(missing_ok=True)
+        self._steadily(self._compact)
+
+    def _compact(self, parts: Sequence[Path]) -> None:
+        if len(parts) < 2:
+            return
+        with (
+            replacing(self._new_part()) as temporary,
+            pq.ParquetWriter(temporary, ROW, compression="zstd") as writer,
+        ):
+            for window in windows(_span(parts)):
+                if len(table := _merged(parts, window)):
+                    writer.write_table(table)
+        for part in parts:
+            part.unlink(missing_ok=True)
 
     @contextmanager
     def writer(self) -> Iterator[Callable[[pa.Table], None]]:
@@ -209,16 +230,15 @@ class Cell:
         finally:
             flush()
 
-    def _tables(self) -> list[tuple[Path, pa.Table]]:
-        for _ in range(20):  # a part may be compacted away between the listing and the reading
-            parts = sorted(self.path.glob("part-*.parquet"))
-            try:
-                return [(part, _read(part)) for part in parts]
-            except FileNotFoundError:
-                continue
-            except (pa.ArrowInvalid, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise UserError(f"a part of {self.path} cannot be read ({reason}); remove it and run again") from None
+    def _new_part(self) -> Path:
+        return self.path / f"part-{uuid.uuid4().hex}.parquet"
+
+    def _steadily(self, read: Callable[[Sequence[Path]], T]) -> T:
+        """What is read of the parts, all as they are at one time."""
+        for attempt in range(20):  # a part may be compacted away between the listing and the reading
+            with suppress(_Vanished):
+                return read(sorted(self.path.glob("part-*.parquet")))
+            time.sleep(0.01 * attempt)
         raise UserError(f"the parts of {self.path} change faster than they can be read; is another run compacting it?")
 
 
@@ -269,6 +289,18 @@ class Ledger:
         return Cell(path)
 
 
+def windows(ids: range) -> Iterator[range]:
+    """The examples, `WINDOW` at a time: the same ones together whatever the range."""
+    for start in range(ids.start - ids.start % WINDOW, ids.stop, WINDOW):
+        yield range(max(start, ids.start), min(start + WINDOW, ids.stop))
+
+
+def finished(table: pa.Table) -> np.ndarray:
+    """Which rows [N] tell something of the attack."""
+    told: np.ndarray = ~np.isin(table["status"].to_numpy(), UNFINISHED)
+    return told
+
+
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -282,13 +314,78 @@ def _is_diagnosis(found: Any) -> bool:
     return isinstance(found, dict) and counts <= set(found) and {"eps", "twice", "extreme"} <= set(found["standing"])
 
 
-def _read(part: Path) -> pa.Table:
-    """A part's rows; columns that its version of robench did not know are null."""
-    with pq.ParquetFile(part) as file:
-        if file.schema_arrow.equals(ROW):
-            return file.read(use_threads=False)
-        _check_columns(file)
-    return pq.read_table(part, schema=ROW, partitioning=None)
+class _Vanished(Exception):  # noqa: N818
+    """A part is there no more."""
+
+
+def _merged(parts: Sequence[Path], ids: range | None) -> pa.Table:
+    """See `Cell.table`."""
+    tables = [_read(part, ids) for part in parts]
+    whole = pa.concat_tables(tables) if tables else ROW.empty_table()
+    if (np.diff(whole["example"].to_numpy()) > 0).all():
+        return whole
+    frame = whole.to_pandas(types_mapper=_nullable)
+    rank = frame["status"].map({status: place for place, status in enumerate(UNFINISHED, 1)}).fillna(0)
+    frame = frame.assign(rank=rank).sort_values(["example", "rank"], kind="stable")
+    frame = frame.drop_duplicates("example").drop(columns="rank")
+    return pa.Table.from_pandas(frame, schema=ROW, preserve_index=False)
+
+
+def _read(part: Path, ids: range | None) -> pa.Table:
+    """A part's rows, of these examples; columns that its version of robench did not know are null."""
+    with _part(part) as file:
+        if not file.schema_arrow.equals(ROW):
+            _check_columns(file)
+            table = pq.read_table(part, schema=ROW, partitioning=None)
+        elif ids is None:
+            table = file.read(use_threads=False)
+        else:
+            spans = enumerate(_spans(file))
+            table = file.read_row_groups([i for i, span in spans if _meet(span, ids)], use_threads=False)
+    if ids is None:
+        return table
+    examples = table["example"].to_numpy()
+    wanted = (examples >= ids.start) & (examples < ids.stop)
+    return table if wanted.all() else table.filter(pa.array(wanted))
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise _Vanished from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"a part of {path.parent} cannot be read ({reason}); remove it and run again") from None
+
+
+def _spans(part: pq.ParquetFile) -> list[range]:
+    """Of each group of rows, the range that holds its examples."""
+    return [_span_of_group(part, group) for group in range(part.num_row_groups)]
+
+
+def _span_of_group(part: pq.ParquetFile, group: int) -> range:
+    column = part.schema_arrow.names.index("example")
+    statistics = part.metadata.row_group(group).column(column).statistics
+    if statistics and statistics.has_min_max:
+        return range(statistics.min, statistics.max + 1)
+    examples = part.read_row_group(group, columns=["example"])["example"].to_numpy()
+    return range(examples.min(), examples.max() + 1) if len(examples) else range(0)
+
+
+def _span(parts: Iterable[Path]) -> range:
+    """A range that holds all examples of the parts."""
+    spans = []
+    for part in parts:
+        with _part(part) as file:
+            spans += [span for span in _spans(file) if span]
+    return range(min((span.start for span in spans), default=0), max((span.stop for span in spans), default=0))
+
+
+def _meet(first: range, second: range) -> bool:
+    return first.start < second.stop and second.start < first.stop
 
 
 def _check_columns(part: pq.ParquetFile) -> None:

@@ -150,7 +150,7 @@ def _subject(
     if isinstance(model, str | Path) and not str(model).rpartition(":")[0].endswith(".py"):
         card = checkpoint.card_of(checkpoint.read(Path(model)))
     dataset = dataset or (card.dataset if card else DATASET)
-    split = data.load(dataset, "test", root=data_root, download=download)
+    split = data.load(dataset, "test", root=data_root, download=download, stream=True)
     subject = model
     if not isinstance(subject, Subject):
         subject = load_model(subject, arch=arch, shape=split.shape, classes=split.classes, mean=mean, std=std)
@@ -189,9 +189,9 @@ def _able(
 def _pool(dataset: str, data_root: Path | str, download: bool, size: int) -> data.Split:
     """About `size` training images from all over the set, or test images where it has no others."""
     try:
-        split = data.load(dataset, "train", root=data_root, download=download)
+        split = data.load(dataset, "train", root=data_root, download=download, stream=True)
     except UserError:
-        split = data.load(dataset, "test", root=data_root, download=download)
+        split = data.load(dataset, "test", root=data_root, download=download, stream=True)
     return split.take(slice(None, None, max(len(split) // size, 1)))
 
 

@@ -57,6 +57,14 @@ def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Ve
             erred(columns, where[[row]], why)
 
 
+def beginning(columns: Columns, whole: Columns, where: np.ndarray) -> pa.Table:
+    """The rows, at positions `where`, of a run that was the beginning of another: of whose time it took the share of
+    its passes."""
+    passes, of_all = (each["forwards"] + each["backwards"] for each in (columns, whole))
+    seconds = whole["seconds"] * passes / np.maximum(of_all, 1)
+    return table({name: values[where] for name, values in {**columns, "seconds": seconds}.items()})
+
+
 def erred(columns: Columns, where: np.ndarray, message: str) -> None:
     """Marks rows whose attack failed: neither fooled nor robust."""
     for name, value in {

@@ -1,10 +1,9 @@
 """Runs an evaluation: every attack of a battery on every example of a set, into the ledger."""
 
 import time
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 from zlib import crc32
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from robench import diagnosis, rows
 from robench.atomic import make_folder, replacing
@@ -22,6 +22,8 @@ from robench.data import Split
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.evaluation import Evaluation
+from robench.executors import Executor, executor
+from robench.families import longest, shorter
 from robench.judge import Judge
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.outcome import Outcome
@@ -32,14 +34,13 @@ from robench.rows import Columns
 from robench.search import Search
 from robench.summary import Summary, summarise
 from robench.tuning import Precision, Tuning
+from robench.units import ALONE, Scale, Unit, Watch
 
 
-class Progress(Protocol):
-    """Is told how a run goes: the standing at each step, the passes so far, how many stood, what was found."""
+class Progress(Watch, Protocol):
+    """Is told how a run goes, and what was found."""
 
     def begin(self, attack: str, examples: int) -> None: ...
-    def standing(self, examples: int, passes: int) -> None: ...
-    def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
     def show(self, summary: Summary) -> None: ...
 
@@ -59,14 +60,18 @@ def run(
     results: Path | str,
     progress: Progress | None = None,
     save_adversarial: Path | str | None = None,
+    scale: Scale = ALONE,
 ) -> Summary:
     """Evaluates into the ledger of the results folder, and summarises. `save_adversarial` is a folder: an archive for
     each attack, ATTACK.npz, with x_adv [N, ...] in float32, the labels y [N] and ids [N], the rows in the data set."""
     if save_adversarial is not None:
+        if scale.part:
+            raise UserError(f"part {scale.part} has not all x_adv to save; save them in a run of the whole")
         _check_names(evaluation.attacks)
         make_folder(Path(save_adversarial))
     manifest = run_manifest(evaluation.device)
-    cells = evaluate(evaluation, Ledger(results), manifest, progress, keep_images=save_adversarial is not None)
+    keep = save_adversarial is not None
+    cells = evaluate(evaluation, Ledger(results), manifest, progress, keep_images=keep, scale=scale)
     if save_adversarial is not None:
         _save_adversarial(evaluation, cells, Path(save_adversarial))
     return summarise(cells, evaluation.n, evaluation.mode, evaluation.left_out)
@@ -79,6 +84,7 @@ def evaluate(
     progress: Progress | None = None,
     *,
     keep_images: bool = False,
+    scale: Scale = ALONE,
 ) -> dict[str, Cell]:
     """Runs what the ledger lacks and gives the cells by name: clean, then the attacks.
 
@@ -86,110 +92,106 @@ def evaluate(
     ends as it would have without the interruption. `keep_images`: the cells keep their adversarial examples, and make
     again those they lack.
     """
-    progress = progress or Silent()
-    device = torch.device(evaluation.device)
-    split = evaluation.split.to(device)
-    judge, seen = evaluation.judges(device)
-    resources = evaluation.resources(device)
-    wanted = evaluation.wanted
-    run = {**run, "batch_size": evaluation.batch_size, "threads": torch.get_num_threads()}
+    progress, ids = progress or Silent(), scale.ids(evaluation.wanted, evaluation.batch_size)
+    with executor(scale.executor, evaluation, scale.workers) as on:
+        run = {**run, "batch_size": evaluation.batch_size, "threads": on.threads}
+        clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
+        probed = evaluation.wanted[: -(-diagnosis.EXAMPLES // evaluation.batch_size) * evaluation.batch_size]
+        with_probed = range(max(ids.stop, probed.stop)) if ids.start == 0 else ids
+        _fill(Unit(CLEAN, with_probed, clean, clean), on, progress, scale)
+        cells, tunings = {CLEAN: clean}, Tunings(evaluation, on.threads)
+        if evaluation.subject.gives == "gradients":
+            about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
+            key = diagnosis.key(evaluation)
+            cells[DIAGNOSIS] = cell = tunings.cell(ledger, key, about, run, evaluation.precision)
+            if ids.start == 0:
+                _diagnose(Unit(DIAGNOSIS, evaluation.wanted[: diagnosis.EXAMPLES], cell, clean), on, progress)
+        before: list[Cell] = []
 
-    clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
-    _fill(clean, wanted, progress, CLEAN, CleanRows(judge, split))
-    predicted = clean.rows().set_index("example")
-    predictions, shares = predicted["clean_prediction"], predicted["share_right"]
-    searchers = Searchers(evaluation, seen)
+        def cell_of(attack: Attack) -> Cell:
+            precision = evaluation.precision_of(attack.access)
+            return tunings.cell(ledger, evaluation.key(attack), evaluation.about(attack), run, precision)
 
-    cells = {CLEAN: clean}
-    if evaluation.subject.gives == "gradients":
-        cells[DIAGNOSIS] = _diagnosed(evaluation, ledger, run, split, searchers, predictions, progress)
-    standing = list(wanted)
-    for attack in _in_order(evaluation):
-        precision = evaluation.precision_of(attack.access)
-        cell = searchers.cell(ledger, evaluation.key(attack), evaluation.about(attack), run, precision)
-        lent = replace(resources, memory={})
-        rows_of = AttackRows(
-            evaluation,
-            attack,
-            judge,
-            seen,
-            searchers.of(cell),
-            split,
-            predictions,
-            shares,
-            lent,
-            progress,
-            cell if keep_images else None,
-        )
-        spared = set(wanted) - set(standing)
-        _fill(cell, wanted, progress, attack.name, rows_of, spared)
-        cells[attack.name] = cell
-        progress.show(summarise(cells, evaluation.n, evaluation.mode))
-        if evaluation.mode == "worst-case":
-            fooled = cell.rows().set_index("example")["fooled"].loc[standing]
-            standing = fooled.index[~fooled.fillna(False)].tolist()
+        related = [] if keep_images else [attack for attack in evaluation.attacks if evaluation.can_be_cut(attack)]
+        for attack in _in_order(evaluation):
+            whole = longest(attack, related)
+            for each in [attack] if whole is attack else [whole, attack]:
+                begun = tuple((steps, cell_of(other)) for steps, other in shorter(each, related).items())
+                unit = Unit(each.name, ids, cell_of(each), clean, tuple(before), keep_images, begun)
+                _fill(unit, on, progress, scale)
+            cells[attack.name] = cell = cell_of(attack)
+            progress.show(summarise(cells, evaluation.n, evaluation.mode))
+            if evaluation.mode == "worst-case":
+                before.append(cell)
     return cells
 
 
-def _diagnosed(
-    evaluation: Evaluation,
-    ledger: Ledger,
-    run: dict[str, Any],
-    split: Split,
-    searchers: "Searchers",
-    predictions: pd.Series,
-    progress: Progress,
-) -> Cell:
-    """The cell of the diagnosis, made where it is lacking or was made on fewer examples."""
-    about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
-    cell = searchers.cell(ledger, diagnosis.key(evaluation), about, run, evaluation.precision)
-    probed = np.array(evaluation.wanted[: diagnosis.EXAMPLES])
-    correct = probed[predictions.loc[probed.tolist()].to_numpy() == rows.array(split.labels[probed])]
-    if len(correct) and (cell.found is None or cell.found["probed"] < len(probed)):
-        progress.begin(DIAGNOSIS, len(correct))
-        try:
-            found = diagnosis.diagnose(
-                evaluation,
-                searchers.seen,
-                searchers.of(cell),
-                split.floats(correct),
-                split.labels[correct],
-                correct,
-            )
-            progress.advance(len(correct), sum(found.standing["eps"]))
-        except torch.OutOfMemoryError:
-            raise _out_of_memory(evaluation.batch_size) from None
-        finally:
-            progress.end()
-        cell.record(found.to_json())
-    return cell
+class Tunings:
+    """How attacks make passes: tried out when the first cell is begun that asks for it, and kept with its rows."""
 
-
-@dataclass(frozen=True)
-class Searchers:
-    """What attacks make their passes by: tuned as it was when their cell was begun."""
-
-    evaluation: Evaluation
-    seen: Judge
-    _made: dict[Tuning, Classifier] = field(default_factory=dict)
-    _found: dict[Precision, Tuning] = field(default_factory=dict)
+    def __init__(self, evaluation: Evaluation, threads: int) -> None:
+        self._evaluation, self._threads = evaluation, threads
+        self._found: dict[Precision, Tuning] = {}
 
     def cell(
         self, ledger: Ledger, key: dict[str, Any], about: dict[str, Any], run: dict[str, Any], precision: Precision
     ) -> Cell:
-        """As the ledger's; a new one freezes the tuning found here."""
-        return ledger.find(key) or ledger.cell(key, about, {**run, "tuning": self._tuning(precision).to_json()})
+        """As the ledger's."""
+        return ledger.find(key) or ledger.cell(key, about, {**run, "tuning": self._of(precision).to_json()})
 
-    def of(self, cell: Cell) -> Classifier:
-        tuning = Tuning.of_json(cell.run["tuning"])
-        if tuning not in self._made:
-            self._made[tuning] = self.evaluation.searcher(self.seen, tuning)
-        return self._made[tuning]
-
-    def _tuning(self, precision: Precision) -> Tuning:
+    def _of(self, precision: Precision) -> Tuning:
         if precision not in self._found:
-            self._found[precision] = self.evaluation.tune(self.seen, precision)
+            with _threads(self._threads):
+                seen = self._evaluation.judges(self._evaluation.device)[1]
+                self._found[precision] = self._evaluation.tune(seen, precision)
         return self._found[precision]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fill(whole: Unit, on: Executor, progress: Progress, scale: Scale) -> None:
+    """Has done what is lacking."""
+    units, examples = [], 0
+    for piece in whole.cut(scale.workers):
+        run, skip = piece.lacking()
+        if len(run) or len(skip):
+            units.append(piece)
+            examples += len(run)
+    if units:
+        progress.begin(whole.attack, examples)
+        try:
+            on.run(units, progress)
+        finally:
+            progress.end()
+    if not scale.part:  # else the others, which may be running, would all do the same
+        whole.cell.compact()
+
+
+def _diagnose(unit: Unit, on: Executor, progress: Progress) -> None:
+    """Has the diagnosis made where it is lacking or was made on fewer examples."""
+    correct = _correct(unit)
+    if len(correct) and (unit.cell.found is None or unit.cell.found["probed"] < len(unit.ids)):
+        progress.begin(DIAGNOSIS, len(correct))
+        try:
+            on.run([unit], progress)
+        finally:
+            progress.end()
+
+
+def _correct(unit: Unit) -> np.ndarray:
+    """Its examples that are classified correctly when clean."""
+    clean = unit.clean.table(unit.ids)
+    right = clean["clean_prediction"].to_numpy() == clean["label"].to_numpy()
+    ids: np.ndarray = clean["example"].to_numpy()[right]
+    return ids
 
 
 def _check_names(attacks: Sequence[Attack]) -> None:
@@ -219,45 +221,78 @@ def _in_order(evaluation: Evaluation) -> list[Attack]:
     return sorted(evaluation.attacks, key=lambda attack: sum(evaluation.passes(attack)))
 
 
-def _fill(
-    cell: Cell,
-    wanted: range,
-    progress: Progress,
-    name: str,
-    rows_of: "RowsOf",
-    spared: AbstractSet[int] = frozenset(),
-) -> None:
-    """Runs the examples that a cell lacks, in blocks of ids that do not depend on which of them are lacking.
+class Prepared:
+    """An evaluation made ready in this process: the model, the images and what attacks are lent, on the device."""
 
-    Those `spared`, which an earlier attack has broken, are noted as skipped beside the others of their block.
-    """
-    written, finished = set(cell.rows()["example"]), cell.present()
-    if rows_of.keeper:
-        finished &= cell.images().keys()
-    missing = [example for example in wanted if example not in (written if example in spared else finished)]
-    if not missing:
-        return
-    size = int(cell.run["batch_size"])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(int(cell.run["threads"]))
-    progress.begin(name, len(set(missing) - spared))
-    try:
-        with cell.writer() as write:
-            for _, block in groupby(missing, lambda example: example // size):
-                ids = list(block)
-                run = np.array([example for example in ids if example not in spared], dtype=np.int64)
-                skip = np.array([example for example in ids if example in spared], dtype=np.int64)
+    def __init__(self, evaluation: Evaluation) -> None:
+        device = torch.device(evaluation.device)
+        self._evaluation, self._split = evaluation, evaluation.split.to(device)
+        self._judge, self._seen = evaluation.judges(device)
+        self._resources = evaluation.resources(device)
+        self._attacks = {attack.name: attack for attack in evaluation.attacks}
+        self._lent = ("", self._resources)
+        self._searchers: dict[Tuning, Classifier] = {}
+
+    def do(self, unit: Unit, watch: Watch) -> None:
+        """Runs what a unit lacks; where it is interrupted, what it has finished is on disk."""
+        try:
+            with _threads(int(unit.cell.run["threads"])):
+                if unit.attack == DIAGNOSIS:
+                    self._diagnose(unit, watch)
+                else:
+                    self._fill(unit, watch)
+        except torch.OutOfMemoryError:
+            raise _out_of_memory(unit.batch_size) from None
+
+    def _searcher(self, cell: Cell) -> Classifier:
+        """What an attack makes its passes by: tuned as it was when its cell was begun."""
+        tuning = Tuning.of_json(cell.run["tuning"])
+        if tuning not in self._searchers:
+            self._searchers[tuning] = self._evaluation.searcher(self._seen, tuning)
+        return self._searchers[tuning]
+
+    def _diagnose(self, unit: Unit, watch: Watch) -> None:
+        ids = _correct(unit)
+        x, y = self._split.floats(ids), self._split.labels[ids]
+        found = diagnosis.diagnose(self._evaluation, self._seen, self._searcher(unit.cell), x, y, ids)
+        unit.cell.record(found.to_json())
+        watch.advance(len(ids), sum(found.standing["eps"]))
+
+    def _fill(self, unit: Unit, watch: Watch) -> None:
+        rows_of = self._rows_of(unit, watch)
+        lacking = {steps: replace(unit, cell=cell).lacking()[0] for steps, cell in unit.beginnings}
+        with ExitStack() as stack:
+            write = stack.enter_context(unit.cell.writer())
+            write_beginning = {steps: stack.enter_context(cell.writer()) for steps, cell in unit.beginnings}
+            for run, skip in unit.batches():
                 started = time.perf_counter()
-                columns = rows_of(run)
+                columns, begun = rows_of(run)
                 columns["seconds"] = np.full(len(run), (time.perf_counter() - started) / max(len(run), 1))
                 write(pa.concat_tables([rows.table(columns), rows.table(rows_of.skipped(skip))]))
-                progress.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
-    except torch.OutOfMemoryError:
-        raise _out_of_memory(size) from None
-    finally:
-        torch.set_num_threads(threads)
-        progress.end()
-    cell.compact()
+                for steps, of_fewer in begun.items():
+                    write_beginning[steps](rows.beginning(of_fewer, columns, np.isin(run, lacking[steps])))
+                watch.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
+
+    def _rows_of(self, unit: Unit, watch: Watch) -> "RowsOf":
+        if unit.attack == CLEAN:
+            return CleanRows(self._judge, self._split)
+        if unit.attack != self._lent[0]:
+            self._lent = (unit.attack, replace(self._resources, memory={}))
+        clean = unit.clean.rows(unit.ids).set_index("example")
+        return AttackRows(
+            self._evaluation,
+            self._attacks[unit.attack],
+            self._judge,
+            self._seen,
+            self._searcher(unit.cell),
+            self._split,
+            clean["clean_prediction"],
+            clean["share_right"],
+            self._lent[1],
+            watch,
+            unit.cell if unit.keep_images else None,
+            tuple(steps for steps, _ in unit.beginnings),
+        )
 
 
 def _out_of_memory(batch_size: int) -> UserError:
@@ -267,9 +302,9 @@ def _out_of_memory(batch_size: int) -> UserError:
 class RowsOf(Protocol):
     """Makes the rows of some examples, by their ids, and of those that are spared."""
 
-    @property
-    def keeper(self) -> Cell | None: ...
-    def __call__(self, ids: np.ndarray) -> Columns: ...
+    def __call__(self, ids: np.ndarray) -> tuple[Columns, dict[int, Columns]]:
+        """And, of an attack, the rows of the beginnings of its runs that are wanted, by their steps."""
+
     def skipped(self, ids: np.ndarray) -> Columns: ...
 
 
@@ -279,15 +314,15 @@ class CleanRows:
 
     judge: Judge
     split: Split
-    keeper: Cell | None = None
 
-    def __call__(self, ids: np.ndarray) -> Columns:
+    def __call__(self, ids: np.ndarray) -> tuple[Columns, dict[int, Columns]]:
         x, y = self.split.floats(ids), self.split.labels[ids]
         verdicts = self.judge(x, x, y)
         columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction))
         if self.judge.votes > 1:
             columns["share_right"] = rows.array(verdicts.share_right).astype(object)
-        return columns | {"margin": rows.array(verdicts.margin), "forwards": np.ones(len(ids), dtype=np.int64)}
+        found = {"margin": rows.array(verdicts.margin), "forwards": np.ones(len(ids), dtype=np.int64)}
+        return columns | found, {}
 
     def skipped(self, ids: np.ndarray) -> Columns:
         """None ever is."""
@@ -310,9 +345,11 @@ class AttackRows:
     shares: pd.Series
     """of the draws of a stochastic model that are right when clean"""
     resources: Resources
-    progress: Progress
+    progress: Watch
     keeper: Cell | None = None
     """where the adversarial examples are kept, if they are"""
+    beginnings: tuple[int, ...] = ()
+    """of its runs, by their steps"""
 
     def skipped(self, ids: np.ndarray) -> Columns:
         return rows.skipped(ids, rows.array(self.split.labels[ids]), self._clean(ids), self.evaluation.seed)
@@ -321,60 +358,74 @@ class AttackRows:
         clean: np.ndarray = self.predictions.loc[ids.tolist()].to_numpy(dtype=np.int64)
         return clean
 
-    def __call__(self, ids: np.ndarray) -> Columns:
-        y = self.split.labels[ids]
-        columns = rows.untouched(ids, rows.array(y), self._clean(ids), self.evaluation.seed)
-        columns["share_right"] = self.shares.loc[ids.tolist()].to_numpy(dtype=object)
-        final = self.evaluation.readings_of(self.attack) == "final"
-        if final:
-            columns["fooled_final"] = columns["fooled"].copy()
+    def __call__(self, ids: np.ndarray) -> tuple[Columns, dict[int, Columns]]:
+        columns = self._untouched(ids)
         correct = np.flatnonzero(columns["fooled"] == False)  # noqa: E712
         wrong = np.setdiff1d(np.arange(len(ids)), correct)
         if self.keeper and len(wrong):
             self.keeper.keep_images(ids[wrong], rows.array(self.split.floats(ids[wrong])))
         if not len(correct):
-            return columns
-        x, y = self.split.floats(ids[correct]), y[correct]
-        draws = Draws(self.evaluation.seed, ids[correct], x.device)
-        search = Search(
-            self.searcher,
-            self.seen,
-            self.evaluation.threat,
-            x,
-            y,
-            draws,
-            loaded=self.seen.classifier,
-            access=self.attack.access,
-            drop=not final,
-            batch_size=self.evaluation.batch_size,
-            resources=self.resources,
-            watch=lambda standing: self.progress.standing(standing, self._passes),
-        )
+            return columns, dict.fromkeys(self.beginnings, columns)
+        x, y = self.split.floats(ids[correct]), self.split.labels[ids[correct]]
+        search = self._search(x, y, ids[correct])
         try:
             outcome = self._run(search, ids)
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             rows.erred(columns, correct, f"{type(error).__name__}: {error}")
-        else:
-            verdicts = outcome.verdicts
-            if self.evaluation.protocol == "static":  # what fooled the attacker's model may not fool what is deployed
-                verdicts = self.judge(outcome.kept, x, y)
-                outcome.fooled = verdicts.fooled
-                outcome.last_fooled = self.judge(outcome.last, x, y).fooled
-            if self.keeper:
-                whole = ~np.isin(np.arange(len(correct)), list(outcome.failures)) | rows.array(outcome.fooled)
-                self.keeper.keep_images(ids[correct][whole], rows.array(outcome.kept)[whole])
-            if final:
-                columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
-            rows.attacked(columns, correct, outcome, verdicts)
-            if not self.evaluation.behaviour.stochastic:
-                columns["share_right"][correct] = None
+            return columns, {}
+        begun = {steps: self._untouched(ids) for steps in self.beginnings}
+        for steps, beginning in begun.items():
+            self._enter(beginning, correct, search.begun[steps], x, y)
+        self._enter(columns, correct, outcome, x, y)
+        if self.keeper:
+            whole = ~np.isin(np.arange(len(correct)), list(outcome.failures)) | rows.array(outcome.fooled)
+            self.keeper.keep_images(ids[correct][whole], rows.array(outcome.kept)[whole])
+        return columns, begun
+
+    def _untouched(self, ids: np.ndarray) -> Columns:
+        labels = rows.array(self.split.labels[ids])
+        columns = rows.untouched(ids, labels, self._clean(ids), self.evaluation.seed)
+        columns["share_right"] = self.shares.loc[ids.tolist()].to_numpy(dtype=object)
+        if self._final:
+            columns["fooled_final"] = columns["fooled"].copy()
         return columns
 
     @property
-    def _passes(self) -> int:
-        return sum(classifier.passes for classifier in {self.searcher, self.seen.classifier})
+    def _final(self) -> bool:
+        return self.evaluation.readings_of(self.attack) == "final"
+
+    def _search(self, x: Tensor, y: Tensor, ids: np.ndarray) -> Search:
+        both = {self.searcher, self.seen.classifier}
+        return Search(
+            self.searcher,
+            self.seen,
+            self.evaluation.threat,
+            x,
+            y,
+            Draws(self.evaluation.seed, ids, x.device),
+            loaded=self.seen.classifier,
+            access=self.attack.access,
+            drop=not self._final,
+            batch_size=self.evaluation.batch_size,
+            resources=self.resources,
+            watch=lambda standing: self.progress.standing(standing, sum(each.passes for each in both)),
+            beginnings=self.beginnings,
+        )
+
+    def _enter(self, columns: Columns, correct: np.ndarray, outcome: Outcome, x: Tensor, y: Tensor) -> None:
+        """Fills in what was found on the examples at the positions `correct`."""
+        verdicts = outcome.verdicts
+        if self.evaluation.protocol == "static":  # what fooled the attacker's model may not fool what is deployed
+            verdicts = self.judge(outcome.kept, x, y)
+            outcome.fooled = verdicts.fooled
+            outcome.last_fooled = self.judge(outcome.last, x, y).fooled
+        if self._final:
+            columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
+        rows.attacked(columns, correct, outcome, verdicts)
+        if not self.evaluation.behaviour.stochastic:
+            columns["share_right"][correct] = None
 
     def _run(self, search: Search, ids: np.ndarray) -> Outcome:
         if not self.evaluation.meets_chance(self.attack):

@@ -8,7 +8,7 @@ import numpy as np
 
 from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.stats import Interval, wilson
-from robench.tally import Array, Tally, tally
+from robench.tally import Array, Tally, condensed, tally
 from robench.verdict import Evidence, Verdict, judge_evaluation
 
 
@@ -105,12 +105,18 @@ def summarise(
 
     Every accuracy is over the same examples: those in all cells, of the first `n` where it is given.
     """
-    return summarise_tallies(cells, tallies_of(cells, n), mode, left_out)
+    counted = _with_rows(cells)
+    ids = counted[CLEAN].span() if n is None else range(n)
+    return summarise_tallies(cells, condensed(counted, ids), mode, left_out)
 
 
-def tallies_of(cells: Mapping[str, Cell], n: int | None = None) -> dict[str, Tally]:
+def tallies_of(cells: Mapping[str, Cell]) -> dict[str, Tally]:
     """Of the clean images and of each attack."""
-    return tally({name: cell for name, cell in cells.items() if name != DIAGNOSIS}, n)
+    return tally(_with_rows(cells))
+
+
+def _with_rows(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    return {name: cell for name, cell in cells.items() if name != DIAGNOSIS}
 
 
 def summarise_tallies(
@@ -129,9 +135,9 @@ def summarise_tallies(
         model=about["model"],
         dataset=about["dataset"],
         threat=f"{about['norm']} {about['eps']}",
-        n=len(clean),
+        n=clean.n,
         mode=mode,
-        clean=wilson(int((~clean.fooled).sum()), len(clean)),
+        clean=wilson(clean.total(~clean.fooled), clean.n),
         spread=_spread(clean),
         attacks={name: _summarise_attack(each, unique.get(name)) for name, each in tallies.items()},
         worst_case=union.accuracy() if union else None,
@@ -160,8 +166,8 @@ def _evidence(cells: Mapping[str, Cell], tallies: Mapping[str, Tally]) -> Eviden
 
 def _spread(tally: Tally) -> float | None:
     """The standard deviation of the accuracy over draws of a stochastic model, if each example's are independent."""
-    shares = tally.share_right[~np.isnan(tally.share_right)]
-    return float((shares * (1 - shares)).sum() ** 0.5 / len(tally)) if len(shares) else None
+    drawn = ~np.isnan(tally.variance)
+    return float(tally.variance[drawn].sum() ** 0.5 / tally.n) if drawn.any() else None
 
 
 def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
@@ -169,23 +175,22 @@ def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
     if any(each.skipped.any() for each in tallies.values()):
         return {}
     breakers = np.sum([each.fooled for each in tallies.values()], axis=0)
-    return {name: int((each.fooled & (breakers == 1) & each.correct).sum()) for name, each in tallies.items()}
+    return {name: each.total(each.fooled & (breakers == 1) & each.correct) for name, each in tallies.items()}
 
 
 def _summarise_attack(tally: Tally, unique: int | None) -> AttackSummary:
     run = tally.where(tally.finished)
     mistakes = ~tally.correct
-    whole = (len(run) > mistakes.sum() or bool(mistakes.all())) and not tally.skipped.any()
-    final = run.where(run.read).final
+    whole = (run.n > tally.total(mistakes) or bool(mistakes.all())) and not tally.skipped.any()
     return AttackSummary(
-        accuracy=wilson(int((~run.fooled).sum()), len(run)) if whole else None,
+        accuracy=wilson(run.total(~run.fooled), run.n) if whole else None,
         spread=_spread(run) if whole else None,
-        accuracy_final=float((~final).mean()) if whole and len(final) else None,
-        n_run=len(run),
-        kills=int((run.fooled & run.correct).sum()),
+        accuracy_final=run.total(run.read & ~run.final) / run.total(run.read) if whole and run.read.any() else None,
+        n_run=run.n,
+        kills=run.total(run.fooled & run.correct),
         unique=unique,
-        invalid=int((tally.status == "invalid").sum()),
-        errors=int((tally.status == "error").sum()),
+        invalid=tally.total(tally.status == "invalid"),
+        errors=tally.total(tally.status == "error"),
         seconds=float(tally.seconds.sum(dtype=np.float64)),
         forwards=int(tally.forwards.sum(dtype=np.int64)),
         backwards=int(tally.backwards.sum(dtype=np.int64)),
@@ -196,33 +201,35 @@ def _summarise_attack(tally: Tally, unique: int | None) -> AttackSummary:
 
 @dataclass(frozen=True)
 class _Union:
-    """What a battery did to each example together [N]: whether that is known, whether it fell, and whether it was
-    right when clean."""
+    """What a battery did to each example together [N]: whether that is known, whether it fell, whether it was right
+    when clean, and how many such examples there are."""
 
     known: Array
     broken: Array
     tried: Array
+    count: Array
 
     @classmethod
     def of(cls, tallies: Mapping[str, Tally]) -> "_Union":
         broken = np.any([each.fooled | each.skipped for each in tallies.values()], axis=0)
         erred = np.any([each.status == "error" for each in tallies.values()], axis=0)
         # an example that one attack broke is broken, whatever became of the others
-        return cls(broken | ~erred, broken, next(iter(tallies.values())).correct)
+        one = next(iter(tallies.values()))
+        return cls(broken | ~erred, broken, one.correct, one.count)
 
     def accuracy(self, where: Array | slice = slice(None)) -> Interval | None:
         """Per example over the battery (eq. 12 of Adversarial Distributional Training), where that is known."""
-        known, broken, tried = self.known[where], self.broken[where], self.tried[where]
+        known, broken, tried, count = self.known[where], self.broken[where], self.tried[where], self.count[where]
         if tried.any() and not (known & tried).any():  # all that is known are the model's own mistakes
             return None
-        return wilson(int((known & ~broken).sum()), int(known.sum()))
+        return wilson(int(count[known & ~broken].sum()), int(count[known].sum()))
 
 
 def _summarise_classes(clean: Tally, union: _Union | None) -> list[ClassSummary]:
     found = []
     for label in np.unique(clean.label):
         of_label = clean.label == label
-        n, right = int(of_label.sum()), int((~clean.fooled[of_label]).sum())
+        n, right = clean.total(of_label), clean.total(of_label & ~clean.fooled)
         worst = union.accuracy(of_label) if union else None
         found.append(ClassSummary(int(label), n, wilson(right, n), worst))
     return found

@@ -1,4 +1,7 @@
-"""What one attack did, as arrays over the examples: the ledger's rows for whoever counts them."""
+"""What one attack did, as arrays over the examples: the ledger's rows for whoever counts them.
+
+To count a cell of any size, examples that fared alike under all attacks are put together, window by window.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -8,17 +11,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from robench.ledger import UNFINISHED, Cell
+from robench.ledger import ROW, UNFINISHED, Cell, windows
 
 Array = np.ndarray[Any, Any]
+
+SUMS = ("count", "forwards", "backwards", "queries", "seconds", "variance")
+"""What is added up over examples that are put together; of the other columns the first one's stands for all."""
+
+STATUSES = ("ok", "invalid", "unstable", *UNFINISHED)
 
 
 @dataclass(frozen=True)
 class Tally:
     """Columns of the ledger, each [N], in order of example. `fooled` and `final` are False where they are not `known`
-    or not `read`; `first_step` is -1 where no candidate fooled; `share_right` is NaN for a deterministic model."""
+    or not `read`; `first_step` is -1 where no candidate fooled; `variance` is that of being right over the draws of a
+    stochastic model, and NaN for a deterministic one. A row stands for `count` examples, of which `dearest` is the
+    largest number of backward passes."""
 
     example: Array
+    count: Array
     label: Array
     clean_prediction: Array
     fooled: Array
@@ -32,14 +43,19 @@ class Tally:
     backwards: Array
     queries: Array
     seconds: Array
-    share_right: Array
+    variance: Array
+    dearest: Array
 
     @classmethod
     def of(cls, rows: pa.Table) -> "Tally":
         columns = {name: rows[name] for name in rows.column_names}
-        plain = ("example", "label", "clean_prediction", "forwards", "backwards", "queries", "seconds")
+        plain = ("example", "label", "clean_prediction", "forwards", "backwards", "queries", "seconds", "message")
+        share_right = columns["share_right"].to_numpy()
         return cls(
-            **{name: columns[name].to_numpy() for name in (*plain, "share_right", "message")},
+            **{name: columns[name].to_numpy() for name in plain},
+            count=np.ones(len(rows), dtype=np.int64),
+            variance=share_right * (1 - share_right),
+            dearest=columns["backwards"].to_numpy(),
             fooled=columns["fooled"].fill_null(False).to_numpy(),
             known=columns["fooled"].is_valid().to_numpy(),
             final=columns["fooled_final"].fill_null(False).to_numpy(),
@@ -50,6 +66,15 @@ class Tally:
 
     def __len__(self) -> int:
         return len(self.example)
+
+    @property
+    def n(self) -> int:
+        """How many examples it stands for."""
+        return self.total()
+
+    def total(self, chosen: Array | slice = slice(None)) -> int:
+        """How many examples the rows chosen by a mask [N] stand for."""
+        return int(self.count[chosen].sum())
 
     def at(self, examples: Array) -> "Tally":
         """Of these examples, in order, all of which it has."""
@@ -79,12 +104,52 @@ class Tally:
         return spared
 
 
-def tally(cells: Mapping[str, Cell], n: int | None = None) -> dict[str, Tally]:
-    """Of each cell, over the examples that all of them have, of the first `n` where it is given."""
-    everything = {name: Tally.of(cell.table()) for name, cell in cells.items()}
+def tally(cells: Mapping[str, Cell], ids: range | None = None) -> dict[str, Tally]:
+    """Of each cell, over the examples that all of them have, of `ids` where they are given."""
+    everything = {name: Tally.of(cell.table(ids)) for name, cell in cells.items()}
     shared = reduce(_intersection, (each.example for each in everything.values()))
-    shared = shared if n is None else shared[shared < n]
     return {name: each.at(shared) for name, each in everything.items()}
+
+
+def condensed(cells: Mapping[str, Cell], ids: range) -> dict[str, Tally]:
+    """As `tally` of `ids`, with a row for all examples that fared alike, so that its size does not depend on theirs."""
+    found = dict.fromkeys(cells, Tally.of(ROW.empty_table()))
+    for window in windows(ids):
+        more = tally(cells, ids=window)
+        found = _condensed({name: _concatenated(each, more[name]) for name, each in found.items()})
+    return found
+
+
+def _concatenated(*tallies: Tally) -> Tally:
+    columns = {field.name: [getattr(each, field.name) for each in tallies] for field in fields(Tally)}
+    return Tally(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def _condensed(tallies: Mapping[str, Tally]) -> dict[str, Tally]:
+    """Of tallies over the same examples."""
+    fates = np.stack([next(iter(tallies.values())).label, *map(_fate, tallies.values())], axis=1)
+    _, first, group = np.unique(fates, axis=0, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[group.reshape(-1)]  # groups in order of their first examples
+    return {name: _gathered(each, np.sort(first), place) for name, each in tallies.items()}
+
+
+def _fate(tally: Tally) -> Array:
+    """A number [N] for what counts of a row beside its label."""
+    status: Array = np.select([tally.status == each for each in STATUSES], range(len(STATUSES)), len(STATUSES))
+    finite = tally.clean_prediction != -1
+    for bit in (tally.fooled, tally.known, tally.final, tally.read, tally.correct, finite, np.isnan(tally.variance)):
+        status = 2 * status + bit
+    return status
+
+
+def _gathered(tally: Tally, first: Array, group: Array) -> Tally:
+    """A row for each group [N], of which `first` [G] are the first rows."""
+    columns = {field.name: getattr(tally, field.name)[first] for field in fields(Tally)}
+    for name in SUMS:
+        column = getattr(tally, name)
+        columns[name] = np.bincount(group, column, minlength=len(first)).astype(np.result_type(column, np.int64))
+    np.maximum.at(columns["dearest"], group, tally.dearest)
+    return Tally(**columns)
 
 
 def _intersection(a: Array, b: Array) -> Array:

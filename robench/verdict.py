@@ -49,9 +49,14 @@ class Evidence:
     """draws that no seed repeats"""
     diagnosis: Mapping[str, Any] | None = None
 
+    @property
+    def count(self) -> Array:
+        """How many examples each row of the tallies stands for [N]."""
+        return next(iter(self.tallies.values())).count
+
     @cached_property
     def fooled(self) -> dict[str, Array]:
-        """Whether each example fell [N], for the attacks that finished on all of them."""
+        """Whether each row's examples fell [N], for the attacks that finished on all of them."""
         return {name: each.fooled for name, each in self.tallies.items() if len(each) and each.known.all()}
 
 
@@ -86,7 +91,7 @@ def _lacking(evidence: Evidence) -> Iterator[str]:
         yield "no attack with gradients was run (--suite white_box has them)"
     if False not in kinds:
         yield "no attack without gradients was run (--suite black_box has them)"
-    if any(len(each) < ENOUGH for each in evidence.tallies.values()):
+    if any(each.n < ENOUGH for each in evidence.tallies.values()):
         yield f"fewer than {ENOUGH} examples were attacked (--n {ENOUGH})"
     if evidence.unseeded:
         yield "the model draws from a generator of its own, so no two runs agree (torch's global one could be seeded)"
@@ -100,13 +105,12 @@ def _lacking(evidence: Evidence) -> Iterator[str]:
 def _failed_runs(evidence: Evidence) -> Iterator[str]:
     for name, each in evidence.tallies.items():
         for status, meaning in (("error", "ended in an error"), ("invalid", "offered images outside the threat")):
-            count = int((each.status == status).sum())
-            if count:
-                yield f"{name} {meaning} on {count} of {len(each)} examples; run it again or leave it out"
+            if count := each.total(each.status == status):
+                yield f"{name} {meaning} on {count} of {each.n} examples; run it again or leave it out"
 
 
 def _logits_not_finite(evidence: Evidence) -> Iterator[str]:
-    counts = [int((each.clean_prediction == -1).sum()) for each in evidence.tallies.values()]
+    counts = [each.total(each.clean_prediction == -1) for each in evidence.tallies.values()]
     if count := max(counts, default=0):
         yield f"the logits are not finite on {count} of the images as they are; mend the model"
 
@@ -170,7 +174,8 @@ def _probes(evidence: Evidence, stronger: str, weaker: str) -> list[tuple[float,
     standing = (evidence.diagnosis or {}).get("standing", {})
     if not {stronger, weaker} <= set(standing):
         return []
-    return _beats(~np.array(standing[stronger], dtype=bool), ~np.array(standing[weaker], dtype=bool))
+    strong, weak = (~np.array(standing[name], dtype=bool) for name in (stronger, weaker))
+    return _beats(strong, weak, np.ones(len(strong), dtype=np.int64))
 
 
 def _correct(found: Mapping[str, Any]) -> int:
@@ -185,7 +190,7 @@ def _fewer_steps_break_more(evidence: Evidence) -> Iterator[str]:
     for few, many in permutations(fooled, 2):
         first, second = evidence.settings[few], evidence.settings[many]
         if _steps(first) < _steps(second) and _but_steps(first) == _but_steps(second):
-            for gap, p in _beats(fooled[few], fooled[many]):
+            for gap, p in _beats(fooled[few], fooled[many], evidence.count):
                 yield f"{few} breaks {_points(gap, p)} more than {many}; --suite black_box settles it"
 
 
@@ -201,13 +206,13 @@ def _but_steps(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 def _one_step_beats_many(evidence: Evidence) -> Iterator[str]:
     """An attack of one gradient that breaks more than all iterative ones together: the gradient leads nowhere."""
     fooled = {name: column for name, column in evidence.fooled.items() if evidence.access[name] == "gradients"}
-    gradients = {name: int(evidence.tallies[name].backwards.max()) for name in fooled}
+    gradients = {name: int(evidence.tallies[name].dearest.max()) for name in fooled}
     draws = evidence.draws or 1
     many = [column for name, column in fooled.items() if gradients[name] > draws]
     if many:
         union = np.any(many, axis=0)
         for one in (name for name in fooled if gradients[name] == draws):
-            for gap, p in _beats(fooled[one], union):
+            for gap, p in _beats(fooled[one], union, evidence.count):
                 yield (
                     f"{one}, one step, breaks {_points(gap, p)} more than the attacks of more steps; "
                     "--suite black_box settles it"
@@ -230,17 +235,18 @@ def _black_box_beats_white_box(evidence: Evidence) -> Iterator[str]:
         if evidence.access[name] != "gradients":
             spared = each.skipped & union
             shared = settled & (each.known | spared)
-            for gap, p in _beats((each.fooled | spared)[shared], union[shared]):
+            for gap, p in _beats((each.fooled | spared)[shared], union[shared], each.count[shared]):
                 yield (
                     f"{name}, without gradients, breaks {_points(gap, p)} more than all attacks with them; an attack "
                     "fitted to the model settles it, until then the worst case is an upper bound"
                 )
 
 
-def _beats(first: Array, second: Array) -> list[tuple[float, float]]:
-    """By how much `first` breaks more than `second` on the same examples, with McNemar's p; empty if it may not."""
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    gap = (only_first - only_second) / max(len(first), 1)
+def _beats(first: Array, second: Array, count: Array) -> list[tuple[float, float]]:
+    """By how much `first` breaks more than `second` on the same examples, `count` [N] of each kind, with McNemar's p;
+    empty if it may not."""
+    only_first, only_second = int(count[first & ~second].sum()), int(count[second & ~first].sum())
+    gap = (only_first - only_second) / max(int(count.sum()), 1)
     if gap <= POINTS:
         return []
     p = mcnemar(only_first, only_second)

@@ -31,7 +31,7 @@ def test_digits_are_real_and_divided() -> None:
     train, test = data.load("digits", "train"), data.load("digits", "test")
     assert (len(train), len(test)) == (1297, 500)
     assert train.shape == (1, 8, 8)
-    assert (float(train.images.min()), float(train.images.max())) == (0.0, 1.0)
+    assert (float(train.images[:].min()), float(train.images[:].max())) == (0.0, 1.0)
     assert set(test.labels.tolist()) == set(range(10))
     assert train.fingerprint != test.fingerprint
 
@@ -44,7 +44,7 @@ def test_mnist(tmp_path: Path) -> None:
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 6, 28, 28) + images.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 6) + bytes(LABELS))
     split = data.load("mnist", "test", root=tmp_path)
-    assert np.array_equal(split.images[:, 0].numpy(), images)
+    assert np.array_equal(split.images[:][:, 0].numpy(), images)
     assert split.labels.tolist() == LABELS
     assert torch.equal(split.floats([2]), torch.from_numpy(images[2:3, None]) / 255)
 
@@ -67,7 +67,7 @@ def test_cifar(name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (folder / "meta").write_bytes(pickle.dumps({"names": [str(i) for i in range(10)]}))
     monkeypatch.setattr(kind, "meta", {**meta, "md5": md5(folder / "meta")})
     split = data.load(name, "test", root=tmp_path)
-    assert np.array_equal(split.images.numpy(), PIXELS.transpose(0, 3, 1, 2))
+    assert np.array_equal(split.images[:].numpy(), PIXELS.transpose(0, 3, 1, 2))
     assert split.labels.tolist() == LABELS
 
 
@@ -80,7 +80,7 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scipy.io.savemat(path, {"X": PIXELS.transpose(1, 2, 3, 0), "y": labels})
     monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", {"test": ["", path.name, md5(path)]})
     split = data.load("svhn", "test", root=tmp_path)
-    assert np.array_equal(split.images.numpy(), PIXELS.transpose(0, 3, 1, 2))
+    assert np.array_equal(split.images[:].numpy(), PIXELS.transpose(0, 3, 1, 2))
     assert split.labels.tolist() == [0, 1, 4, 1, 5, 9]
 
 
@@ -106,7 +106,7 @@ def test_parquet_of_encoded_images(wrapped: bool, tmp_path: Path) -> None:
     images = [{"bytes": value, "path": None} for value in encoded] if wrapped else encoded
     write_parquet(tmp_path, {"id": list(range(6)), "img": images, "label": LABELS})
     split = data.load(f"parquet:{tmp_path}", "test")
-    assert np.array_equal(split.images.numpy(), PIXELS.transpose(0, 3, 1, 2))
+    assert np.array_equal(split.images[:].numpy(), PIXELS.transpose(0, 3, 1, 2))
     assert split.labels.tolist() == LABELS
 
 
@@ -157,8 +157,8 @@ def test_image_folder(tmp_path: Path) -> None:
     train, test = (data.load(f"imagefolder:{tmp_path}", part) for part in ("train", "test"))
     assert (train.images.dtype, train.shape, train.classes) == (torch.uint8, (3, 32, 32), 3)
     assert train.labels.tolist() == [0, 0, 1, 2]  # cat, dog, emu
-    assert np.array_equal(train.images.numpy(), PIXELS[[1, 3, 0, 2]].transpose(0, 3, 1, 2))
-    assert np.array_equal(test.images.numpy(), PIXELS[[1, 0, 2]].transpose(0, 3, 1, 2))
+    assert np.array_equal(train.images[:].numpy(), PIXELS[[1, 3, 0, 2]].transpose(0, 3, 1, 2))
+    assert np.array_equal(test.images[:].numpy(), PIXELS[[1, 0, 2]].transpose(0, 3, 1, 2))
     write_folder(tmp_path / "test", {f"{kind}/a.png": PIXELS[4, ..., 0] for kind in ("dog", "cat", "emu")})
     assert data.load(f"imagefolder:{tmp_path}", "test").shape == (1, 32, 32)
 

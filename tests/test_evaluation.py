@@ -15,7 +15,7 @@ from robench.access import sees
 from robench.battery import attack, battery, configure
 from robench.data import Split
 from robench.errors import UserError
-from robench.evaluation import Evaluation
+from robench.evaluation import Evaluation, Mode
 from robench.ledger import Ledger
 from robench.losses import cross_entropy
 from robench.planning import plan_evaluation
@@ -362,3 +362,40 @@ def test_a_gpu_gives_the_outcomes_of_a_cpu(tmp_path: Path, digits_model: Trained
         run(replace(planned(digits_model, device=device), n=300), tmp_path / device)
     cpu, cuda = (frames(tmp_path / device)["pgd-10"] for device in ("cpu", "cuda"))
     assert (cpu["fooled"] == cuda["fooled"]).mean() > 0.99
+
+
+@pytest.mark.parametrize("mode", ["columns", "worst-case"])
+def test_runs_that_begin_alike_are_made_once(
+    digits_model: Trained, tmp_path: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PGD-3 and PGD-6 are the beginning of PGD-12, and give the rows that each would give by itself."""
+    names = ["pgd:steps=3", "fgsm", "pgd:steps=12", "pgd:steps=6", "pgd:steps=6,step_size=eps/3"]
+    together = planned(digits_model, attacks=names, n=60, mode=mode)
+    cells = evaluate(together, Ledger(tmp_path / "together"), RUN)
+    before: list[str] = []
+    for name in names:
+        attacks = names if mode == "worst-case" else [name]
+        alone = planned(digits_model, attacks=attacks, n=60, mode=mode)
+        with monkeypatch.context() as patch:
+            patch.setattr(Evaluation, "can_be_cut", lambda self, attack: False)
+            expected = evaluate(alone, Ledger(tmp_path / f"alone {len(before)}"), RUN)[name].rows()
+        found = cells[name].rows()
+        if mode == "worst-case":  # the shared run goes to some whom an attack in between would have spared it
+            expected, found = (frame[expected["status"] != "skipped"] for frame in (expected, found))
+        pd.testing.assert_frame_equal(found.drop(columns="seconds"), expected.drop(columns="seconds"))
+        before.append(name)
+    shared = cells["pgd:steps=6"].rows()
+    longer = cells["pgd:steps=12"].rows()
+    assert (shared["seconds"] < longer["seconds"]).sum() > 20
+    made = sum(int(cells[f"pgd:steps={steps}"].rows()["backwards"].max()) for steps in (3, 6, 12))
+    assert made == 21  # as if each had been run by itself
+
+
+def test_a_run_that_is_there_already_does_not_keep_its_beginning_from_being_made(
+    digits_model: Trained, tmp_path: Path
+) -> None:
+    long, both = (planned(digits_model, attacks=names, n=40) for names in (["pgd-20"], ["pgd-10", "pgd-20"]))
+    evaluate(long, Ledger(tmp_path / "a"), RUN)
+    evaluate(both, Ledger(tmp_path / "a"), RUN)
+    evaluate(both, Ledger(tmp_path / "b"), RUN)
+    assert_equal_ledgers(tmp_path / "a", tmp_path / "b")
