@@ -81,14 +81,14 @@ def main(
         batches = pgd.best_batches(digits)
         if "pgd" in part:
             for steps in (20, 100):
-                rows += pgd.race(digits.first(n), steps, repeats, batches, folder)
+                rows += pgd.race(digits.first(n), steps, repeats, batches)
             rows += _on_cifar(cifar, arch, cifar_n, cifar_repeats, folder)
         if "suite" in part:
             rows += suite.race(digits.first(suite_n), [a for a in peers.SUITE if a != peers.SPSA], 1, batches)
             rows += suite.race(digits.first(spsa_n), list(peers.SUITE), 1, batches)
         if "precision" in part:
             for attack in ("pgd-20", "pgd-100"):
-                rows += precision.compare(digits.first(n), attack, folder / "precision")
+                rows += precision.compare(digits.first(n), attack)
     rows = [record.on(words, row) for row in rows]
     out.mkdir(parents=True, exist_ok=True)
     record.write(rows, out / "attacks.csv")
@@ -117,9 +117,9 @@ def _on_cifar(checkpoint: Path | None, arch: str | None, n: int, repeats: int, f
     images = Setting.of("cifar10", subject, split, CIFAR_EPS[0], n, folder)
     batches = pgd.best_batches(images)
     return [
-        *pgd.race(images, 20, repeats, batches, folder),
-        *pgd.race(images.within(CIFAR_EPS[1]), 20, repeats, batches, folder),
-        *pgd.race(images.first(max(n // 2, 1)), 100, repeats, batches, folder),
+        *pgd.race(images, 20, repeats, batches),
+        *pgd.race(images.within(CIFAR_EPS[1]), 20, repeats, batches),
+        *pgd.race(images.first(max(n // 2, 1)), 100, repeats, batches),
     ]
 
 

@@ -22,7 +22,7 @@ class Crafted:
     seconds: float
     """from the images in memory to their adversarial examples, the judge's look at each included"""
     call: float | None = None
-    """the whole evaluation, the ledger included, of a model whose clean predictions and diagnosis it holds already"""
+    """the whole evaluation, with the engine's probe, the diagnosis and the ledger"""
     robust_last: float | None = None
     """the share that the last iterate left, by the judge"""
     precision: str = "float32"

@@ -1,5 +1,6 @@
 """Part 1: PGD in robench and in the peers, as ratios to the floor."""
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -37,15 +38,16 @@ def best_batches(setting: Setting) -> dict[str, int]:
     return found
 
 
-def race(setting: Setting, steps: int, rounds: int, batches: Mapping[str, int], results: Path) -> list[Row]:
+def race(setting: Setting, steps: int, rounds: int, batches: Mapping[str, int]) -> list[Row]:
     """Everybody's PGD with so many steps."""
     print(f"\nPGD-{steps}: {setting}", flush=True)
-    contestants: dict[str, Contestant] = {
-        FLOOR: partial(_floor, setting, steps, batches[FLOOR]),
-        **{library: partial(_peer, setting, steps, library, batches[library]) for library in peers.PGD},
-        **dict(_own(setting, steps, results)),
-    }
-    crafted = in_turn(contestants, rounds)
+    with tempfile.TemporaryDirectory() as results:
+        contestants: dict[str, Contestant] = {
+            FLOOR: partial(_floor, setting, steps, batches[FLOOR]),
+            **{library: partial(_peer, setting, steps, library, batches[library]) for library in peers.PGD},
+            **dict(_own(setting, steps, Path(results))),
+        }
+        crafted = in_turn(contestants, rounds)
     seconds = {name: Times(tuple(each.seconds for each in made)) for name, made in crafted.items()}
     rows = []
     for name, made in crafted.items():
@@ -85,17 +87,17 @@ def _peer(setting: Setting, steps: int, library: str, batch: int, round: int) ->
 
 
 def _own(setting: Setting, steps: int, results: Path) -> Iterator[tuple[str, Contestant]]:
-    """By the precision that the engine chooses here, and by float32 where that is another; each warmed up, its clean
-    predictions and diagnosis in the ledger."""
+    """In the precision that the engine chooses here, and in float32 where that is another; each warmed up, its clean
+    predictions in the ledger."""
     used: set[str] = set()
     for asked in ("auto", "float32"):
-        folder = results / f"{setting.dataset}-{setting.eps}-{asked}"
+        folder = results / asked
         warm = own.attack(setting, "pgd-20:steps=1", folder, seed=0, precision=asked)
         if warm.precision in used:
             continue
         used.add(warm.precision)
         for whole, words in ((True, "nobody dropped"), (False, "the fallen dropped")):
-            run = partial(_robench, setting, f"pgd-{steps}", folder, asked, whole)
+            run = partial(_robench, setting, f"pgd-{steps}", folder, warm.precision, whole)
             yield f"robench {warm.precision}, {words}", run
 
 

@@ -1,5 +1,6 @@
 """Part 3: whom a search in bfloat16 misses that one in float32 finds, and the reverse."""
 
+import tempfile
 from pathlib import Path
 
 import own
@@ -11,13 +12,14 @@ from timing import Times
 PRECISIONS = ("float32", "bfloat16")
 
 
-def compare(setting: Setting, attack: str, results: Path) -> list[Row]:
+def compare(setting: Setting, attack: str) -> list[Row]:
     """One attack by both precisions from the same random start; what either finds is scored in float32."""
     print(f"\nprecision, {attack}: {setting}", flush=True)
-    crafted = {
-        precision: own.attack(setting, attack, results / precision, seed=0, precision=precision)
-        for precision in PRECISIONS
-    }
+    with tempfile.TemporaryDirectory() as results:
+        crafted = {
+            precision: own.attack(setting, attack, Path(results), seed=0, precision=precision)
+            for precision in PRECISIONS
+        }
     scores = {
         precision: score(setting.model, each.x_adv, setting.x, setting.y, setting.eps)
         for precision, each in crafted.items()

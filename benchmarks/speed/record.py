@@ -30,7 +30,7 @@ class Row:
     fastest: float
     slowest: float
     call: float | None = None
-    """robench's median with what is not the attack: reading what is known, the probe of the machine, the ledger"""
+    """the median of robench's whole evaluations: with its probe, the diagnosis and the ledger"""
     ratio: float | None = None
     """to the floor in part pgd; in part suite of the peers' sum to this one"""
     robust: float | None = None
