@@ -1,0 +1,132 @@
+"""Part 2: a suite of attacks in one evaluation of robench, and the same attacks from the peers one after another."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import peers
+import torch
+from record import Row, robustness, row, told
+from scoring import Score, score, union
+from setting import Setting
+from timing import Times, fastest, in_turn, timed
+from torch import Tensor
+
+import robench
+from robench.randomness import reseed
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All attacks once: seconds and scores by their names, and under `ALL` the whole and the worst case."""
+
+    seconds: Mapping[str, float]
+    scores: Mapping[str, Score]
+
+
+def race(setting: Setting, attacks: Sequence[str], rounds: int, batches: Mapping[str, int]) -> list[Row]:
+    """The peers, then robench in columns and in worst-case mode, each evaluation whole: model, data and diagnosis, a
+    fresh ledger, the summary."""
+    print(f"\nsuite {', '.join(attacks)}: {setting}", flush=True)
+    for name in attacks:
+        if peers.SUITE[name].differs:
+            print(f"  (the {name} of {peers.SUITE[name].library} {peers.SUITE[name].differs})")
+    if peers.SPSA in attacks:
+        batches = {**batches, peers.SPSA: _spsa_batch(setting)}
+        print(f"  (the batch size of SPSA is {batches[peers.SPSA]}, of {peers.BATCHES})")
+    sweeps = in_turn(
+        {
+            "peers": lambda seed: _peers(setting, attacks, batches, seed),
+            "robench columns": lambda seed: _robench(setting, attacks, "columns", seed),
+            "robench worst-case": lambda seed: _robench(setting, attacks, "worst-case", seed),
+        },
+        rounds,
+    )
+    peers_whole = _times(sweeps["peers"], ALL)
+    rows = []
+    for attack in (*attacks, ALL):
+        print(f" {attack if attack != ALL else f'all {len(attacks)}'}")
+        for contestant, swept in sweeps.items():
+            if attack not in swept[0].seconds:
+                continue
+            times = _times(swept, attack)
+            library, _, variant = contestant.partition(" ")
+            found = row(
+                setting,
+                "suite",
+                attack if attack != ALL else " ".join(attacks),
+                peers.SUITE[attack].library if library == "peers" and attack != ALL else library,
+                times,
+                variant=variant,
+                ratio=peers_whole.over(times) if attack == ALL else None,
+                **robustness([sweep.scores[attack] for sweep in swept]),
+            )
+            print(told(found), flush=True)
+            rows.append(found)
+    return rows
+
+
+def _times(sweeps: Sequence[Sweep], attack: str) -> Times:
+    return Times(tuple(sweep.seconds[attack] for sweep in sweeps))
+
+
+def _score(setting: Setting, x_adv: Tensor) -> Score:
+    return score(setting.model, x_adv, setting.x, setting.y, setting.eps)
+
+
+def _peers(setting: Setting, attacks: Sequence[str], batches: Mapping[str, int], seed: int) -> Sweep:
+    seconds, scores = {}, {}
+    for name in attacks:
+        peer = peers.SUITE[name]
+        batch = batches.get(name, batches[peer.library])
+        craft = peer.craft(setting, batch)
+        reseed(seed)
+        size = peers.SPSA_IMAGES if name == peers.SPSA else batch
+        x_adv, seconds[name] = timed(lambda: peers.in_batches(craft, setting.x, setting.y, size))  # noqa: B023
+        scores[name] = _score(setting, x_adv)
+    return Sweep({**seconds, ALL: sum(seconds.values())}, {**scores, ALL: union(list(scores.values()))})
+
+
+def _spsa_batch(setting: Setting) -> int:
+    """The fastest for a step on the first images."""
+    probe = setting.first(peers.SPSA_IMAGES)
+    return fastest(peers.BATCHES, lambda batch: peers.spsa(probe, batch, steps=1)(probe.x, probe.y))
+
+
+def _robench(setting: Setting, attacks: Sequence[str], mode: str, seed: int) -> Sweep:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        summary, call = timed(
+            lambda: robench.evaluate(
+                setting.subject,
+                results=folder / "results",
+                save_adversarial=folder / "adversarial",
+                attacks=attacks,
+                dataset=f"npz:{setting.file}",
+                norm="linf",
+                eps=setting.eps_written,
+                n=setting.n,
+                seed=seed,
+                device="cpu",
+                mode=mode,
+            )
+        )
+        scores = {name: _score(setting, _saved(setting, folder / "adversarial" / f"{name}.npz")) for name in attacks}
+    worst = union(list(scores.values()))
+    if mode == "worst-case":  # no attack has an accuracy of its own: each met the survivors of others
+        return Sweep({ALL: call}, {ALL: worst})
+    seconds = {name: summary.attacks[name].seconds for name in attacks}
+    return Sweep({**seconds, ALL: call}, {**scores, ALL: worst})
+
+
+def _saved(setting: Setting, file: Path) -> Tensor:
+    """The adversarial examples of an archive, and the images themselves where it holds none."""
+    x_adv = setting.x.clone()
+    if file.exists():
+        with np.load(file) as archive:
+            x_adv[torch.from_numpy(archive["ids"])] = torch.from_numpy(archive["x_adv"])
+    return x_adv
