@@ -86,18 +86,25 @@ class Split:
 
 
 def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False) -> Split:
-    """One part of a data set. `root` is where torchvision's sets lie; `download` fetches one that is missing."""
+    """One part of a data set. `root` is where torchvision's sets lie, and relative paths that lead nowhere from the
+    working directory; `download` fetches one of torchvision's that is missing."""
     kind, _, where = name.partition(":")
     if kind in _FROM_PATH and where:
-        images, labels = _FROM_PATH[kind](Path(where), part)
-        name = f"{kind}:{Path(where).name}"
+        under = Path(root) / where
+        images, labels = _FROM_PATH[kind](under if under.exists() and not Path(where).exists() else Path(where), part)
     elif name in _TORCHVISION:
         images, labels = _torchvision(name, part, Path(root), download)
     elif name == "digits":
         images, labels = _digits(part)
     else:
         raise unknown("dataset", name, DATASETS)
-    return Split(f"{name} ({part})", torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+    return Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+
+
+def called(name: str, part: Part) -> str:
+    """What the part of a data set is called in results: of a path the last name."""
+    kind, _, where = name.partition(":")
+    return f"{kind}:{Path(where).name} ({part})" if where else f"{name} ({part})"
 
 
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
@@ -108,7 +115,7 @@ DATASETS = {
     "cifar10": "natural images of 10 classes, 32x32, likewise",
     "cifar100": "natural images of 100 classes, 32x32, likewise",
     "svhn": "house numbers, 32x32, likewise",
-    "parquet:DIR": "a local copy of a Hugging Face image-classification set",
+    "parquet:DIR": "a local copy of a Hugging Face image-classification set, here or under --data-root",
     "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
     "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
 }
