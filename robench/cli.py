@@ -136,7 +136,7 @@ def reproduce(
 
     deadline = Deadline.within(budget) if budget else Deadline()  # the imports below are within it
     from robench import forecast, reproducing
-    from robench.console import ConsoleReporter
+    from robench.console import ConsoleReporter, stderr
     from robench.reading import report
 
     where: dict[str, Any] = {
@@ -147,7 +147,7 @@ def reproduce(
         "device": device,
     }
     if dry_run:
-        _emit(report.forecasts(forecast.forecast(queue, **where)))
+        _emit(report.forecasts(forecast.forecast(queue, **where, say=stderr.print)))
         return
     found = reproducing.run(queue, **where, deadline=deadline, reporter=ConsoleReporter())
     _emit(report.reproduction(found))

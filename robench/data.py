@@ -98,6 +98,7 @@ def load(name: str, part: Part, *, root: Path | str = "data", download: bool = F
         images, labels = _digits(part)
     else:
         raise unknown("dataset", name, DATASETS)
+    images = np.ascontiguousarray(images)  # libraries take views of theirs, which other strides forbid
     return Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
 
 

@@ -65,13 +65,18 @@ def forecast(
     download: bool = False,
     device: str | None = None,
     clock: Clock = time.perf_counter,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Forecast]:
     """Of the items of a queue whose names match `only`; writes nothing, and reads done items off the ledger alone."""
     items = queue.load(name, only)
     place = Place(results, data_root, download, resolve_device(device))
     check(items, place)
     held, known = Held(results), _Passes(place)
-    return [_forecast(item, place, held, known, clock) for item in items]
+    found = []
+    for item in items:
+        say(f"{item.name}: timing")
+        found.append(_forecast(item, place, held, known, clock))
+    return found
 
 
 def _forecast(item: Item, place: Place, held: Held, known: "_Passes", clock: Clock) -> Forecast:

@@ -203,7 +203,7 @@ def _accuracies(summary: Summary) -> str:
 
 
 def _publish(name: str, place: Place) -> list[Path]:
-    """The leaderboard, for each evaluation a table of the items done, and the papers' that show the queue's defenses."""
+    """The leaderboard, for each evaluation a table of the items done, and the papers' with a defense of the queue."""
     tables: dict[str, set[tuple[object, ...]]] = defaultdict(set)
     items, held = queue.load(name), Held(place.results)
     for item in items:
