@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from robench import queue, training
+from robench import data, queue, training
 from robench.errors import UserError
 from robench.estimate import probe
 from robench.ledger import CLEAN
@@ -103,24 +103,20 @@ class _Passes:
 
     def seconds(self, item: Item, plan: Plan, parts: Sequence[Part]) -> tuple[float, float, float]:
         """Of a forward and a backward pass of a batch, of the attacks still to be made, and of all the epochs' looks at
-        the images held out."""
-        left = 0.0
-        for dataset in dict.fromkeys(part.dataset for part in parts):
-            here = [part for part in parts if part.dataset == dataset]
-            forward, backward, each = self._of(item, plan, dataset, [part.attack for part in here])
-            left += sum(part.missing * each[part.attack] for part in here)
+        the images held out. Other data sets than that trained on are taken to cost the same."""
+        for dataset in {part.dataset for part in parts} - {item.shared.dataset}:
+            data.load(dataset, "test", root=self.place.data_root, download=self.place.download)  # says so if it lacks
+        forward, backward, each = self._of(item, plan, tuple(dict.fromkeys(part.attack for part in parts)))
         setup = plan.recipe.setup
         looks = setup.epochs * setup.holdout * ((VALIDATION_STEPS + 2) * forward + VALIDATION_STEPS * backward)
-        return BATCH * (forward + backward), left, looks
+        return BATCH * (forward + backward), sum(part.missing * each[part.attack] for part in parts), looks
 
-    def _of(
-        self, item: Item, plan: Plan, dataset: str, attacks: Sequence[str]
-    ) -> tuple[float, float, dict[str, float]]:
+    def _of(self, item: Item, plan: Plan, attacks: tuple[str, ...]) -> tuple[float, float, dict[str, float]]:
         """Seconds of a forward and of a backward pass of an image, and of each attack on one."""
-        key = (plan.recipe.setup.arch, dataset, tuple(attacks))
-        if key not in self._known:
+        arch, dataset = plan.recipe.setup.arch, item.shared.dataset
+        if (arch, dataset, attacks) not in self._known:
             planned = plan_evaluation(
-                build(plan.recipe.setup.arch, plan.split.shape, plan.split.classes),
+                build(arch, plan.split.shape, plan.split.classes),
                 attacks=[name for name in attacks if name != CLEAN],
                 dataset=dataset,
                 data_root=self.place.data_root,
@@ -133,8 +129,8 @@ class _Passes:
             forward, backward = probe(planned)
             passes = {attack.name: planned.passes(attack) for attack in planned.attacks} | {CLEAN: (1, 0)}
             each = {name: forwards * forward + backwards * backward for name, (forwards, backwards) in passes.items()}
-            self._known[key] = forward, backward, each
-        return self._known[key]
+            self._known[arch, dataset, attacks] = forward, backward, each
+        return self._known[arch, dataset, attacks]
 
 
 def step_seconds(plan: Plan, device: str, clock: Clock = time.perf_counter) -> float:

@@ -99,11 +99,9 @@ def steps_done(plan: Plan, path: Path) -> int:
 
 
 def reached(plan: Plan, path: Path, parts: Sequence[Part]) -> str:
-    """For people: open, training at 37 %, evaluation at 60 %, done."""
+    """Of an item that is not done, for people: open, training at 37 %, evaluation at 60 %."""
     done, steps = steps_done(plan, path), steps_of(plan)
+    if done < steps:
+        return f"training at {100 * done / steps:.0f} %" if done else "open"
     missing, wanted = sum(part.missing for part in parts), sum(part.wanted for part in parts)
-    if not missing:
-        return "done"
-    if done == steps:
-        return f"evaluation at {100 * (wanted - missing) / wanted:.0f} %"
-    return f"training at {100 * done / steps:.0f} %" if done else "open"
+    return f"evaluation at {100 * (wanted - missing) / wanted:.0f} %"

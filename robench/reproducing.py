@@ -184,7 +184,8 @@ class _Work:
 
     def _reached(self, item: Item) -> str:
         plan, path = self.place.plan(item)
-        return reached(plan, path, Held(self.place.results).parts(item, plan.split.shape))
+        parts = Held(self.place.results).parts(item, plan.split.shape) if path.is_file() else []
+        return reached(plan, path, parts)
 
 
 def _before_a_pass(deadline: Deadline, model: nn.Module, inputs: tuple[Tensor]) -> None:

@@ -192,7 +192,7 @@ def test_whatever_differs_is_open(in_tmp: Path) -> None:
         forecast.forecast(written(Path("mine.yaml"), {"a": entry}, **changes))[0].state
         for entry, changes in [(item(), {}), *differing]
     ]
-    assert states == ["done", *["open"] * 4, "evaluation at 0 %", "evaluation at 67 %"]
+    assert states == ["done", *["open"] * 4, "evaluation at 95 %", "evaluation at 67 %"]
 
 
 def test_an_item_that_fails_costs_the_others_nothing(
