@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from robench.api import figure as figure
     from robench.api import leaderboard as leaderboard
     from robench.api import load_model as load_model
+    from robench.api import reproduce as reproduce
     from robench.api import table as table
     from robench.api import train as train
     from robench.api import verify as verify
 
-__all__ = ["attack", "bench", "compare", "evaluate", "figure", "leaderboard", "load_model", "table", "train", "verify"]
+__all__ = [
+    *("attack", "bench", "compare", "evaluate", "figure", "leaderboard"),
+    *("load_model", "reproduce", "table", "train", "verify"),
+]
 
 
 def __getattr__(name: str) -> Any:

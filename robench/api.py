@@ -11,19 +11,21 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import benching, data, running, training
+from robench import benching, data, reproducing, running, training
 from robench.arrays import ArrayFunction
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
 from robench.behaviour import check_model
 from robench.checkpoint import Card
 from robench.classifier import Classifier, shown_layers
+from robench.deadline import Deadline
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.judge import Judge
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, plan_verification, resolve_device
 from robench.reading import comparison, drawing, ranking, tables
 from robench.reading.comparison import Comparison
+from robench.reproducing import Report
 from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.search import Search
 from robench.subject import Subject, load_model
@@ -32,7 +34,7 @@ from robench.threat import Size, ThreatModel
 from robench.units import Scale
 from robench.verification import Verification
 
-__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "train", "verify"]
+__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "reproduce", "train", "verify"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,14 @@ def bench(name: str, **options: Any) -> pd.DataFrame:
     The options are those of `robench.benching.run`.
     """
     return benching.run(name, **options)
+
+
+def reproduce(queue: str = "reproduce", *, budget: str | None = None, **options: Any) -> Report:
+    """Works through a queue of trainings and evaluations within a time such as "20m", and tells what became of each.
+
+    The other options are those of `robench.reproducing.run`; `robench.forecast.forecast` tells the time beforehand.
+    """
+    return reproducing.run(queue, deadline=Deadline.within(budget) if budget else None, **options)
 
 
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from robench import content
 from robench.content import Strict
-from robench.errors import unknown
+from robench.errors import UserError, unknown
 
 Size = str | float
 Settings = dict[str, Any]
@@ -104,7 +104,14 @@ def trained(entry: Entry) -> TrainedDefense:
 
 
 def names() -> list[str]:
-    return content.names("benchmarks", "*.yaml")
+    """Of ours, but for the queues."""
+    files = ((name, content.folder("benchmarks") / f"{name}.yaml") for name in content.names("benchmarks", "*.yaml"))
+    return [name for name, path in files if not is_queue(content.read_yaml(path))]
+
+
+def is_queue(block: Any) -> bool:
+    """Whether a file of benchmarks/ is what `robench.queue` reads."""
+    return isinstance(block, dict) and "queue" in block
 
 
 def exhibits(kind: type[Table] | type[Figure]) -> list[str]:
@@ -123,6 +130,8 @@ def load(name: str) -> Benchmark:
             raise unknown("benchmark", name, [*names(), *(paper for paper, _ in _papers())])
         path = found[0]
     block = _whole(content.read_yaml(path))
+    if is_queue(block):
+        raise UserError(f"{name} is a queue, not a benchmark; robench reproduce runs it")
     return content.parse(_kind(block), block, f"benchmark {name}")
 
 

@@ -130,6 +130,41 @@ def bench(
 
 
 @app.command()
+def reproduce(
+    queue: Annotated[str, typer.Argument(help="A queue's name, or a .yaml file.")] = "reproduce",
+    budget: Annotated[str | None, typer.Option(help="End within this time, such as 20m, 90s or 1h30m.")] = None,
+    only: Annotated[str, typer.Option(help="The items whose names match, such as 'mnist-*'.")] = "*",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print each item's state and time, and run none.")] = False,
+    data_root: DataRoot = Path("data"),
+    download: Download = False,
+    results: Results = Path("results"),
+    device: Device = None,
+) -> None:
+    """Work through a queue of trainings and evaluations, from the first open item on."""
+    from robench.deadline import Deadline
+
+    deadline = Deadline.within(budget) if budget else Deadline()  # the imports below are within it
+    from robench import forecast, reproducing
+    from robench.console import ConsoleReporter, stderr
+    from robench.reading import report
+
+    where: dict[str, Any] = {
+        "only": only,
+        "results": results,
+        "data_root": data_root,
+        "download": download,
+        "device": device,
+    }
+    if dry_run:
+        _emit(report.forecasts(forecast.forecast(queue, **where, say=stderr.print)))
+        return
+    found = reproducing.run(queue, **where, deadline=deadline, reporter=ConsoleReporter())
+    _emit(report.reproduction(found))
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def train(
     defense: Annotated[str, typer.Option(help="A recipe's name, or a .py file with a Defense.")],
     dataset: Annotated[

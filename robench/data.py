@@ -89,23 +89,35 @@ class Split:
 
 
 def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False, stream: bool = False) -> Split:
-    """One part of a data set. `root` is where torchvision's sets lie; `download` fetches one that is missing; `stream`
-    leaves the images of `parquet:` on disk."""
+    """One part of a data set. `root` is where torchvision's sets lie, and relative paths that lead nowhere from the
+    working directory; `download` fetches one of torchvision's that is missing; `stream` leaves the images of `parquet:`
+    on disk."""
     kind, _, where = name.partition(":")
+    place = _found(where, Path(root))
     if kind == "parquet" and where:
-        on_disk, labels = stored(Path(where), part)
-        name = f"parquet:{Path(where).name} ({part})"
-        return Split(name, on_disk if stream else on_disk[:], torch.from_numpy(labels))
+        on_disk, labels = stored(place, part)
+        return Split(called(name, part), on_disk if stream else on_disk[:], torch.from_numpy(labels))
     if kind in _FROM_PATH and where:
-        images, labels = _FROM_PATH[kind](Path(where), part)
-        name = f"{kind}:{Path(where).name}"
+        images, labels = _FROM_PATH[kind](place, part)
     elif name in _TORCHVISION:
         images, labels = _torchvision(name, part, Path(root), download)
     elif name == "digits":
         images, labels = _digits(part)
     else:
         raise unknown("dataset", name, DATASETS)
-    return Split(f"{name} ({part})", torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+    images = np.ascontiguousarray(images)  # libraries take views of theirs, which other strides forbid
+    return Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _found(where: str, root: Path) -> Path:
+    here, under = Path(where), root / where
+    return under if under.exists() and not here.exists() else here
+
+
+def called(name: str, part: Part) -> str:
+    """What the part of a data set is called in results: of a path the last name."""
+    kind, _, where = name.partition(":")
+    return f"{kind}:{Path(where).name} ({part})" if where else f"{name} ({part})"
 
 
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
@@ -116,7 +128,7 @@ DATASETS = {
     "cifar10": "natural images of 10 classes, 32x32, likewise",
     "cifar100": "natural images of 100 classes, 32x32, likewise",
     "svhn": "house numbers, 32x32, likewise",
-    "parquet:DIR": "a local copy of a Hugging Face image-classification set",
+    "parquet:DIR": "a local copy of a Hugging Face image-classification set, here or under --data-root",
     "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
     "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
 }

@@ -1,7 +1,6 @@
 """What an evaluation will cost, before it is run: passes counted on a stand-in model, seconds from a short probe."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ class Cost:
 
 def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
     """The cost of what the ledger lacks, for the clean predictions and each attack."""
-    forward, backward = _probe(evaluation)
+    forward, backward = probe(evaluation)
     costs = []
     for attack in (None, *evaluation.attacks):
         present = ledger.find(evaluation.key(attack))
@@ -38,7 +37,7 @@ def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
     return costs
 
 
-def _probe(evaluation: Evaluation) -> Sequence[float]:
+def probe(evaluation: Evaluation) -> tuple[float, float]:
     """Seconds a forward and a backward pass of one image take, from a batch run twice after a warm-up."""
     seen = evaluation.judges(evaluation.device)[1]
     classifier = evaluation.searcher(seen, evaluation.tune(seen, evaluation.precision))

@@ -17,6 +17,7 @@ from robench.atomic import make_folder
 from robench.augment import augment
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
+from robench.deadline import Deadline, OutOfTime
 from robench.defense import MODEL, Batch, Helper, Step
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
@@ -157,8 +158,10 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     save_seconds: float = SAVE_SECONDS,
+    deadline: Deadline | None = None,
 ) -> Card:
-    """Trains, and writes the checkpoint `out`; while it runs, `out`.state holds what resuming needs.
+    """Trains, and writes the checkpoint `out`; while it runs, `out`.state holds what resuming needs. At the deadline it
+    saves that and raises `OutOfTime`.
 
     The order of the images is a function of (seed, epoch), every draw of (seed, step): on one device and thread count
     a resumed run ends with the weights of an uninterrupted one, to the bit.
@@ -170,15 +173,21 @@ def train(
         raise UserError(f"expected a file to write the checkpoint to, got the folder {out}")
     make_folder(out.parent)
     with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-        return _Loop(plan, out, accelerator, progress or Silent(), save_seconds).run(resume)
+        return _Loop(plan, out, accelerator, progress or Silent(), save_seconds, deadline).run(resume)
 
 
 class _Loop:
     def __init__(
-        self, plan: Plan, out: Path, accelerator: Accelerator, progress: Progress, save_seconds: float
+        self,
+        plan: Plan,
+        out: Path,
+        accelerator: Accelerator,
+        progress: Progress,
+        save_seconds: float,
+        deadline: Deadline | None = None,
     ) -> None:
         self.plan, self.out, self.accelerator, self.progress = plan, out, accelerator, progress
-        self.save_seconds = save_seconds
+        self.save_seconds, self.deadline = save_seconds, deadline or Deadline()
         self.setup, self.defense, self.device = plan.recipe.setup, plan.recipe.defense, accelerator.device
         self.split, self.held_out = self._divide()
         self.steps_per_epoch = max(len(self.split) // self.setup.batch_size, 1)
@@ -203,9 +212,12 @@ class _Loop:
                 self._step()
                 if run.step % self.steps_per_epoch == 0:
                     self._end_epoch()
-                if time.monotonic() - saved >= self.save_seconds and run.step < total:
+                late = self.deadline.passed
+                if (late or time.monotonic() - saved >= self.save_seconds) and run.step < total:
                     self._save_state()
                     saved = time.monotonic()
+                    if late:
+                        raise OutOfTime
         finally:
             self.progress.end()
         return self._finish()

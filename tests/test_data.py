@@ -107,7 +107,21 @@ def test_parquet_of_encoded_images(wrapped: bool, tmp_path: Path) -> None:
     write_parquet(tmp_path, {"id": list(range(6)), "img": images, "label": LABELS})
     split = data.load(f"parquet:{tmp_path}", "test")
     assert np.array_equal(split.images[:].numpy(), PIXELS.transpose(0, 3, 1, 2))
+    assert isinstance(split.images, torch.Tensor)
+    assert split.images.is_contiguous()  # AutoAttack takes views of batches of it
     assert split.labels.tolist() == LABELS
+
+
+def test_a_relative_path_is_looked_for_here_and_then_under_the_root(in_tmp: Path) -> None:
+    for place, row in (("here", 0), ("root/here", 1), ("root/there", 2)):
+        Path(place).mkdir(parents=True)
+        write_parquet(Path(place), {"img": [png(PIXELS[row])], "label": [row]})
+    labels = {name: data.load(f"parquet:{name}", "test", root="root").labels.tolist() for name in ("here", "there")}
+    assert labels == {"here": [0], "there": [2]}
+    assert data.load("parquet:there", "test", root="root").name == data.called("parquet:root/there", "test")
+    assert data.load(f"parquet:{in_tmp}/here", "test", root="root").labels.tolist() == [0]
+    with pytest.raises(UserError, match="parquet:nowhere: expected files test-"):
+        data.load("parquet:nowhere", "test", root="root")
 
 
 def test_parquet_of_grey_images_and_several_parts(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Writes what people read into the results folder."""
 
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pandas as pd
 
 from robench.atomic import replacing
-from robench.benchmark import Figure, Table, exhibits
+from robench.benchmark import Figure, Table, exhibits, load
+from robench.ledger import Cell, Ledger
 from robench.reading import drawing, page, ranking, tables, typesetting
+from robench.reading.runs import countable, leave_out, runs_of
 
 FORMATS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 """Of a paper's table, and how their files end."""
@@ -37,6 +41,28 @@ def publish_benchmark(name: str, own: pd.DataFrame, results: Path | str) -> list
     else:
         texts = {"csv": ranking.to_csv(own), "md": ranking.to_markdown(own)}
     return [_written(Path(results) / "tables" / f"{Path(name).stem}.{suffix}", text) for suffix, text in texts.items()]
+
+
+def publish_queue(filled_by: Callable[[Cell], list[str]], defenses: Collection[str], results: Path | str) -> list[Path]:
+    """leaderboard.csv and .md, a leaderboard of its own for each table that cells fill, and the papers' tables that
+    show one of the defenses, all from one reading; gives the paths."""
+    whole, broken = Ledger(results).readable()
+    evaluated = countable(runs_of(whole), broken)
+    leave_out(broken)
+    ranking.write(ranking.frame_of(ranking.ranked(evaluated), results), results)
+    tables_of: dict[str, list[Cell]] = defaultdict(list)
+    for cell in whole:
+        for table in filled_by(cell):
+            tables_of[table].append(cell)
+    written = ranking.paths(results)
+    for table, cells in sorted(tables_of.items()):
+        own = ranking.frame_of(ranking.ranked(countable(runs_of(cells), [])), results)
+        written += publish_benchmark(table, own, results)
+    for id in exhibits(Table):
+        if not {entry.defense for entry in load(id).trained}.isdisjoint(defenses):
+            text = typesetting.typeset(tables.build(id, results, evaluated), "md") + "\n"
+            written.append(_written(Path(results) / "tables" / f"{id}.md", text))
+    return written
 
 
 def _written(path: Path, text: str) -> Path:

@@ -15,7 +15,9 @@ from robench.summary import Summary
 
 if TYPE_CHECKING:
     from robench.estimate import Cost
+    from robench.forecast import Forecast
     from robench.reading.comparison import Comparison
+    from robench.reproducing import Report
     from robench.verification import Verification
 
 Output = str | list[Table]
@@ -102,6 +104,30 @@ def costs(costs: "Sequence[Cost]", format: str) -> Output:
     return _render("at most, if no example fell", header, rows, format, [])
 
 
+def forecasts(found: "Sequence[Forecast]") -> Output:
+    """What the items of a queue will take, in seconds."""
+    header = ["item", "state", "a step", "training", "an attack step", "attacks, at most", "total"]
+    rows = [
+        [each.item, each.state, *map(_seconds, (each.step, each.training, each.attack_step, each.attacks, each.total))]
+        for each in found
+    ]
+    totals = [_seconds(sum(getattr(each, name) for each in found)) for name in ("training", "attacks", "total")]
+    rows.append(["total", "", "", totals[0], "", totals[1], totals[2]])
+    return _render("seconds left on this device", header, rows, "table", [], texts=2)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.3f}" if 0 < value < 10 else f"{value:,.0f}"
+
+
+def reproduction(found: "Report") -> Output:
+    """What became of a queue's items, and which comes next."""
+    rows = [[outcome.item, outcome.state, outcome.detail] for outcome in found.outcomes]
+    notes = [f"done before: {', '.join(found.before)}"] if found.before else []
+    notes.append(f"next: {found.next}" if found.next else "no other item is open")
+    return _render("the queue", ["item", "state", ""], rows, "table", notes, texts=3)
+
+
 def passes(summary: Summary, fail_under: float) -> bool:
     """Whether the worst case's lower end reaches the gate, with a verdict that is not `unreliable`."""
     worst = summary.worst_case
@@ -113,7 +139,10 @@ def gate(summary: Summary, fail_under: float) -> str:
     return f"worst case {worst} % against {100 * fail_under:g} %, verdict {summary.verdict}"
 
 
-def _render(title: str, header: list[str], rows: list[list[str]], format: str, notes: list[str]) -> Output:
+def _render(
+    title: str, header: list[str], rows: list[list[str]], format: str, notes: list[str], texts: int = 1
+) -> Output:
+    """`texts`: how many of the first columns hold words."""
     if format == "csv":
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([header, *rows])
@@ -123,7 +152,7 @@ def _render(title: str, header: list[str], rows: list[list[str]], format: str, n
         return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *(f"\n{note}" for note in notes)])
     table = Table(title=title, caption="\n".join(notes) or None)
     for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position == 0 else "right")
+        table.add_column(name, justify="left" if position < texts else "right")
     for row in rows:
         table.add_row(*row, style="bold" if row[0] == "worst case" else None)
     return [table]

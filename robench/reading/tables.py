@@ -63,10 +63,11 @@ class Grid:
         return found.value - printed.fraction if printed and found else None
 
 
-def build(id: str, results: Path | str = "results") -> list[Grid]:
-    """The table of this id, a part for each data set that the paper prints; torch is not imported."""
+def build(id: str, results: Path | str = "results", evaluated: Sequence[Run] | None = None) -> list[Grid]:
+    """The table of this id, a part for each data set that the paper prints; torch is not imported. `evaluated`: the
+    runs of the results folder, where they have been read already."""
     table: Table = load_exhibit(Table, id)
-    meter, evaluated = Meter(table, results), runs(results)
+    meter, evaluated = Meter(table, results), runs(results) if evaluated is None else evaluated
     return [_grid(id, meter, part, evaluated) for part in _by_dataset(published(id))]
 
 
