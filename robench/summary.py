@@ -167,7 +167,7 @@ def _evidence(cells: Mapping[str, Cell], tallies: Mapping[str, Tally]) -> Eviden
 def _spread(tally: Tally) -> float | None:
     """The standard deviation of the accuracy over draws of a stochastic model, if each example's are independent."""
     drawn = ~np.isnan(tally.variance)
-    return float(tally.variance[drawn].sum() ** 0.5 / tally.n) if drawn.any() else None
+    return float(tally.variance[drawn].sum(dtype=np.float64) ** 0.5 / tally.n) if drawn.any() else None
 
 
 def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
