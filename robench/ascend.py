@@ -66,6 +66,7 @@ def ascend(
             x_adv = x_adv.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(objective(model(x_adv)).sum(), x_adv)
             with torch.no_grad():
+                gradient = gradient.contiguous()  # a network in channels-last gives it so
                 ascent = gradient if direction is None else direction(x_adv, gradient)
                 x_adv = threat.project(x_adv + step_size * threat.steepest(ascent), x)
     return x_adv.detach()

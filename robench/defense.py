@@ -29,7 +29,8 @@ class Step:
 
     players: the networks in training mode, `model` among them; threat: at the radius of this step (it grows during a
     warm-up); generator: randomness, the same for the same seed and step, see `robench/sampling.py` for how to draw from
-    it; epoch: as a fraction; share: which rows of the batch the step has, where several processes share it.
+    it; epoch: as a fraction; share: which rows of the batch the step has, where several processes share it. On the CPU
+    the networks compute in channels-last, so a feature map or a gradient may lie so in memory: `reshape`, not `view`.
     """
 
     players: Mapping[str, nn.Module]
