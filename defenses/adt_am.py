@@ -13,6 +13,7 @@ from robench.defense import Batch, Defense, Helper, Step
 from robench.errors import UserError
 from robench.losses import kl_divergence
 from robench.models.generators import LATENT, Blocks, ExplicitGenerator, ImplicitGenerator, Posterior, generator_input
+from robench.sampling import normal, uniform
 from robench.tanh_gaussian import negative_log_density, perturbed
 
 
@@ -79,13 +80,13 @@ class ADTAM(Defense):
     def _explicit(x: Tensor, seen: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """x_adv [B, ...], and the entropy per dimension at this draw."""
         mu, rho = step.players["generator"](seen)
-        noise = torch.randn(x.shape, generator=step.generator, device=x.device)
+        noise = normal(x.shape, step.generator)
         entropy = negative_log_density(noise, mu, rho, step.threat.eps).mean()
         return perturbed(x, noise, mu, rho, step.threat.eps), entropy
 
     @staticmethod
     def _implicit(x: Tensor, seen: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """x_adv [B, ...], and the entropy's bound per dimension of z, without its constant."""
-        z = 2 * torch.rand((len(x), LATENT), generator=step.generator, device=x.device) - 1
+        z = 2 * uniform((len(x), LATENT), step.generator) - 1
         delta = step.players["generator"](seen, z)
         return (x + step.threat.eps * delta).clamp(0, 1), step.players["posterior"](delta, z).mean()

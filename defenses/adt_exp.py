@@ -11,6 +11,7 @@ from robench.ascend import evaluating
 from robench.defense import Batch, Defense, Step
 from robench.errors import UserError
 from robench.losses import cross_entropy, kl_divergence
+from robench.sampling import normal
 from robench.tanh_gaussian import negative_log_density, perturbed
 
 REFERENCE_BATCH = 64
@@ -47,8 +48,8 @@ class ADTEXP(Defense):
         mu, rho = (torch.zeros_like(x, requires_grad=True) for _ in range(2))
         adam = torch.optim.Adam([mu, rho], lr=self.inner_lr, betas=(0.0, 0.0), maximize=True)
         y = batch.y.repeat(self.samples)
+        reference = self._clean(x, step).repeat(self.samples, 1) if self.loss == "trades" else None
         with evaluating(step.model):
-            reference = step.model(x).detach().repeat(self.samples, 1) if self.loss == "trades" else None
             for _ in range(self.steps):
                 noise = self._noise(x, step, self.samples)
                 x_adv = perturbed(x, noise, mu, rho, eps).flatten(0, 1)
@@ -72,5 +73,12 @@ class ADTEXP(Defense):
         return {"model": F.cross_entropy(clean, batch.y) + self.beta * smoothness}
 
     @staticmethod
+    @torch.no_grad()
+    def _clean(x: Tensor, step: Step) -> Tensor:
+        with evaluating(step.model):
+            logits: Tensor = step.model(x)
+        return logits
+
+    @staticmethod
     def _noise(x: Tensor, step: Step, samples: int) -> Tensor:
-        return torch.randn((samples, *x.shape), generator=step.generator, device=x.device)
+        return normal((samples * len(x), *x.shape[1:]), step.generator).view(samples, *x.shape)

@@ -42,13 +42,17 @@ class ALD(Defense):
         if not isinstance(self.bandwidth, str) and not 0 < self.bandwidth < math.inf:
             raise UserError(f"expected a bandwidth above 0, paper or median, got {self.bandwidth}")
 
+    @property
+    def couples(self) -> bool:
+        return self.kernel_scope == "batch"
+
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         n = self.particles
         x, y = batch.x.repeat(n, 1, 1, 1), batch.y.repeat(n)  # particle-major: [n * B, ...]
         reference = torch.empty(0)
         if self.loss == "kl":
-            with evaluating(step.model):
-                reference = step.model(batch.x).detach().repeat(n, 1)
+            with torch.no_grad(), evaluating(step.model):
+                reference = step.model(batch.x).repeat(n, 1)
 
         def loss(logits: Tensor) -> Tensor:
             return cross_entropy(logits, y) if self.loss == "ce" else kl_divergence(reference, logits)

@@ -59,6 +59,10 @@ class ATLD(Defense):
         sgd = torch.optim.SGD(network.parameters(), lr=2 * self.discriminator_lr, momentum=0.9, weight_decay=2e-4)
         return {"discriminator": Helper(network, sgd)}
 
+    @property
+    def couples(self) -> bool:
+        return self.invariance == "mse"  # its scale is of the batch
+
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, model, discriminator = batch.x, step.model, step.players["discriminator"]
         x_adv = self._manifold_adversary(x, step).requires_grad_()

@@ -30,6 +30,10 @@ class AWP(Defense):
     def inner(self) -> Defense:
         return written(self.wraps)
 
+    @property
+    def couples(self) -> bool:
+        return self.inner.couples
+
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         return self.inner.losses(batch, step)
 
@@ -46,6 +50,7 @@ class AWP(Defense):
     def _moves(self, batch: Batch, step: Step, weights: list[nn.Parameter]) -> list[Tensor]:
         statistics = {name: buffer.clone() for name, buffer in step.model.named_buffers()}
         gradients = torch.autograd.grad(self.inner.losses(batch, step)[MODEL], weights)
+        step.average(gradients)
         with torch.no_grad():
             for name, buffer in step.model.named_buffers():
                 buffer.copy_(statistics[name])

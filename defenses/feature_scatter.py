@@ -27,11 +27,16 @@ class FeatureScatter(Defense):
     rounds: int = 100
     tolerance: float = 0.1
 
+    @property
+    def couples(self) -> bool:
+        return True
+
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
         start = start_points(self.start, x, step.threat, step.generator).requires_grad_()
         with evaluating(step.model):
-            clean = step.model(x).detach()
+            with torch.no_grad():
+                clean = step.model(x)
             cost = 1 - F.normalize(step.model(start), dim=1) @ F.normalize(clean, dim=1).T
             distance = transport(cost, self.regularisation, self.rounds, self.tolerance)
             (gradient,) = torch.autograd.grad(distance, start)

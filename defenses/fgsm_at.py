@@ -10,6 +10,7 @@ from torch import Tensor
 from robench.ascend import Start, adversary, evaluating
 from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import cross_entropy
+from robench.sampling import integers
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,6 @@ class FGSMAT(Defense):
             least: Tensor = logits.scatter(1, batch.y[:, None], torch.inf).argmin(1)
             return least
         classes = logits.shape[1]
-        shift = torch.randint(1, classes, batch.y.shape, generator=step.generator, device=batch.y.device)
+        shift = integers(1, classes, batch.y.shape, step.generator)
         another: Tensor = (batch.y + shift) % classes
         return another

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robench.defense import MODEL, Batch, Defense, Step
 from robench.models.transformed import Transformed
+from robench.sampling import normal
 from robench.threat import ThreatModel
 
 
@@ -23,7 +24,7 @@ class InputNoise(Defense):
     sigma: float = 0.1
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
-        noise = torch.randn(batch.x.shape, generator=step.generator, device=batch.x.device)
+        noise = normal(batch.x.shape, step.generator)
         return {MODEL: F.cross_entropy(step.model(batch.x + self.sigma * noise), batch.y)}
 
     def deploy(self, players: Mapping[str, nn.Module], threat: ThreatModel) -> nn.Module:

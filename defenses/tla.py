@@ -9,6 +9,7 @@ from torch import Tensor
 from robench.ascend import Start, pgd
 from robench.defense import MODEL, Batch, Defense, Step
 from robench.models.transformed import as_network
+from robench.sampling import uniform
 from robench.threat import Size
 
 
@@ -29,6 +30,10 @@ class TLA(Defense):
     step_size: Size = "eps/4"
     start: Start = "ball"
 
+    @property
+    def couples(self) -> bool:
+        return True
+
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
         x_adv = pgd(step, batch, start=self.start, steps=self.steps, step_size=self.step_size)
@@ -46,7 +51,7 @@ def triplet_loss(anchors: Tensor, clean: Tensor, y: Tensor, margin: float, gener
     distance = 1 - (F.normalize(anchors, dim=1) @ F.normalize(clean, dim=1).T).abs()
     same = y[:, None] == y[None]
     itself = torch.eye(len(y), dtype=torch.bool, device=y.device)
-    chance = torch.rand(same.shape, generator=generator, device=y.device)
+    chance = uniform(same.shape, generator)
     positive = (chance + 1).where(same & ~itself, chance * 0.0).where(same, -1.0).argmax(1)
     to_positive = distance.gather(1, positive[:, None]).squeeze(1)
     to_negative = distance.masked_fill(same, torch.inf).amin(1)

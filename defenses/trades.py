@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,8 +26,8 @@ class Trades(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, y = batch.x, batch.y
-        with evaluating(step.model):
-            reference = step.model(x).detach()
+        with torch.no_grad(), evaluating(step.model):
+            reference = step.model(x)
         x_adv = adversary(
             step,
             x,

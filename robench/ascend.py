@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from robench.defense import Batch, Step
 from robench.losses import cross_entropy
+from robench.sampling import normal, uniform
 from robench.threat import Size, ThreatModel
 
 Start = Literal["clean", "ball", "near_uniform", "near_normal"]
@@ -29,24 +30,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def start_points(kind: Start, x: Tensor, threat: ThreatModel, generator: torch.Generator) -> Tensor:
-    """A start for each of x [B, ...], projected; randomness from `generator`, on the device of x."""
+    """A start for each of x [B, ...], projected; randomness from `generator`, which is on the device of x."""
     if kind == "clean":
         return x
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=x.device)
-
-    def normal() -> Tensor:
-        return torch.randn(x.shape, generator=generator, device=x.device)
-
     if kind == "near_uniform":
-        offset = NEAR * (2 * uniform(*x.shape) - 1)
+        offset = NEAR * (2 * uniform(x.shape, generator) - 1)
     elif kind == "near_normal":
-        offset = NEAR * normal()
+        offset = NEAR * normal(x.shape, generator)
     elif threat.norm == "linf":
-        offset = threat.ball_point(uniform(*x.shape))
+        offset = threat.ball_point(uniform(x.shape, generator))
     else:
-        offset = threat.ball_point(uniform(len(x)), normal())
+        offset = threat.ball_point(uniform((len(x),), generator), normal(x.shape, generator))
     return threat.project(x + offset, x)
 
 
@@ -72,6 +66,7 @@ def ascend(
             x_adv = x_adv.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(objective(model(x_adv)).sum(), x_adv)
             with torch.no_grad():
+                gradient = gradient.contiguous()  # a network in channels-last gives it so
                 ascent = gradient if direction is None else direction(x_adv, gradient)
                 x_adv = threat.project(x_adv + step_size * threat.steepest(ascent), x)
     return x_adv.detach()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robench.sampling import integers, uniform
+
 PADDING = 4
 
 
@@ -14,7 +16,7 @@ def augment(x: Tensor, kinds: Sequence[str], generator: torch.Generator) -> Tens
     if "crop" in kinds:
         x = _crop(x, generator)
     if "flip" in kinds:
-        flipped = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+        flipped = uniform((len(x), 1, 1, 1), generator) < 0.5
         x = x.flip(3).where(flipped, x)
     return x
 
@@ -22,7 +24,7 @@ def augment(x: Tensor, kinds: Sequence[str], generator: torch.Generator) -> Tens
 def _crop(x: Tensor, generator: torch.Generator) -> Tensor:
     count, _, height, width = x.shape
     padded = F.pad(x, [PADDING] * 4)
-    top, left = torch.randint(2 * PADDING + 1, (2, count, 1), generator=generator, device=x.device)
+    top, left = integers(0, 2 * PADDING + 1, (2 * count, 1), generator).view(2, count, 1)
     rows = (top + torch.arange(height, device=x.device))[:, None, :, None]
     columns = (left + torch.arange(width, device=x.device))[:, None, None, :]
     channels = torch.arange(x.shape[1], device=x.device)[None, :, None, None]

@@ -35,6 +35,8 @@ class Card:
     seed: int
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    processes: int = 1
+    """how many trained it, see `robench/distributed.py`"""
 
 
 def used_versions() -> dict[str, str]:
@@ -50,7 +52,10 @@ def save(path: Path, model: nn.Module, card: Card, helpers: Mapping[str, Mapping
 
 def cpu_weights(network: nn.Module) -> dict[str, Tensor]:
     """A copy of a network's weights as they are now."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    return {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def save_document(path: Path, document: dict[str, Any]) -> None:

@@ -190,8 +190,10 @@ def train(
     """Train one defense by its recipe."""
     from robench import planning, training
     from robench.console import TrainingProgress, stderr
+    from robench.distributed import is_main, leave
     from robench.settings import assignment
 
+    stderr.quiet = not is_main()
     plan = planning.plan_training(
         defense,
         dataset=dataset,
@@ -222,7 +224,9 @@ def train(
     best = card.metrics["best"]
     held_out = f": clean {best['clean']:.3f}, PGD-10 {best['robust']:.3f} on held-out images" if "clean" in best else ""
     stderr.print(f"kept epoch {best['epoch']}{held_out}")
-    print(path)
+    if is_main():
+        print(path)
+    leave()
 
 
 @app.command("eval")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from robench.distributed import WHOLE, Share
 from robench.threat import Size, ThreatModel, parse_size
 
 MODEL = "model"
@@ -27,7 +28,9 @@ class Step:
     """What a defense may use in one step of training.
 
     players: the networks in training mode, `model` among them; threat: at the radius of this step (it grows during a
-    warm-up); generator: randomness, the same for the same seed and step; epoch: as a fraction.
+    warm-up); generator: randomness, the same for the same seed and step, see `robench/sampling.py` for how to draw from
+    it; epoch: as a fraction; share: which rows of the batch the step has, where several processes share it. On the CPU
+    the networks compute in channels-last, so a feature map or a gradient may lie so in memory: `reshape`, not `view`.
     """
 
     players: Mapping[str, nn.Module]
@@ -36,6 +39,7 @@ class Step:
     epoch: float
     metrics: dict[str, Tensor] = field(default_factory=dict)
     memory: dict[str, Tensor] = field(default_factory=dict)
+    share: Share = WHOLE
 
     @property
     def model(self) -> nn.Module:
@@ -50,6 +54,10 @@ class Step:
         if name not in self.memory:
             self.memory[name] = make()
         return self.memory[name]
+
+    def average(self, means: Sequence[Tensor]) -> None:
+        """Turns means over the rows that this step has, in place, into means over all of the batch."""
+        self.share.average(means)
 
     def log(self, **metrics: Tensor | float) -> None:
         """Scalars to show; the mean over an epoch is kept."""
@@ -67,6 +75,12 @@ class Helper:
 @dataclass(frozen=True)
 class Defense(ABC):
     """A subclass is a frozen dataclass of the paper's hyperparameters."""
+
+    @property
+    def couples(self) -> bool:
+        """Whether what becomes of an example depends on the others of its batch, but for the mean over them. Where
+        several processes share a batch each couples the rows of its share only, and the training says so."""
+        return False
 
     @abstractmethod
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """The training loop that every defense shares."""
 
+import math
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from robench import checkpoint, content
@@ -19,11 +22,13 @@ from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
 from robench.deadline import Deadline, OutOfTime
 from robench.defense import MODEL, Batch, Helper, Step
+from robench.distributed import TIMEOUT, DistributedWarning, Processes, differences, running_statistics
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
 from robench.models import build, source_files
 from robench.models.transformed import as_network
 from robench.recipe import Recipe
+from robench.sampling import BatchGenerator
 from robench.selection import held_out_accuracy
 from robench.threat import ThreatModel
 
@@ -37,6 +42,8 @@ ENGINE = (
     "ascend",
     "augment",
     "defense",
+    "distributed",
+    "sampling",
     "selection",
     "tanh_gaussian",
     "models/discriminators",
@@ -69,7 +76,8 @@ class Silent:
 
 @dataclass(frozen=True)
 class Plan:
-    """A training run with everything that could change its weights, but for the device and its thread count.
+    """A training run with everything that could change its weights, but for the device, its thread count and the number
+    of processes.
 
     `split` is the training part; `limit` takes the first so many of what `holdout` leaves.
     """
@@ -164,10 +172,15 @@ def train(
     saves that and raises `OutOfTime`.
 
     The order of the images is a function of (seed, epoch), every draw of (seed, step): on one device and thread count
-    a resumed run ends with the weights of an uninterrupted one, to the bit.
+    a resumed run ends with the weights of an uninterrupted one, to the bit. Started in several processes, each calls
+    this alike; see `robench/distributed.py`.
     """
     AcceleratorState._reset_state(True)  # it is global, and would keep an earlier run's precision
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if plan.precision == "bfloat16" else "no")
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if plan.precision == "bfloat16" else "no",
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
+    )
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     if out.is_dir() or not out.name:
         raise UserError(f"expected a file to write the checkpoint to, got the folder {out}")
@@ -184,10 +197,13 @@ class _Loop:
         accelerator: Accelerator,
         progress: Progress,
         save_seconds: float,
-        deadline: Deadline | None = None,
+        deadline: Deadline | None,
     ) -> None:
-        self.plan, self.out, self.accelerator, self.progress = plan, out, accelerator, progress
-        self.save_seconds, self.deadline = save_seconds, deadline or Deadline()
+        self.plan, self.out, self.accelerator = plan, out, accelerator
+        self.processes = Processes.of(accelerator)
+        self.share = self.processes.share(plan.recipe.setup.batch_size)
+        self.progress = progress if self.processes.main else Silent()
+        self.save_seconds, self.deadline = save_seconds, deadline
         self.setup, self.defense, self.device = plan.recipe.setup, plan.recipe.defense, accelerator.device
         self.split, self.held_out = self._divide()
         self.steps_per_epoch = max(len(self.split) // self.setup.batch_size, 1)
@@ -195,6 +211,7 @@ class _Loop:
         self.metrics_path = out.with_name(out.name + ".metrics.csv")
         self.classes = plan.split.classes
         self.run_state = self._fresh()
+        self.order: tuple[int, Tensor] | None = None
         self.passes = self.passes_before = 0
         self.epoch_began = time.monotonic()
         as_network(self._player(MODEL)).normalize.register_forward_pre_hook(self._count)
@@ -205,6 +222,7 @@ class _Loop:
             self._restore()
         elif resume and self.out.is_file():
             return self._finished()
+        self._meet()
         saved = self.epoch_began = time.monotonic()
         self.progress.begin(self.plan.recipe.name, total, run.step)
         try:
@@ -212,59 +230,83 @@ class _Loop:
                 self._step()
                 if run.step % self.steps_per_epoch == 0:
                     self._end_epoch()
-                late = self.deadline.passed
-                if (late or time.monotonic() - saved >= self.save_seconds) and run.step < total:
+                late = self._late()
+                save = self.processes.main and (late or time.monotonic() - saved >= self.save_seconds)
+                if save and run.step < total:
                     self._save_state()
                     saved = time.monotonic()
-                    if late:
-                        raise OutOfTime
+                if late and run.step < total:
+                    raise OutOfTime
         finally:
             self.progress.end()
         return self._finish()
+
+    def _late(self) -> bool:
+        """Whether some process's time is over: then all of them stop after the same step."""
+        return self.deadline is not None and any(self.processes.gather(self.deadline.passed))
 
     # One step
 
     def _step(self) -> None:
         run, setup = self.run_state, self.setup
         epoch, position = divmod(run.step, self.steps_per_epoch)
-        generator = torch.Generator(self.device).manual_seed(_seed(self.plan.seed, "step", run.step))
-        torch.manual_seed(_seed(self.plan.seed, "layers", run.step))  # dropout and other random layers
-        order = torch.randperm(
-            len(self.split), generator=torch.Generator().manual_seed(_seed(self.plan.seed, "order", epoch))
-        )
-        rows = order[position * setup.batch_size : (position + 1) * setup.batch_size].to(self.device)
+        generator = BatchGenerator(self.device, _seed(self.plan.seed, "step", run.step), self.share)
+        draw = run.step * self.processes.count + self.processes.index
+        _seed_layers(self.device, _seed(self.plan.seed, "layers", draw))
+        rows = self._order(epoch)[position * setup.batch_size :][self.share.rows]
         x = augment(self.split.floats(rows), setup.augment, generator)
         fraction = epoch + position / self.steps_per_epoch
-        step = Step(run.players, self._threat(fraction), generator, fraction)
+        step = Step(run.players, self._threat(fraction), generator, fraction, share=self.share)
         for network in run.players.values():
             network.train()
         batch = Batch(x, self.split.labels[rows])
         with self.defense.around_update(batch, step):
             losses = self.defense.losses(batch, step)
             self._differentiate(losses)
+        values = self._over_batch(losses, step.metrics)
         self._move(losses, epoch)
         run.step += 1
-        values = {"loss": losses[MODEL], **{f"{name}_loss": loss for name, loss in losses.items() if name != MODEL}}
-        for name, value in {**values, **step.metrics}.items():
-            run.sums[name] = run.sums.get(name, 0.0) + float(value.detach())
-        self.progress.advance(run.step, float(losses[MODEL].detach()), self.passes)
+        for name, value in values.items():
+            run.sums[name] = run.sums.get(name, 0.0) + value
+        self.progress.advance(run.step, values["loss"], self.passes)
+
+    def _order(self, epoch: int) -> Tensor:
+        """The rows of the images in this epoch's order."""
+        if self.order is None or self.order[0] != epoch:
+            generator = torch.Generator().manual_seed(_seed(self.plan.seed, "order", epoch))
+            self.order = epoch, torch.randperm(len(self.split), generator=generator).to(self.device)
+        return self.order[1]
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
-        self.passes += len(inputs[0])
+        self.passes += len(inputs[0]) * self.processes.count
 
     def _differentiate(self, losses: Mapping[str, Tensor]) -> None:
         """Each loss gives gradients to its own player only, all before any player moves."""
         run = self.run_state
-        for name, loss in losses.items():
-            if not loss.isfinite():
-                raise UserError(
-                    f"the loss of {name} is {float(loss.detach())} at step {run.step}, so training stopped; lower the "
-                    f"learning rate (--set lr=...) or warm the radius up (--set eps_warmup=...); {self._kept()}"
-                )
         for position, (name, loss) in enumerate(losses.items()):
             run.optimizers[name].zero_grad()
             parameters = [parameter for parameter in run.players[name].parameters() if parameter.requires_grad]
-            self.accelerator.backward(loss, inputs=parameters, retain_graph=position + 1 < len(losses))
+            loss.backward(inputs=parameters, retain_graph=position + 1 < len(losses))  # type: ignore[no-untyped-call]
+
+    def _over_batch(self, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> dict[str, float]:
+        """Averages gradients, running statistics, losses and metrics over the processes that share the batch. Of the
+        last two it gives the values, once they are known to be finite: the only wait for the device in a step."""
+        shown = {name: "loss" if name == MODEL else f"{name}_loss" for name in losses}
+        named = {**{shown[name]: loss for name, loss in losses.items()}, **metrics}
+        values = torch.stack([value.detach().float().to(self.device) for value in named.values()])
+        if self.processes.count > 1:
+            players = [self.run_state.players[name] for name in losses]
+            gradients = [each.grad for player in players for each in player.parameters() if each.grad is not None]
+            self.share.average([*gradients, *running_statistics(self.run_state.players.values()), values])
+        found = dict(zip(named, values.tolist(), strict=True))
+        for name in losses:
+            if not math.isfinite(found[shown[name]]):
+                raise UserError(
+                    f"the loss of {name} is {found[shown[name]]} at step {self.run_state.step}, so training stopped; "
+                    "lower the learning rate (--set lr=...) or warm the radius up (--set eps_warmup=...); "
+                    f"{self._kept()}"
+                )
+        return found
 
     def _move(self, losses: Mapping[str, Tensor], epoch: int) -> None:
         run = self.run_state
@@ -306,14 +348,15 @@ class _Loop:
         self.progress.epoch(metrics)
         now = time.monotonic()
         rates = {"seconds": now - self.epoch_began, "passes": self.passes - self.passes_before}
-        metrics_file.append(self.metrics_path, {"epoch": metrics["epoch"], **metrics, **rates})
+        if self.processes.main:
+            metrics_file.append(self.metrics_path, {"epoch": metrics["epoch"], **metrics, **rates})
         self.epoch_began, self.passes_before = now, self.passes
 
     def _validate(self) -> dict[str, float]:
         """On the images held out, at the full radius."""
         if self.held_out is None:
             return {}
-        generator = torch.Generator(self.device).manual_seed(_seed(self.plan.seed, "validate", 0))
+        generator = BatchGenerator(self.device, _seed(self.plan.seed, "validate", 0), self.share)
         return held_out_accuracy(self.run_state.players[MODEL], self.held_out, self.plan.recipe.threat, generator)
 
     # Before and after
@@ -347,8 +390,31 @@ class _Loop:
         players = {MODEL: Helper(model, sgd), **self.defense.helpers(plan.split.shape, self.classes)}
         networks, optimizers = {}, {}
         for name, player in players.items():
-            networks[name], optimizers[name] = self.accelerator.prepare(player.network, player.optimizer)
+            # evaluation mode is without the DDP wrapper, whose bookkeeping repeated forwards upset
+            networks[name] = self.accelerator.prepare_model(player.network, evaluation_mode=True)
+            if self.device.type == "cpu":
+                networks[name] = networks[name].to(memory_format=torch.channels_last)  # measured to pay there
+            optimizers[name] = player.optimizer
         return _Run(networks, optimizers)
+
+    def _meet(self) -> None:
+        """Sees that all processes begin alike, and says where several are not as one."""
+        processes, setup = self.processes, self.setup
+        if processes.count == 1:
+            return
+        if processes.count > setup.batch_size:
+            raise UserError(
+                f"expected at most {setup.batch_size} processes, one for each image of a batch, got {processes.count}"
+            )
+        processes.agree("training", f"{self.plan.name} at step {self.run_state.step}")
+        found = differences(self.run_state.players.values(), self.defense.couples)
+        if found and processes.main:
+            warnings.warn(
+                f"{processes.count} processes share each batch, and the weights will differ from those of one by more "
+                f"than rounding: {', '.join(found)}",
+                DistributedWarning,
+                stacklevel=4,
+            )
 
     def _player(self, name: str) -> nn.Module:
         return self.accelerator.unwrap_model(self.run_state.players[name], keep_fp32_wrapper=True)  # type: ignore[no-any-return]
@@ -373,7 +439,9 @@ class _Loop:
 
     def _finish(self) -> Card:
         card = self._write(self.out)
-        self.state_file.unlink(missing_ok=True)
+        if self.processes.main:
+            self.state_file.unlink(missing_ok=True)
+        self.processes.gather(None)  # the checkpoint is there when any process says so
         return card
 
     def _write(self, out: Path) -> Card:
@@ -394,11 +462,21 @@ class _Loop:
             seed=plan.seed,
             metrics={"best": best["metrics"], "history": self.run_state.history},
             versions=checkpoint.used_versions(),
+            processes=self.processes.count,
         )
+        if not self.processes.main:
+            return card
         model = self._player(MODEL)
         model.load_state_dict(best["weights"].pop(MODEL))
         checkpoint.save(out, model, card, best["weights"])
         return card
+
+
+def _seed_layers(device: torch.device, seed: int) -> None:
+    """For dropout and other layers that draw. (`torch.manual_seed` also asks every kind of device, for 0.4 ms.)"""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _seed(seed: int, purpose: str, index: int) -> int:

@@ -20,7 +20,7 @@ from robench.augment import augment
 from robench.defense import Batch, Defense, Helper, Step
 from robench.errors import UserError
 from robench.subject import load_model
-from robench.training import Plan, Silent, _Loop, _seed, train
+from robench.training import Plan, Silent, _Loop, _seed, _seed_layers, train
 
 
 def plan(name: str = "pgd_at", seed: int = 0, limit: int | None = 256, **changes: Any) -> Plan:
@@ -302,6 +302,34 @@ def test_the_metrics_file_gains_a_row_with_each_epoch(tmp_path: Path) -> None:
 def test_wrong_plans(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         replace(plan(), **options)
+
+
+def test_weights_lie_plainly_in_the_file_though_the_network_computes_in_channels_last(tmp_path: Path) -> None:
+    loop = loop_of(plan(), tmp_path)
+    convolutions = [each for each in loop.run_state.players["model"].modules() if isinstance(each, nn.Conv2d)]
+    assert all(each.weight.is_contiguous(memory_format=torch.channels_last) for each in convolutions)
+    train(plan(epochs=1), tmp_path / "m.pt")
+    assert all(tensor.is_contiguous() for tensor in weights(tmp_path / "m.pt").values())
+
+
+def test_coloured_images_are_laid_out_as_a_method_expects(tmp_path: Path) -> None:
+    """Of particles and gradients it makes groups, in memory that a channels-last network has laid out otherwise."""
+    images = torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = data.Split("x", images, torch.arange(16) % 10)
+    settings = {"arch": "digit_cnn", "batch_size": 8, "epochs": 1, "eps_warmup": 0, "holdout": 0, "steps": 2}
+    for scope in ("example", "batch"):
+        resolved = recipe.resolve("ald_trades", "cifar10", split.shape, {**settings, "kernel_scope": scope})
+        train(Plan(resolved, "x", split), tmp_path / f"{scope}.pt")
+
+
+def test_layers_that_draw_do_so_by_seed() -> None:
+    drawn = []
+    for seed in (5, 5, 6):
+        with torch.random.fork_rng(devices=[]):
+            _seed_layers(torch.device("cpu"), seed)
+            drawn.append(nn.functional.dropout(torch.ones(100)))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
 
 
 def test_too_few_images(tmp_path: Path) -> None:

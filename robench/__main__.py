@@ -1,0 +1,5 @@
+"""`python -m robench`, which launchers of several processes start."""
+
+from robench.cli import main
+
+main()
