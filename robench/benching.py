@@ -153,12 +153,13 @@ def _evaluations(benchmark: Benchmark, where: _Where) -> Iterator[Evaluation]:
 def _at_all_radii(
     subject: Subject, sources: Sequence[Subject], benchmark: Benchmark, where: _Where
 ) -> Iterator[Evaluation]:
-    for eps in _radii(benchmark, subject):
+    dataset = _evaluated_on(benchmark, subject)
+    for eps in _radii(benchmark, subject, dataset):
         planned = plan_evaluation(
             subject,
             suite=benchmark.suite,
             attacks=benchmark.battery,
-            dataset=benchmark.dataset,
+            dataset=dataset,
             data_root=where.data_root,
             download=where.download,
             eps=eps,
@@ -170,9 +171,14 @@ def _at_all_radii(
         yield planned if benchmark.suite or benchmark.battery else replace(planned, attacks=[])
 
 
-def _radii(benchmark: Benchmark, subject: Subject) -> list[Size]:
+def _evaluated_on(benchmark: Benchmark, subject: Subject) -> str:
+    card = subject.card
+    return card.dataset if card and "target" in card.recipe.get("setup", {}) else benchmark.dataset
+
+
+def _radii(benchmark: Benchmark, subject: Subject, dataset: str) -> list[Size]:
     shape = subject.card.shape if subject.card else ()
-    eps = default_eps(benchmark.dataset, shape) if benchmark.eps is None else benchmark.eps
+    eps = default_eps(dataset, shape) if benchmark.eps is None else benchmark.eps
     value = ThreatModel.of(benchmark.norm, eps).eps
     return [eps if radius == "eps" else f"{parse_size(radius, value):.12g}" for radius in benchmark.radii]
 
@@ -227,7 +233,7 @@ def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, tr
             entry.init,
             plan_training(
                 entry.defense,
-                dataset=benchmark.dataset,
+                dataset=entry.dataset or benchmark.dataset,
                 data_root=where.data_root,
                 download=where.download,
                 eps=benchmark.eps,

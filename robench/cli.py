@@ -133,6 +133,10 @@ def train(
     norm: Norm = None,
     epochs: Annotated[int | None, typer.Option(help="Length; drops of the learning rate scale with it.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images only.")] = None,
+    labels: Annotated[int | None, typer.Option(help="So many images keep their label, as many of each class.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="The data set whose domain to adapt to, without its labels.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, of the defense or the training.")] = None,
     init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="The checkpoint to write.")] = None,
@@ -162,6 +166,8 @@ def train(
         init=init,
         seed=seed,
         precision=precision,
+        labels=labels,
+        target=target,
     )
     path = out or planning.checkpoint_path(plan, results)
     resolved = planning.resolve_device(device)

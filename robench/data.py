@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robench import resize
 from robench.errors import UserError, unknown
 
 Part = Literal["train", "test"]
@@ -79,6 +80,14 @@ class Split:
     def take(self, rows: Any) -> "Split":
         return Split(self.name, self.images[rows], self.labels[rows])
 
+    def shaped(self, shape: Sequence[int]) -> "Split":
+        """The images in another shape [C, H, W], as uint8."""
+        if tuple(self.shape) == tuple(shape):
+            return self
+        name, _, part = self.name.rpartition(" (")
+        images = resize.resized(self.images, shape, f"dataset {name}")
+        return Split(f"{resize.name_of(name, shape)} ({part}", images, self.labels)
+
     def floats(self, rows: Any) -> Tensor:
         """The images of these rows as float32 in [0, 1]."""
         images = self.images[rows]
@@ -87,6 +96,7 @@ class Split:
 
 def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False) -> Split:
     """One part of a data set. `root` is where torchvision's sets lie; `download` fetches one that is missing."""
+    name, shape = resize.named(name)
     kind, _, where = name.partition(":")
     if kind in _FROM_PATH and where:
         images, labels = _FROM_PATH[kind](Path(where), part)
@@ -97,7 +107,8 @@ def load(name: str, part: Part, *, root: Path | str = "data", download: bool = F
         images, labels = _digits(part)
     else:
         raise unknown("dataset", name, DATASETS)
-    return Split(f"{name} ({part})", torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+    split = Split(f"{name} ({part})", torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+    return split if shape is None else split.shaped(shape)
 
 
 _TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
@@ -111,6 +122,7 @@ DATASETS = {
     "parquet:DIR": "a local copy of a Hugging Face image-classification set",
     "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
     "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
+    "SET@CxHxW": "any of these in another shape: mnist@3x32x32, digits@1x28x28",
 }
 
 

@@ -5,6 +5,9 @@ from robench.errors import UserError
 from robench.models import ARCHITECTURES, build
 
 SHAPES = {
+    "conv_large": (3, 32, 32),
+    "dirt_large": (3, 32, 32),
+    "dirt_small": (3, 32, 32),
     "digit_cnn": (1, 8, 8),
     "lenet": (1, 28, 28),
     "small_cnn": (1, 28, 28),

@@ -74,9 +74,9 @@ class Run:
 
 def settings_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of the recipe in what a run or a measurement says of itself, with what else may change from training to
-    training: images, precision, whether it began from given weights."""
+    training: images, precision, the set adapted from, whether it began from given weights."""
     recipe = about["recipe"] or {}
-    more = {name: recipe[name] for name in ("limit", "precision") if recipe.get(name)}
+    more = {name: recipe[name] for name in ("limit", "precision", "source") if recipe.get(name)}
     more |= {"init": "given"} if recipe.get("init") else {}
     return {**recipe.get("setup", {}), **recipe.get("settings", {}), **more, "trained_on": about["trained_on"]}
 
