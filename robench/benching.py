@@ -46,6 +46,8 @@ class Cuts:
     n: int | None = None
     limit: int | None = None
     epochs: int | None = None
+    labels: int | None = None
+    target_domain: str | None = None
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
@@ -58,8 +60,7 @@ class Cuts:
             changes.setdefault("eps", benchmark.also.get(str(self.dataset)))
             if self.dataset not in benchmark.also:
                 train.pop("arch", None)
-        if arch := changes.pop("arch", None):
-            train["arch"] = arch
+        train |= {name: changes.pop(name) for name in ("arch", "labels", "target_domain") if name in changes}
         if self.epochs and "epochs" in train:
             length = train.pop("epochs")
             train |= {"drops": [drop * self.epochs / length for drop in train["drops"]]} if "drops" in train else {}
@@ -80,15 +81,17 @@ def run(
     n: int | None = None,
     limit: int | None = None,
     epochs: int | None = None,
+    labels: int | None = None,
+    target: str | None = None,
     reporter: Reporter | None = None,
 ) -> pd.DataFrame:
     """The leaderboard of the benchmark's models under its attacks; that of everything in the ledger is written to the
     results folder, and the benchmark's own table or figure.
 
-    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. dataset, arch,
-    eps, n, limit and epochs cut the benchmark to the machine.
+    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. The options
+    from dataset to target cut the benchmark to the machine, or are those of another panel of its figure.
     """
-    cuts = Cuts(dataset, arch, eps, n, limit, epochs)
+    cuts = Cuts(dataset, arch, eps, n, limit, epochs, labels, target)
     benchmark = cuts.of(load(name))
     say = reporter.say if reporter else lambda text: None
     _check(name, benchmark)
@@ -173,7 +176,7 @@ def _at_all_radii(
 
 def _evaluated_on(benchmark: Benchmark, subject: Subject) -> str:
     card = subject.card
-    return card.dataset if card and "target" in card.recipe.get("setup", {}) else benchmark.dataset
+    return card.dataset if card and "target_domain" in card.recipe.get("setup", {}) else benchmark.dataset
 
 
 def _radii(benchmark: Benchmark, subject: Subject, dataset: str) -> list[Size]:

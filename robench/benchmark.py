@@ -33,7 +33,7 @@ Entry = str | TrainedDefense
 
 class Benchmark(Strict):
     """`models` are checkpoints that exist, `sources` those to transfer attacks from (`each`: every other model of the
-    benchmark, one at a time); a model adapted to a `target` is evaluated on that; `also` are further data sets with
+    benchmark, one at a time); one adapted to a `target_domain` is evaluated there; `also` are further data sets with
     their radii; `train` changes the settings of all defenses; `radii`, such as 2*eps, are evaluated at in place of eps.
     `measure` and `once` name what to measure for figures, on each model and on none, with its settings."""
 

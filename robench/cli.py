@@ -82,6 +82,8 @@ Device = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda w
 Eps = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 or a number.")]
 Norm = Annotated[str | None, typer.Option(help="linf or l2.")]
 Arch = Annotated[str | None, typer.Option(help="The architecture of a bare state dict, or of the model to train.")]
+Labels = Annotated[int | None, typer.Option(help="So many images keep their label, as many of each class.")]
+Target = Annotated[str | None, typer.Option(help="The data set whose domain to adapt to, without its labels.")]
 
 
 @app.command()
@@ -97,6 +99,8 @@ def bench(
     n: Annotated[int | None, typer.Option(help="Evaluate on the first N examples.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
+    labels: Labels = None,
+    target: Target = None,
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     from robench.benching import run
@@ -114,6 +118,8 @@ def bench(
         n=n,
         limit=limit,
         epochs=epochs,
+        labels=labels,
+        target=target,
         reporter=ConsoleReporter(),
     )
     if len(frame):
@@ -133,10 +139,8 @@ def train(
     norm: Norm = None,
     epochs: Annotated[int | None, typer.Option(help="Length; drops of the learning rate scale with it.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images only.")] = None,
-    labels: Annotated[int | None, typer.Option(help="So many images keep their label, as many of each class.")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="The data set whose domain to adapt to, without its labels.")
-    ] = None,
+    labels: Labels = None,
+    target: Target = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, of the defense or the training.")] = None,
     init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="The checkpoint to write.")] = None,

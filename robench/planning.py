@@ -210,7 +210,8 @@ def plan_training(
     target: str | None = None,
 ) -> Plan:
     """Everything `train` is about to use: the recipe's settings for the data set, changed by what is given."""
-    named = {"arch": arch, "eps": eps, "norm": norm, "epochs": epochs, "labels": labels, "target": target}
+    named = {"arch": arch, "eps": eps, "norm": norm, "epochs": epochs}
+    named |= {"labels": labels, "target_domain": target}
     changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
     if defense not in recipe.names() and not defense.endswith(".py"):
         recipe.resolve(defense, dataset, (), {})  # says so before the data is read
@@ -220,8 +221,8 @@ def plan_training(
         weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
     resolved = recipe.resolve(defense, dataset, split.shape, changes)
     domain = None
-    if resolved.setup.target is not None:
-        domain = data.load(resolved.setup.target, "train", root=data_root, download=download)
+    if resolved.setup.target_domain is not None:
+        domain = data.load(resolved.setup.target_domain, "train", root=data_root, download=download)
         shape = common(split.shape, domain.shape)
         split, domain = split.shaped(shape), domain.shaped(shape)
     return Plan(resolved, dataset, split, limit, seed, precision, weights, domain)

@@ -26,9 +26,9 @@ class Setup(Strict):
 
     `lr_end`: the learning rate falls to it along half a cosine, without drops. `adam_beta1`: Adam in place of SGD.
     `average`: what is kept is the weights' moving average, which keeps this share of itself each step. `labels`: so
-    many images keep their label, as many of each class, as the seed draws them. `target`: the data set whose domain to
-    adapt to, without its labels. `unlabelled_batch`: the `batch_size` of the other streams than the labelled one, where
-    it differs. Those that are None are left out of a recipe's description.
+    many images keep their label, as many of each class, as the seed draws them. `target_domain`: the data set to adapt
+    to, without its labels. `unlabelled_batch`: the `batch_size` of the other streams than the labelled one, where it
+    differs. Those that are None are left out of a recipe's description.
     """
 
     arch: str
@@ -52,7 +52,7 @@ class Setup(Strict):
     adam_beta1: float | None = Field(default=None, ge=0, lt=1)
     average: float | None = Field(default=None, ge=0, lt=1)
     labels: int | None = Field(default=None, gt=0)
-    target: str | None = None
+    target_domain: str | None = None
     unlabelled_batch: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -124,7 +124,7 @@ class Plan:
     @property
     def evaluated(self) -> str:
         """The data set that the model is for, in its shape: its own, or the target's."""
-        target = self.recipe.setup.target
+        target = self.recipe.setup.target_domain
         if self.target is None or target is None:
             return self.dataset
         _, shape = resize.named(self.target.name.removesuffix(" (train)"))

@@ -33,7 +33,7 @@ def with_target(planned: Plan, **settings: Any) -> Plan:
     """Adapting to the digits upside down."""
     test = data.load("digits", "test")
     domain = data.Split("digits (train)", test.images.flip(2), test.labels)
-    setup = planned.recipe.setup.model_copy(update={"target": "digits", **settings})
+    setup = planned.recipe.setup.model_copy(update={"target_domain": "digits", **settings})
     return replace(planned, recipe=replace(planned.recipe, setup=setup), target=domain)
 
 

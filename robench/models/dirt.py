@@ -17,10 +17,8 @@ class GaussianNoise(nn.Module):
 
 class _Dirt(Network):
     """Instance norm of the input, then three times three 3x3 convolutions with batch norm and LeakyReLU 0.1; a
-    max-pool, dropout 0.5 and noise after the first three and the second; an average pool and a linear layer.
-
-    Batch norm as in DIRT-T's TensorFlow: eps 1e-3, a hundredth of each batch into the running statistics.
-    """
+    max-pool, dropout 0.5 and noise after the first three and the second; an average pool and a linear layer. Batch
+    norm has PyTorch's usual settings."""
 
     smallest = 4
     widths: ClassVar[Sequence[int]]
@@ -28,7 +26,7 @@ class _Dirt(Network):
     def __init__(self, shape: Sequence[int], classes: int) -> None:
         super().__init__(shape, classes)
         first, second, third = self.widths
-        self.inorm = nn.InstanceNorm2d(shape[0], eps=1e-3)
+        self.inorm = nn.InstanceNorm2d(shape[0])
         self.block1, self.block2 = _block(shape[0], first), _block(first, second)
         self.block3 = _block(second, third)
         self.between = nn.Sequential(nn.MaxPool2d(2), nn.Dropout(0.5), GaussianNoise())
@@ -72,7 +70,7 @@ def _block(channels: int, width: int) -> nn.Sequential:
     for entering in (channels, width, width):
         layers += [
             nn.Conv2d(entering, width, 3, padding=1),
-            nn.BatchNorm2d(width, eps=1e-3, momentum=0.01),
+            nn.BatchNorm2d(width),
             nn.LeakyReLU(0.1),
         ]
     return nn.Sequential(*layers)

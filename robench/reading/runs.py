@@ -37,6 +37,15 @@ class Run:
         return str(self.about["dataset"]).partition(" (")[0]
 
     @property
+    def task(self) -> str:
+        """What was learned and where it is tested: "cifar10-4000" with so many labels, "svhn to mnist" by adaptation,
+        else the data set."""
+        setup = (self.about["recipe"] or {}).get("setup", {})
+        if source := (self.about["recipe"] or {}).get("source"):
+            return f"{source} to {setup['target_domain']}"
+        return f"{self.dataset}-{setup['labels']}" if "labels" in setup else self.dataset
+
+    @property
     def eps(self) -> float:
         """The radius it was attacked within."""
         return float(self.cells[CLEAN].key["threat"][1])
