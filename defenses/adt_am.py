@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from robench.ascend import evaluating
 from robench.defense import Batch, Defense, Helper, Step
@@ -49,7 +49,7 @@ class ADTAM(Defense):
         if self.distribution == "explicit" and self.entropy_threshold is not None:
             raise UserError("entropy_threshold belongs to the implicit distribution")
 
-    def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
+    def helpers(self, model: nn.Module, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         kind = ExplicitGenerator if self.distribution == "explicit" else ImplicitGenerator
         generator = kind(shape, self.filters, self.blocks)
         adam = torch.optim.Adam(generator.parameters(), lr=self.generator_lr, betas=(0.5, 0.999))

@@ -53,7 +53,7 @@ class ATLD(Defense):
     band_low: float = 0.3
     band_high: float = 0.7
 
-    def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
+    def helpers(self, model: nn.Module, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         width = classes if self.latent == "logits" else self.feature_width
         network = Discriminator(width, classes, self.discriminator_depth, self.discriminator_factor)
         sgd = torch.optim.SGD(network.parameters(), lr=2 * self.discriminator_lr, momentum=0.9, weight_decay=2e-4)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from robench.ascend import evaluating
 from robench.defense import MODEL, Batch, Defense, Helper, Step
@@ -27,7 +27,7 @@ class L2L(Defense):
     blocks: Blocks = "code"
     generator_lr: float = 2e-4
 
-    def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
+    def helpers(self, model: nn.Module, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         generator = PointGenerator(shape, self.filters, self.blocks)
         adam = torch.optim.Adam(generator.parameters(), lr=self.generator_lr, betas=(0.5, 0.999))
         return {"generator": Helper(generator, adam)}

@@ -47,6 +47,8 @@ class Cuts:
     n: int | None = None
     limit: int | None = None
     epochs: int | None = None
+    labels: int | None = None
+    target_domain: str | None = None
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
@@ -59,8 +61,7 @@ class Cuts:
             changes.setdefault("eps", benchmark.also.get(str(self.dataset)))
             if self.dataset not in benchmark.also:
                 train.pop("arch", None)
-        if arch := changes.pop("arch", None):
-            train["arch"] = arch
+        train |= {name: changes.pop(name) for name in ("arch", "labels", "target_domain") if name in changes}
         if self.epochs and "epochs" in train:
             length = train.pop("epochs")
             train |= {"drops": [drop * self.epochs / length for drop in train["drops"]]} if "drops" in train else {}
@@ -82,16 +83,18 @@ def run(
     limit: int | None = None,
     epochs: int | None = None,
     workers: int = 1,
+    labels: int | None = None,
+    target: str | None = None,
     reporter: Reporter | None = None,
 ) -> pd.DataFrame:
     """The leaderboard of the benchmark's models under its attacks; that of everything in the ledger is written to the
     results folder, and the benchmark's own table or figure.
 
-    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. dataset, arch,
-    eps, n, limit and epochs cut the benchmark to the machine. Several `workers` are processes that share the
-    examples of each attack.
+    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. The options
+    from dataset to epochs cut the benchmark to the machine; labels and target are those of another panel of its figure.
+    Several `workers` are processes that share the examples of each attack.
     """
-    cuts = Cuts(dataset, arch, eps, n, limit, epochs)
+    cuts = Cuts(dataset, arch, eps, n, limit, epochs, labels, target)
     benchmark = cuts.of(load(name))
     say = reporter.say if reporter else lambda text: None
     _check(name, benchmark)
@@ -157,12 +160,13 @@ def _evaluations(benchmark: Benchmark, where: _Where) -> Iterator[Evaluation]:
 def _at_all_radii(
     subject: Subject, sources: Sequence[Subject], benchmark: Benchmark, where: _Where
 ) -> Iterator[Evaluation]:
-    for eps in _radii(benchmark, subject):
+    dataset = _evaluated_on(benchmark, subject)
+    for eps in _radii(benchmark, subject, dataset):
         planned = plan_evaluation(
             subject,
             suite=benchmark.suite,
             attacks=benchmark.battery,
-            dataset=benchmark.dataset,
+            dataset=dataset,
             data_root=where.data_root,
             download=where.download,
             eps=eps,
@@ -174,9 +178,14 @@ def _at_all_radii(
         yield planned if benchmark.suite or benchmark.battery else replace(planned, attacks=[])
 
 
-def _radii(benchmark: Benchmark, subject: Subject) -> list[Size]:
+def _evaluated_on(benchmark: Benchmark, subject: Subject) -> str:
+    card = subject.card
+    return card.dataset if card and "target_domain" in card.recipe.get("setup", {}) else benchmark.dataset
+
+
+def _radii(benchmark: Benchmark, subject: Subject, dataset: str) -> list[Size]:
     shape = subject.card.shape if subject.card else ()
-    eps = default_eps(benchmark.dataset, shape) if benchmark.eps is None else benchmark.eps
+    eps = default_eps(dataset, shape) if benchmark.eps is None else benchmark.eps
     value = ThreatModel.of(benchmark.norm, eps).eps
     return [eps if radius == "eps" else f"{parse_size(radius, value):.12g}" for radius in benchmark.radii]
 
@@ -232,7 +241,7 @@ def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, tr
             entry.init,
             plan_training(
                 entry.defense,
-                dataset=benchmark.dataset,
+                dataset=entry.dataset or benchmark.dataset,
                 data_root=where.data_root,
                 download=where.download,
                 eps=benchmark.eps,

@@ -20,9 +20,10 @@ Settings = dict[str, Any]
 
 class TrainedDefense(Strict):
     """A recipe with changes to its settings, as `--set` makes them. `init` names a defense that stands before it: it
-    starts from that one's checkpoint of the same seed."""
+    starts from that one's checkpoint of the same seed. `dataset` is what it trains on in place of the benchmark's."""
 
     defense: str
+    dataset: str | None = None
     init: str | None = None
     settings: Settings = Field(default={}, alias="set")
 
@@ -32,9 +33,9 @@ Entry = str | TrainedDefense
 
 class Benchmark(Strict):
     """`models` are checkpoints that exist, `sources` those to transfer attacks from (`each`: every other model of the
-    benchmark, one at a time); `also` are further data sets with their radii; `train` changes the settings of all
-    defenses; `radii`, such as 2*eps, are evaluated at in place of eps. `measure` and `once` name what to measure for
-    figures, on each model and on none, with its settings."""
+    benchmark, one at a time); one adapted to a `target_domain` is evaluated there; `also` are further data sets with
+    their radii; `train` changes the settings of all defenses; `radii`, such as 2*eps, are evaluated at in place of eps.
+    `measure` and `once` name what to measure for figures, on each model and on none, with its settings."""
 
     dataset: str = "digits"
     also: dict[str, Size] = {}

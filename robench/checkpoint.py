@@ -20,7 +20,8 @@ FORMAT = "robench-checkpoint-1"
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint says of itself."""
+    """What a checkpoint says of itself. dataset: what it is evaluated on unless told otherwise; labelled: the rows of
+    the training images that kept their label, where not all did."""
 
     arch: str
     shape: list[int]
@@ -37,6 +38,7 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     processes: int = 1
     """how many trained it, see `robench/distributed.py`"""
+    labelled: list[int] = field(default_factory=list)
 
 
 def used_versions() -> dict[str, str]:

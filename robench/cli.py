@@ -89,6 +89,8 @@ Eps = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 
 Norm = Annotated[str | None, typer.Option(help="linf or l2.")]
 Workers = Annotated[int, typer.Option(help="Processes that share the examples of each attack.")]
 Arch = Annotated[str | None, typer.Option(help="The architecture of a bare state dict, or of the model to train.")]
+Labels = Annotated[int | None, typer.Option(help="So many images keep their label, as many of each class.")]
+Target = Annotated[str | None, typer.Option(help="The data set whose domain to adapt to, without its labels.")]
 
 
 @app.command()
@@ -105,6 +107,8 @@ def bench(
     limit: Annotated[int | None, typer.Option(help="Train on the first N images.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
     workers: Workers = 1,
+    labels: Labels = None,
+    target: Target = None,
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     from robench.benching import run
@@ -123,6 +127,8 @@ def bench(
         limit=limit,
         epochs=epochs,
         workers=workers,
+        labels=labels,
+        target=target,
         reporter=ConsoleReporter(),
     )
     if len(frame):
@@ -177,6 +183,8 @@ def train(
     norm: Norm = None,
     epochs: Annotated[int | None, typer.Option(help="Length; drops of the learning rate scale with it.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images only.")] = None,
+    labels: Labels = None,
+    target: Target = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, of the defense or the training.")] = None,
     init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="The checkpoint to write.")] = None,
@@ -208,6 +216,8 @@ def train(
         init=init,
         seed=seed,
         precision=precision,
+        labels=labels,
+        target=target,
     )
     path = out or planning.checkpoint_path(plan, results)
     resolved = planning.resolve_device(device)

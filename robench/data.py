@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robench import resize
 from robench.errors import UserError, unknown
 from robench.stored import StoredImages, decode, stored
 
@@ -82,6 +83,14 @@ class Split:
     def take(self, rows: Any) -> "Split":
         return Split(self.name, self.images[rows], self.labels[rows])
 
+    def shaped(self, shape: Sequence[int]) -> "Split":
+        """The images in another shape [C, H, W], as uint8."""
+        if tuple(self.shape) == tuple(shape):
+            return self
+        name, _, part = self.name.rpartition(" (")
+        images = resize.resized(self.images[:], shape, f"dataset {name}")
+        return Split(f"{resize.name_of(name, shape)} ({part}", images, self.labels)
+
     def floats(self, rows: Any) -> Tensor:
         """The images of these rows as float32 in [0, 1]."""
         images = self.images[rows]
@@ -92,11 +101,13 @@ def load(name: str, part: Part, *, root: Path | str = "data", download: bool = F
     """One part of a data set. `root` is where torchvision's sets lie, and relative paths that lead nowhere from the
     working directory; `download` fetches one of torchvision's that is missing; `stream` leaves the images of `parquet:`
     on disk."""
+    name, shape = resize.named(name)
     kind, _, where = name.partition(":")
     place = _found(where, Path(root))
     if kind == "parquet" and where:
         on_disk, labels = stored(place, part)
-        return Split(called(name, part), on_disk if stream else on_disk[:], torch.from_numpy(labels))
+        whole = Split(called(name, part), on_disk if stream and shape is None else on_disk[:], torch.from_numpy(labels))
+        return whole if shape is None else whole.shaped(shape)
     if kind in _FROM_PATH and where:
         images, labels = _FROM_PATH[kind](place, part)
     elif name in _TORCHVISION:
@@ -106,7 +117,8 @@ def load(name: str, part: Part, *, root: Path | str = "data", download: bool = F
     else:
         raise unknown("dataset", name, DATASETS)
     images = np.ascontiguousarray(images)  # libraries take views of theirs, which other strides forbid
-    return Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+    split = Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+    return split if shape is None else split.shaped(shape)
 
 
 def _found(where: str, root: Path) -> Path:
@@ -131,6 +143,7 @@ DATASETS = {
     "parquet:DIR": "a local copy of a Hugging Face image-classification set, here or under --data-root",
     "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
     "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
+    "SET@CxHxW": "any of these in another shape: mnist@3x32x32, digits@1x28x28",
 }
 
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,18 @@ from robench.threat import Size, ThreatModel, parse_size
 MODEL = "model"
 """The player that every defense trains."""
 
+LABELLED, UNLABELLED, TARGET = "labelled", "unlabelled", "target"
+"""The streams of images that a defense may ask for: those with labels, those of the same set without, and those of the
+domain to adapt to, without labels too."""
+
 
 @dataclass(frozen=True)
 class Batch:
-    """x [B, C, H, W] in [0, 1] and y [B], on the device."""
+    """x [B, C, H, W] in [0, 1] and y [B], on the device; in `more` the images of the other streams, by their name."""
 
     x: Tensor
     y: Tensor
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,10 @@ class Helper:
 
 @dataclass(frozen=True)
 class Defense(ABC):
-    """A subclass is a frozen dataclass of the paper's hyperparameters."""
+    """A subclass is a frozen dataclass of the paper's hyperparameters. `streams` are those it asks for, `LABELLED`
+    first."""
+
+    streams: ClassVar[Sequence[str]] = (LABELLED,)
 
     @property
     def couples(self) -> bool:
@@ -96,6 +105,6 @@ class Defense(ABC):
         adaptive attacker differentiates all of it. threat: the one trained for."""
         return players[MODEL]
 
-    def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
-        """Fresh players beside the model, for images [C, H, W]."""
+    def helpers(self, model: nn.Module, shape: Sequence[int], classes: int) -> dict[str, Helper]:
+        """Fresh players beside the model, for images of `shape` [C, H, W]."""
         return {}

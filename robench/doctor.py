@@ -26,7 +26,7 @@ def examine(data_root: Path, results: Path) -> list[Finding]:
         *(_package(name) for name in PACKAGES),
         _device(),
         _content(),
-        *(_dataset(name, data_root) for name in data.DATASETS if ":" not in name),
+        *(_dataset(name, data_root) for name in data.DATASETS if name.isalnum()),
         _writable(results),
     ]
 

@@ -24,6 +24,11 @@ def kl_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
     return F.kl_div(F.log_softmax(adversarial, 1), F.log_softmax(clean, 1), reduction="none", log_target=True).sum(1)
 
 
+def softmax_distance(first: Tensor, second: Tensor) -> Tensor:
+    """The mean squared difference of the probabilities of two predictions, both logits [B, C]."""
+    return (first.softmax(1) - second.softmax(1)).square().mean(1)
+
+
 def smoothed(y: Tensor, classes: int, amount: float) -> Tensor:
     """Labels [B] as probabilities [B, C]: 1 - amount for the class itself, and the rest shared by the others alone
     (PyTorch's smoothing gives the class a share of the rest too)."""

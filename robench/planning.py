@@ -15,6 +15,7 @@ from robench.behaviour import IMAGES, Behaviour, check_model, observe
 from robench.classifier import Classifier, shown_layers
 from robench.errors import UserError, unknown
 from robench.evaluation import DRAWS, Evaluation, Mode, Protocol
+from robench.resize import common
 from robench.resources import Images, Sources, TrainingImages
 from robench.subject import Subject, load_model
 from robench.threat import Size, ThreatModel
@@ -210,9 +211,12 @@ def plan_training(
     init: Path | str | None = None,
     seed: int = 0,
     precision: str = "float32",
+    labels: int | None = None,
+    target: str | None = None,
 ) -> Plan:
     """Everything `train` is about to use: the recipe's settings for the data set, changed by what is given."""
     named = {"arch": arch, "eps": eps, "norm": norm, "epochs": epochs}
+    named |= {"labels": labels, "target_domain": target}
     changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
     if defense not in recipe.names() and not defense.endswith(".py"):
         recipe.resolve(defense, dataset, (), {})  # says so before the data is read
@@ -221,7 +225,12 @@ def plan_training(
     if init is not None:
         weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
     resolved = recipe.resolve(defense, dataset, split.shape, changes)
-    return Plan(resolved, dataset, split, limit, seed, precision, weights)
+    domain = None
+    if resolved.setup.target_domain is not None:
+        domain = data.load(resolved.setup.target_domain, "train", root=data_root, download=download)
+        shape = common(split.shape, domain.shape)
+        split, domain = split.shaped(shape), domain.shaped(shape)
+    return Plan(resolved, dataset, split, limit, seed, precision, weights, domain)
 
 
 def checkpoint_path(plan: Plan, results: Path | str) -> Path:

@@ -23,6 +23,12 @@ class Setup(Strict):
     Drops are epochs at which the learning rate is multiplied by `drop_factor`; they scale when `--epochs` changes the
     length. Over `eps_warmup` epochs the radius grows linearly from 0. Of the training images `holdout` are kept back;
     the epoch kept is the best on them (`select`: accuracy under PGD-10, clean accuracy, or just the last).
+
+    `lr_end`: the learning rate falls to it along half a cosine, without drops. `adam_beta1`: Adam in place of SGD.
+    `average`: what is kept is the weights' moving average, which keeps this share of itself each step. `labels`: so
+    many images keep their label, as many of each class, as the seed draws them. `target_domain`: the data set to adapt
+    to, without its labels. `unlabelled_batch`: the `batch_size` of the other streams than the labelled one, where it
+    differs. Those that are None are left out of a recipe's description.
     """
 
     arch: str
@@ -42,11 +48,19 @@ class Setup(Strict):
     std: list[float] = [1.0]
     holdout: int = Field(default=0, ge=0)
     select: Literal["robust", "clean", "last"] = "robust"
+    lr_end: float | None = Field(default=None, ge=0)
+    adam_beta1: float | None = Field(default=None, ge=0, lt=1)
+    average: float | None = Field(default=None, ge=0, lt=1)
+    labels: int | None = Field(default=None, gt=0)
+    target_domain: str | None = None
+    unlabelled_batch: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "Setup":
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.drops and self.lr_end is not None:
+            raise ValueError("the learning rate has drops or an lr_end, not both")
         return self
 
 
@@ -82,7 +96,8 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """Everything that was resolved, JSON-like."""
-        return {"name": self.name, "settings": asdict(self.defense), "setup": self.setup.model_dump(mode="json")}
+        setup = self.setup.model_dump(mode="json", exclude_none=True)
+        return {"name": self.name, "settings": asdict(self.defense), "setup": setup}
 
 
 def names() -> list[str]:

@@ -115,7 +115,7 @@ def _deployed(subject: Subject, helpers: Mapping[str, Mapping[str, Tensor]]) -> 
         return subject
     file, defense = recipe.defense_of(card.defense, card.recipe.get("settings", {}))
     players = {MODEL: subject.model}
-    for name, helper in defense.helpers(card.shape, card.classes).items():
+    for name, helper in defense.helpers(subject.model, card.shape, card.classes).items():
         if name in helpers:
             checkpoint.load_weights(helper.network, helpers[name], f"the {name} of {subject.name}")
             players[name] = helper.network

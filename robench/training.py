@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,15 +14,15 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from robench import checkpoint, content
+from robench import checkpoint, content, resize
 from robench import metrics as metrics_file
 from robench.atomic import make_folder
-from robench.augment import augment
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
 from robench.deadline import Deadline, OutOfTime
-from robench.defense import MODEL, Batch, Helper, Step
+from robench.defense import LABELLED, MODEL, Helper, Step
 from robench.distributed import TIMEOUT, DistributedWarning, Processes, differences, running_statistics
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
@@ -29,7 +30,9 @@ from robench.models import build, source_files
 from robench.models.transformed import as_network
 from robench.recipe import Recipe
 from robench.sampling import BatchGenerator
+from robench.schedule import averaged, learning_rate, optimizer
 from robench.selection import held_out_accuracy
+from robench.streams import Streams
 from robench.threat import ThreatModel
 
 SAVE_SECONDS = 60.0
@@ -44,7 +47,11 @@ ENGINE = (
     "defense",
     "distributed",
     "sampling",
+    "schedule",
     "selection",
+    "smoothness",
+    "streams",
+    "svgd",
     "tanh_gaussian",
     "models/discriminators",
     "models/generators",
@@ -89,6 +96,8 @@ class Plan:
     seed: int = 0
     precision: str = "float32"
     init: Mapping[str, Tensor] | None = None
+    target: Split | None = None
+    """the training part of the domain to adapt to, in the shape of `split`"""
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
@@ -109,16 +118,26 @@ class Plan:
             "limit": self.limit,
             "precision": self.precision,
             "init": weights_fingerprint(self.init) if self.init else None,
+            **({"source": self.dataset} if self.target else {}),
         }
 
     def key(self) -> dict[str, Any]:
         files = [content.defense_file(self.recipe.source), *source_files(self.recipe.setup.arch)]
         return {
             **self.describe(),
-            "data": self.split.fingerprint,
+            "data": [split.fingerprint for split in (self.split, self.target) if split],
             "seed": self.seed,
             "source": [SOURCE, source_fingerprint(files)],
         }
+
+    @property
+    def evaluated(self) -> str:
+        """The data set that the model is for, in its shape: its own, or the target's."""
+        target = self.recipe.setup.target_domain
+        if self.target is None or target is None:
+            return self.dataset
+        _, shape = resize.named(self.target.name.removesuffix(" (train)"))
+        return resize.name_of(target, shape) if shape else target
 
     @property
     def name(self) -> str:
@@ -133,6 +152,8 @@ class _Run:
 
     players: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
+    average: AveragedModel | None = None
+    """of the model's weights, where the recipe keeps that"""
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     """of this epoch's metrics, over its steps so far"""
@@ -144,6 +165,7 @@ class _Run:
         return {
             "players": {name: network.state_dict() for name, network in self.players.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "average": self.average.state_dict() if self.average else None,
             "step": self.step,
             "sums": self.sums,
             "history": self.history,
@@ -154,6 +176,8 @@ class _Run:
         for name, network in self.players.items():
             network.load_state_dict(state["players"][name])
             self.optimizers[name].load_state_dict(state["optimizers"][name])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.step, self.sums = state["step"], state["sums"]
         self.history, self.best = state["history"], state["best"]
 
@@ -197,7 +221,7 @@ class _Loop:
         accelerator: Accelerator,
         progress: Progress,
         save_seconds: float,
-        deadline: Deadline | None,
+        deadline: Deadline | None = None,
     ) -> None:
         self.plan, self.out, self.accelerator = plan, out, accelerator
         self.processes = Processes.of(accelerator)
@@ -205,13 +229,14 @@ class _Loop:
         self.progress = progress if self.processes.main else Silent()
         self.save_seconds, self.deadline = save_seconds, deadline
         self.setup, self.defense, self.device = plan.recipe.setup, plan.recipe.defense, accelerator.device
-        self.split, self.held_out = self._divide()
-        self.steps_per_epoch = max(len(self.split) // self.setup.batch_size, 1)
+        self.split, self.held_out, self.rows = self._divide()
+        seeds = partial(_seed, plan.seed)
+        self.streams = Streams.of(self.defense.streams, self.setup, self.split, self._target(), seeds, self.share)
+        self.steps_per_epoch = self.streams.steps_per_epoch
         self.state_file = out.with_name(out.name + ".state")
         self.metrics_path = out.with_name(out.name + ".metrics.csv")
         self.classes = plan.split.classes
         self.run_state = self._fresh()
-        self.order: tuple[int, Tensor] | None = None
         self.passes = self.passes_before = 0
         self.epoch_began = time.monotonic()
         as_network(self._player(MODEL)).normalize.register_forward_pre_hook(self._count)
@@ -248,34 +273,25 @@ class _Loop:
     # One step
 
     def _step(self) -> None:
-        run, setup = self.run_state, self.setup
+        run = self.run_state
         epoch, position = divmod(run.step, self.steps_per_epoch)
         generator = BatchGenerator(self.device, _seed(self.plan.seed, "step", run.step), self.share)
         draw = run.step * self.processes.count + self.processes.index
         _seed_layers(self.device, _seed(self.plan.seed, "layers", draw))
-        rows = self._order(epoch)[position * setup.batch_size :][self.share.rows]
-        x = augment(self.split.floats(rows), setup.augment, generator)
+        batch = self.streams.batch(run.step, generator)
         fraction = epoch + position / self.steps_per_epoch
         step = Step(run.players, self._threat(fraction), generator, fraction, share=self.share)
         for network in run.players.values():
             network.train()
-        batch = Batch(x, self.split.labels[rows])
         with self.defense.around_update(batch, step):
             losses = self.defense.losses(batch, step)
             self._differentiate(losses)
         values = self._over_batch(losses, step.metrics)
-        self._move(losses, epoch)
+        self._move(losses, fraction)
         run.step += 1
         for name, value in values.items():
             run.sums[name] = run.sums.get(name, 0.0) + value
         self.progress.advance(run.step, values["loss"], self.passes)
-
-    def _order(self, epoch: int) -> Tensor:
-        """The rows of the images in this epoch's order."""
-        if self.order is None or self.order[0] != epoch:
-            generator = torch.Generator().manual_seed(_seed(self.plan.seed, "order", epoch))
-            self.order = epoch, torch.randperm(len(self.split), generator=generator).to(self.device)
-        return self.order[1]
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         self.passes += len(inputs[0]) * self.processes.count
@@ -308,13 +324,14 @@ class _Loop:
                 )
         return found
 
-    def _move(self, losses: Mapping[str, Tensor], epoch: int) -> None:
+    def _move(self, losses: Mapping[str, Tensor], epoch: float) -> None:
         run = self.run_state
-        drops = sum(drop <= epoch for drop in self.setup.drops)
         for group in run.optimizers[MODEL].param_groups:
-            group["lr"] = self.setup.lr * self.setup.drop_factor**drops
+            group["lr"] = learning_rate(self.setup, epoch)
         for name in losses:
             run.optimizers[name].step()
+        if run.average:
+            run.average.update_parameters(self._player(MODEL))
 
     def _kept(self) -> str:
         """Saves the best epoch so far beside where the checkpoint would have been, and says so."""
@@ -343,7 +360,7 @@ class _Loop:
         score = (metrics.get(self.setup.select, 0.0), metrics.get("clean", 0.0))
         warming = metrics["epoch"] < self.setup.eps_warmup  # the adversary is not yet the one trained for
         if run.best is None or run.best["warming"] or score >= tuple(run.best["score"]) or self.setup.select == "last":
-            weights = {name: checkpoint.cpu_weights(self._player(name)) for name in run.players}
+            weights = {name: checkpoint.cpu_weights(self._kept_player(name)) for name in run.players}
             run.best = {"score": list(score), "warming": warming, "metrics": metrics, "weights": weights}
         self.progress.epoch(metrics)
         now = time.monotonic()
@@ -357,22 +374,27 @@ class _Loop:
         if self.held_out is None:
             return {}
         generator = BatchGenerator(self.device, _seed(self.plan.seed, "validate", 0), self.share)
-        return held_out_accuracy(self.run_state.players[MODEL], self.held_out, self.plan.recipe.threat, generator)
+        model = self._kept_player(MODEL) if self.run_state.average else self.run_state.players[MODEL]
+        return held_out_accuracy(model, self.held_out, self.plan.recipe.threat, generator)
 
     # Before and after
 
-    def _divide(self) -> tuple[Split, Split | None]:
-        """The images trained on and those held out, which a fixed shuffle chooses, whatever the seed."""
+    def _divide(self) -> tuple[Split, Split | None, Tensor]:
+        """The images trained on and those held out, which a fixed shuffle chooses, whatever the seed; and the rows of
+        the first."""
         everything, setup = self.plan.split, self.setup
         shuffled = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0))
         held_out = shuffled[: setup.holdout].sort().values
         trained = shuffled[setup.holdout :].sort().values[: self.plan.limit]
-        if len(trained) < setup.batch_size:
-            raise UserError(f"expected at least a batch of {setup.batch_size} training images, got {len(trained)}")
         return (
             everything.take(trained).to(self.device),
             everything.take(held_out).to(self.device) if setup.holdout else None,
+            trained,
         )
+
+    def _target(self) -> Split | None:
+        target = self.plan.target
+        return target.take(slice(self.plan.limit)).to(self.device) if target else None
 
     def _fresh(self) -> _Run:
         setup, plan = self.setup, self.plan
@@ -380,14 +402,9 @@ class _Loop:
         model = build(setup.arch, plan.split.shape, self.classes, mean=setup.mean, std=setup.std)
         if plan.init is not None:
             checkpoint.load_weights(model, plan.init, "--init")
-        sgd = torch.optim.SGD(
-            model.parameters(),
-            lr=setup.lr,
-            momentum=setup.momentum,
-            nesterov=setup.nesterov,
-            weight_decay=setup.weight_decay,
-        )
-        players = {MODEL: Helper(model, sgd), **self.defense.helpers(plan.split.shape, self.classes)}
+        beside = self.defense.helpers(model, plan.split.shape, self.classes)
+        players = {MODEL: Helper(model, optimizer(setup, model)), **beside}
+        average = averaged(model, setup.average, self.device) if setup.average is not None else None
         networks, optimizers = {}, {}
         for name, player in players.items():
             # evaluation mode is without the DDP wrapper, whose bookkeeping repeated forwards upset
@@ -395,7 +412,7 @@ class _Loop:
             if self.device.type == "cpu":
                 networks[name] = networks[name].to(memory_format=torch.channels_last)  # measured to pay there
             optimizers[name] = player.optimizer
-        return _Run(networks, optimizers)
+        return _Run(networks, optimizers, average)
 
     def _meet(self) -> None:
         """Sees that all processes begin alike, and says where several are not as one."""
@@ -405,6 +422,11 @@ class _Loop:
         if processes.count > setup.batch_size:
             raise UserError(
                 f"expected at most {setup.batch_size} processes, one for each image of a batch, got {processes.count}"
+            )
+        if tuple(self.defense.streams) != (LABELLED,):
+            raise UserError(
+                f"expected a defense of labelled images alone for several processes, got {self.plan.recipe.name}, "
+                "which draws on others too; train it in one process"
             )
         processes.agree("training", f"{self.plan.name} at step {self.run_state.step}")
         found = differences(self.run_state.players.values(), self.defense.couples)
@@ -418,6 +440,11 @@ class _Loop:
 
     def _player(self, name: str) -> nn.Module:
         return self.accelerator.unwrap_model(self.run_state.players[name], keep_fp32_wrapper=True)  # type: ignore[no-any-return]
+
+    def _kept_player(self, name: str) -> nn.Module:
+        """The network whose weights are kept: the model's average where there is one."""
+        average = self.run_state.average
+        return average.module if average and name == MODEL else self._player(name)
 
     def _save_state(self) -> None:
         checkpoint.save_document(self.state_file, {"plan": fingerprint(self.plan.key()), **self.run_state.state()})
@@ -454,7 +481,7 @@ class _Loop:
             classes=self.classes,
             mean=setup.mean,
             std=setup.std,
-            dataset=plan.dataset,
+            dataset=plan.evaluated,
             norm=setup.norm,
             eps=str(setup.eps),
             defense=plan.recipe.name,
@@ -463,6 +490,7 @@ class _Loop:
             metrics={"best": best["metrics"], "history": self.run_state.history},
             versions=checkpoint.used_versions(),
             processes=self.processes.count,
+            labelled=self._labelled_rows(),
         )
         if not self.processes.main:
             return card
@@ -470,6 +498,11 @@ class _Loop:
         model.load_state_dict(best["weights"].pop(MODEL))
         checkpoint.save(out, model, card, best["weights"])
         return card
+
+    def _labelled_rows(self) -> list[int]:
+        """Of the images that kept their label, in the order of the whole training set; none where all did."""
+        chosen = self.streams.labelled_rows
+        return [] if chosen is None else self.rows[chosen].tolist()
 
 
 def _seed_layers(device: torch.device, seed: int) -> None:

@@ -147,7 +147,7 @@ def test_the_posterior_gives_the_log_density_of_its_gaussian() -> None:
 def players(settings: dict[str, Any]) -> dict[str, nn.Module]:
     model = Net()
     torch.manual_seed(5)
-    helpers = make("adt_am", filters=8, **settings).helpers((1, 4, 4), 3)
+    helpers = make("adt_am", filters=8, **settings).helpers(nn.Identity(), (1, 4, 4), 3)
     with torch.no_grad():  # away from the start, where nothing is learned yet
         for helper in helpers.values():
             for parameter in helper.network.parameters():
@@ -257,7 +257,7 @@ def test_a_resumed_training_ends_with_the_same_players(step: int, tmp_path: Path
     assert_equal_weights(tmp_path / "whole.pt", tmp_path / "cut.pt")
     whole, cut = (checkpoint.helpers_of(checkpoint.read(tmp_path / name)) for name in ("whole.pt", "cut.pt"))
     assert whole.keys() == cut.keys() == {"generator", "posterior"}
-    fresh: dict[str, Helper] = planned.recipe.defense.helpers((1, 8, 8), 10)
+    fresh: dict[str, Helper] = planned.recipe.defense.helpers(nn.Identity(), (1, 8, 8), 10)
     for name, state in whole.items():
         assert all(torch.equal(state[key], cut[name][key]) for key in state)
         fresh[name].network.load_state_dict(state)
@@ -296,7 +296,7 @@ def test_a_checkpoint_without_helpers_is_read_as_before() -> None:
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        make("adt_am", **settings).helpers((1, 8, 8), 10)
+        make("adt_am", **settings).helpers(nn.Identity(), (1, 8, 8), 10)
 
 
 def test_it_needs_linf(digits_model: Trained) -> None:

@@ -56,7 +56,7 @@ def players_of(settings: Mapping[str, Any], model: nn.Module | None = None) -> d
     """Networks in training mode, the discriminator away from its start, where it knows nothing."""
     model = model or Features()
     torch.manual_seed(5)
-    helpers = make("atld", **SMALL, **settings).helpers((1, 4, 4), 3)
+    helpers = make("atld", **SMALL, **settings).helpers(nn.Identity(), (1, 4, 4), 3)
     discriminator = helpers["discriminator"].network
     with torch.no_grad():
         for _ in range(3):  # running statistics like the batch's
@@ -154,7 +154,7 @@ def test_passes_a_step_are_the_docstrings(invariance: str) -> None:
 
 
 def test_one_step_is_the_codes_two_to_first_order() -> None:
-    helper = make("atld", **SMALL, discriminator_lr=1e-3).helpers((1, 4, 4), 3)["discriminator"]
+    helper = make("atld", **SMALL, discriminator_lr=1e-3).helpers(nn.Identity(), (1, 4, 4), 3)["discriminator"]
     (group,) = helper.optimizer.param_groups
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (2e-3, 0.9, 2e-4)
 
@@ -175,12 +175,12 @@ def test_the_discriminator_is_the_codes() -> None:
 @pytest.mark.parametrize("depth", [4, 12])
 def test_depths_that_no_wide_resnet_has_are_refused(depth: int) -> None:
     with pytest.raises(UserError, match="10, 16, 22"):
-        make("atld", discriminator_depth=depth).helpers((1, 4, 4), 3)
+        make("atld", discriminator_depth=depth).helpers(nn.Identity(), (1, 4, 4), 3)
 
 
 def test_features_of_another_width_are_refused() -> None:
     settings = {"latent": "features", "feature_width": 8}
-    helper = make("atld", **SMALL, **settings).helpers((1, 4, 4), 3)["discriminator"]
+    helper = make("atld", **SMALL, **settings).helpers(nn.Identity(), (1, 4, 4), 3)["discriminator"]
     with pytest.raises(UserError, match="16 values, not the discriminator's 8"):
         losses_of({"model": Features(), "discriminator": helper.network}, **settings)
 
@@ -348,7 +348,7 @@ def test_both_protocols_attack_it(trained: Path, tmp_path: Path) -> None:
 def test_l2l() -> None:
     defense = make("l2l", filters=8)
     torch.manual_seed(5)
-    network = defense.helpers((1, 4, 4), 3)["generator"].network.train()
+    network = defense.helpers(nn.Identity(), (1, 4, 4), 3)["generator"].network.train()
     model, plain = Net().train(), Net()
     reference = copy.deepcopy(network)
     torch.manual_seed(3)

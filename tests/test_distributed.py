@@ -132,7 +132,7 @@ def test_the_command_line_resumes_in_two_processes_what_one_began(tmp_path: Path
 
 @pytest.mark.parametrize(("size", "count"), [(64, 2), (33, 2), (10, 4), (3, 8)])
 def test_shares_are_even_and_draws_are_rows_of_the_whole_batchs(size: int, count: int) -> None:
-    draws = {
+    draws: dict[str, Any] = {
         "uniform": lambda n, generator: uniform((3 * n, 2), generator),
         "normal": lambda n, generator: normal((n, 1, 2), generator),
         "integers": lambda n, generator: integers(1, 9, (n,), generator),
@@ -147,7 +147,7 @@ def test_shares_are_even_and_draws_are_rows_of_the_whole_batchs(size: int, count
         for share in shares:
             if len(share):
                 generator = BatchGenerator(torch.device("cpu"), 5, share)
-                expected = whole.unflatten(0, (copies, size))[:, share.rows].flatten(0, 1)
+                expected = torch.unflatten(whole, 0, (copies, size))[:, share.rows].flatten(0, 1)
                 assert torch.equal(draw(len(share), generator), expected), name
                 assert torch.equal(torch.rand(1, generator=generator), torch.rand(1, generator=_after(draw, size)))
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from robench import api
 from robench.ascend import pgd
@@ -66,7 +67,7 @@ def test_a_discriminator_that_learns_beside_a_model_leaves_it_as_it_was() -> Non
     standard = data.trained("standard")
     before = {name: tensor.clone() for name, tensor in standard[MODEL].state_dict().items()}
     torch.manual_seed(toy.SEED)
-    fresh = written(toy.DEFENSES["atld"]).helpers((1, 1, 2), 2)["discriminator"].network.state_dict()
+    fresh = written(toy.DEFENSES["atld"]).helpers(nn.Identity(), (1, 1, 2), 2)["discriminator"].network.state_dict()
     learned = data.with_discriminator(standard)["discriminator"].state_dict()
     assert all(torch.equal(before[name], tensor) for name, tensor in standard[MODEL].state_dict().items())
     assert any(not torch.equal(fresh[name], tensor) for name, tensor in learned.items())

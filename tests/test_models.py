@@ -5,6 +5,9 @@ from robench.errors import UserError
 from robench.models import ARCHITECTURES, build
 
 SHAPES = {
+    "conv_large": (3, 32, 32),
+    "dirt_large": (3, 32, 32),
+    "dirt_small": (3, 32, 32),
     "digit_cnn": (1, 8, 8),
     "lenet": (1, 28, 28),
     "small_cnn": (1, 28, 28),
@@ -32,6 +35,16 @@ def test_sizes_are_the_papers() -> None:
     assert counts["resnet18"] == 11_173_962
     assert counts["wrn-28-10"] == 36_479_194
     assert counts["wrn-34-10"] == 46_160_474
+    assert counts["conv_large"] == sum(
+        out * (into * size**2 + 3)  # a bias, and batch norm's two
+        for into, out, size in [
+            *((3, 128, 3), (128, 128, 3), (128, 128, 3), (128, 256, 3), (256, 256, 3), (256, 256, 3)),
+            *((256, 512, 3), (512, 256, 1), (256, 128, 1)),
+        ]
+    ) + 10 * (128 + 1)
+    assert counts["dirt_small"] == 64 * (3 * 9 + 3) + 8 * 64 * (64 * 9 + 3) + 10 * (64 + 1)
+    wide = [(3, 96), (96, 96), (96, 96), (96, 192), *[(192, 192)] * 5]
+    assert counts["dirt_large"] == sum(out * (into * 9 + 3) for into, out in wide) + 10 * (192 + 1)
     assert build("lenet", (1, 28, 28), 10).feature_map(torch.rand(1, 1, 28, 28)).shape == (1, 16, 4, 4)
 
 
@@ -46,6 +59,23 @@ def test_parameters_bear_the_public_names() -> None:
     convolutions = {f"feature_extractor.conv{i}.weight" for i in range(1, 5)}
     assert convolutions | {f"classifier.fc{i}.bias" for i in range(1, 4)} <= set(small)
     assert not small["classifier.fc3.weight"].any()
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_what_is_encoded_is_decoded(arch: str) -> None:
+    model = build(arch, SHAPES[arch], 7).eval()
+    x = torch.rand(2, *SHAPES[arch])
+    assert torch.allclose(model.decode(model.encode(x)), model(x), atol=1e-6)
+
+
+def test_domains_are_compared_after_the_second_pool() -> None:
+    model = build("dirt_large", (3, 32, 32), 10)
+    assert model.encode(torch.rand(2, 3, 32, 32)).shape == (2, 192, 8, 8)
+    assert model.feature_map(torch.rand(2, 3, 32, 32)).shape == (2, 192, 8, 8)
+    assert not torch.equal(model(x := torch.rand(2, 3, 32, 32)), model(x))  # dropout and noise, in training
+    darker = build("dirt_small", (1, 8, 8), 10).eval()
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.allclose(darker(x), darker(0.5 * x + 0.2), atol=1e-3)  # instance norm of the input
 
 
 def test_normalisation_is_a_layer_outside_the_state_dict() -> None:

@@ -29,6 +29,14 @@ def plan(name: str = "pgd_at", seed: int = 0, limit: int | None = 256, **changes
     return Plan(recipe.resolve(name, "digits", split.shape, settings), "digits", split, limit=limit, seed=seed)
 
 
+def with_target(planned: Plan, **settings: Any) -> Plan:
+    """Adapting to the digits upside down."""
+    test = data.load("digits", "test")
+    domain = data.Split("digits (train)", test.images[:].flip(2), test.labels)
+    setup = planned.recipe.setup.model_copy(update={"target_domain": "digits", **settings})
+    return replace(planned, recipe=replace(planned.recipe, setup=setup), target=domain)
+
+
 def with_defense(planned: Plan, defense: Defense) -> Plan:
     return replace(planned, recipe=replace(planned.recipe, defense=defense))
 
@@ -46,11 +54,13 @@ def assert_equal_weights(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_trains_and_its_checkpoint_loads(name: str, tmp_path: Path) -> None:
-    card = train(plan(name, epochs=2), tmp_path / "m.pt")
+    planned = with_target(plan(name, epochs=2)) if "vada" in name else plan(name, epochs=2)
+    card = train(planned, tmp_path / "m.pt")
     assert 0 < card.metrics["history"][-1]["loss"] < 5
     subject = load_model(tmp_path / "m.pt")
     assert subject.card == card
-    assert (card.defense, card.dataset, card.eps, card.arch) == (name, "digits", "0.2", "digit_cnn")
+    assert (card.defense, card.dataset, card.arch) == (name, "digits", planned.recipe.setup.arch)
+    assert card.eps == {"linf": "0.2", "l2": str(planned.recipe.setup.eps)}[card.norm]
     assert not (tmp_path / "m.pt.state").exists()
 
 
@@ -209,7 +219,7 @@ def test_the_radius_grows_over_the_warm_up_and_held_out_images_are_not_trained_o
 class Duel(Defense):
     """A helper learns to scale the logits up while the model sees both."""
 
-    def helpers(self, shape: Sequence[int], classes: int) -> dict[str, Helper]:
+    def helpers(self, model: nn.Module, shape: Sequence[int], classes: int) -> dict[str, Helper]:
         network = nn.Linear(classes, 1)
         return {"helper": Helper(network, torch.optim.SGD(network.parameters(), lr=0.1))}
 

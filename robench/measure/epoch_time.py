@@ -30,7 +30,7 @@ def measure(evaluation: Evaluation, *, steps: int = 8) -> dict[str, Any]:
     setup = card.recipe["setup"]
     plan = plan_training(
         card.defense,
-        dataset=card.dataset,
+        dataset=card.recipe.get("source", card.dataset),
         data_root=evaluation.data_root,
         limit=(WARM_UP + steps) * setup["batch_size"],
         settings={**card.recipe["settings"], **setup, "epochs": 1, "holdout": 0},

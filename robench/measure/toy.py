@@ -132,14 +132,14 @@ class Toy:
         torch.manual_seed(SEED)
         model = TwoPixels()
         sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-        players = {MODEL: Helper(model, sgd), **defense.helpers((1, 1, 2), 2)}
+        players = {MODEL: Helper(model, sgd), **defense.helpers(model, (1, 1, 2), 2)}
         return self._train(defense, players, players)
 
     def with_discriminator(self, trained: Players) -> Players:
         """A trained model, which stays as it is, with ATLD's discriminator that learned beside it."""
         defense = written(DEFENSES["atld"])
         torch.manual_seed(SEED)
-        helpers = defense.helpers((1, 1, 2), 2)
+        helpers = defense.helpers(trained[MODEL], (1, 1, 2), 2)
         still = Helper(trained[MODEL], torch.optim.SGD(trained[MODEL].parameters()))
         return self._train(defense, {MODEL: still, **helpers}, helpers)
 

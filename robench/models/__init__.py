@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robench.errors import UserError, unknown
+from robench.models.conv_large import ConvLarge
 from robench.models.digit_cnn import DigitCNN
+from robench.models.dirt import DirtLarge, DirtSmall
 from robench.models.lenet import LeNet
 from robench.models.network import Network
 from robench.models.resnet import ResNet18
@@ -13,7 +15,10 @@ from robench.models.small_cnn import SmallCNN
 from robench.models.wide_resnet import WRN2810, WRN3410
 
 ARCHITECTURES: dict[str, type[Network]] = {
+    "conv_large": ConvLarge,
     "digit_cnn": DigitCNN,
+    "dirt_large": DirtLarge,
+    "dirt_small": DirtSmall,
     "lenet": LeNet,
     "resnet18": ResNet18,
     "small_cnn": SmallCNN,

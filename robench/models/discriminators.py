@@ -1,4 +1,4 @@
-"""The network that tells adversarial latents from natural ones, for ATLD."""
+"""The networks that tell adversarial latents from natural ones, for ATLD, and one domain from another, for VADA."""
 
 from torch import Tensor, nn
 
@@ -25,3 +25,15 @@ class Discriminator(nn.Module):
             raise UserError(f"the model's latents have {latent.shape[1]} values, not the discriminator's {self.width}")
         outputs = self.network(latent[:, :, None, None])
         return outputs[:, 0], outputs[:, 1:]
+
+
+class DomainDiscriminator(nn.Module):
+    """Encoded images [B, ...] of `size` values each -> v [B], sigmoid(v) being that the image is of the source: fc 100,
+    ReLU, fc 1 (VADA, Shu et al. 2018)."""
+
+    def __init__(self, size: int, width: int = 100) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(size, width), nn.Linear(width, 1)
+
+    def forward(self, encoded: Tensor) -> Tensor:
+        return self.out(self.hidden(encoded.flatten(1)).relu()).squeeze(1)  # type: ignore[no-any-return]

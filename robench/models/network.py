@@ -50,6 +50,15 @@ class Network(nn.Module, ABC):
     def head(self, features: Tensor) -> Tensor:
         """The last linear layer."""
 
+    def encode(self, x: Tensor) -> Tensor:
+        """What is the same for two domains after adaptation to one: the last feature map, but for networks made for
+        it."""
+        return self.feature_map(x)
+
+    def decode(self, encoded: Tensor) -> Tensor:
+        """The logits of what `encode` gives."""
+        return self.head(self.pool(encoded))
+
     def features(self, x: Tensor) -> Tensor:
         return self.pool(self.feature_map(x))
 

@@ -37,6 +37,15 @@ class Run:
         return str(self.about["dataset"]).partition(" (")[0]
 
     @property
+    def task(self) -> str:
+        """What was learned and where it is tested: "cifar10-4000" with so many labels, "svhn to mnist" by adaptation,
+        else the data set."""
+        setup = (self.about["recipe"] or {}).get("setup", {})
+        if source := (self.about["recipe"] or {}).get("source"):
+            return f"{source} to {setup['target_domain']}"
+        return f"{self.dataset}-{setup['labels']}" if "labels" in setup else self.dataset
+
+    @property
     def eps(self) -> float:
         """The radius it was attacked within."""
         return float(self.cells[CLEAN].key["threat"][1])
@@ -74,9 +83,9 @@ class Run:
 
 def settings_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of the recipe in what a run or a measurement says of itself, with what else may change from training to
-    training: images, precision, whether it began from given weights."""
+    training: images, precision, the set adapted from, whether it began from given weights."""
     recipe = about["recipe"] or {}
-    more = {name: recipe[name] for name in ("limit", "precision") if recipe.get(name)}
+    more = {name: recipe[name] for name in ("limit", "precision", "source") if recipe.get(name)}
     more |= {"init": "given"} if recipe.get("init") else {}
     return {**recipe.get("setup", {}), **recipe.get("settings", {}), **more, "trained_on": about["trained_on"]}
 

@@ -80,6 +80,7 @@ def _by_dataset(printed: Iterable[Published]) -> list[list[Published]]:
 
 def _grid(id: str, meter: Meter, printed: Sequence[Published], evaluated: Sequence[Run]) -> Grid:
     table, first = meter.table, printed[0]
+    dataset = first.dataset.partition("-")[0]  # "cifar10-4000" is CIFAR-10 with 4,000 labels
     rows = [row for row in table.rows if any(number.model == row for number in printed)]
     columns = [column for column in table.columns if any(number.attack == column for number in printed)]
     entries = {row: trained(entry) for row in rows if (entry := table.rows[row]) is not None}
@@ -89,7 +90,7 @@ def _grid(id: str, meter: Meter, printed: Sequence[Published], evaluated: Sequen
     for run in evaluated:
         groups.setdefault(own if _is_own(run, first) else _data(run), []).append(run)
     blocks = {
-        data: _block(data, meter, columns, entries, group, first.dataset if data == own else None)
+        data: _block(data, meter, columns, entries, group, dataset if data == own else None)
         for data, group in groups.items()
     }
     return Grid(
@@ -104,18 +105,18 @@ def _grid(id: str, meter: Meter, printed: Sequence[Published], evaluated: Sequen
         frozenset(entries),
         blocks.pop(own),
         [block for _, block in sorted(blocks.items()) if block.numbers],
-        f"robench bench {id}" + (f" --dataset {first.dataset}" if first.dataset != table.dataset else ""),
+        f"robench bench {id}" + (f" --dataset {dataset}" if dataset != table.dataset else ""),
     )
 
 
 def _data(run: Run) -> str:
-    return f"{run.dataset}, {run.about['norm']} {run.about['eps']}"
+    return f"{run.task}, {run.about['norm']} {run.about['eps']}"
 
 
 def _is_own(run: Run, printed: Published) -> bool:
     """Whether a run is on the data and within the threat of a printed number."""
     norm, eps = run.cells[CLEAN].key["threat"]
-    return run.dataset == printed.dataset and norm == printed.norm and abs(eps - float(Fraction(printed.eps))) < 1e-9
+    return run.task == printed.dataset and norm == printed.norm and abs(eps - float(Fraction(printed.eps))) < 1e-9
 
 
 def _block(

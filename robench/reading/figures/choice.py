@@ -49,7 +49,7 @@ def lines(found: Sequence[D], models: Mapping[str, Model], over: str | None = No
         scheduled = [each for each in of_model if _trained(each) in usual]
         chosen[label] = _most(scheduled or of_model, lambda each: _recipe_without(each, over))
         if over:
-            chosen[label].sort(key=lambda each: settings_of(each.about)[over])
+            chosen[label].sort(key=lambda each: settings_of(each.about).get(over, 0))
     return chosen
 
 
