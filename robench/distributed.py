@@ -1,6 +1,6 @@
 """What one process of several does in a training: its rows of every batch, and what all of them agree on.
 
-`torchrun` or `accelerate launch` starts the processes; without them there is one. A batch is the recipe's, whatever
+A launcher such as `torchrun` starts the processes; without one there is one. A batch is the recipe's, whatever
 their number: each process takes a share of its rows, and gradients, metrics and batch norm's running statistics are
 averaged over the whole of it before any weight moves. The weights are then those of one process, but for rounding,
 except where

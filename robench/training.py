@@ -339,6 +339,7 @@ class _Loop:
             return "no epoch had ended, so there is nothing to keep"
         kept = self.out.with_name(f"{self.out.stem}.last-good{self.out.suffix}")
         self._write(kept)
+        self.processes.gather(None)  # a launcher ends the first process as soon as another has stopped
         return f"the best epoch before is kept in {kept}"
 
     def _threat(self, epoch: float) -> ThreatModel:

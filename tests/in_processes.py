@@ -56,13 +56,13 @@ def ended(planned: Plan, out: Path) -> dict[str, dict[str, Tensor]]:
 
 @dataclass(frozen=True)
 class FailsInSecond(Defense):
-    """From the third step on the second process has no finite loss, or is no more."""
+    """In the second epoch the second process comes to have no finite loss, or is no more."""
 
     ends: bool = False
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         loss = nn.functional.cross_entropy(step.model(batch.x), batch.y)
-        if step.share.processes.index == 1 and step.epoch > 0.5:
+        if step.share.processes.index == 1 and step.epoch > 1:
             if self.ends:
                 os._exit(3)
             loss = loss * torch.nan

@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from robench import checkpoint, content, metrics
 from robench.augment import augment
@@ -25,6 +26,8 @@ from tests import in_processes
 from tests.test_training import Stop, StopAt
 
 ROOT = Path(__file__).parents[1]
+
+Draw = Callable[[int, torch.Generator], Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +96,11 @@ def test_all_processes_end_in_the_same_weights(name: str, folder: Path) -> None:
 
 def test_a_loss_that_is_no_number_in_one_process_stops_all_with_one_sentence(folder: Path) -> None:
     first, second = read(folder, 0)["nan"], read(folder, 1)["nan"]
-    assert first.startswith("the loss of model is nan at step 2, so training stopped")
+    assert first.startswith("the loss of model is nan at step 4, so training stopped")
     assert first == second
+    kept = checkpoint.card_of(checkpoint.read(folder / "nan.last-good.pt"))
+    assert kept is not None
+    assert kept.metrics["best"]["epoch"] == 1
     assert not (folder / "nan.pt").exists()
 
 
@@ -132,7 +138,7 @@ def test_the_command_line_resumes_in_two_processes_what_one_began(tmp_path: Path
 
 @pytest.mark.parametrize(("size", "count"), [(64, 2), (33, 2), (10, 4), (3, 8)])
 def test_shares_are_even_and_draws_are_rows_of_the_whole_batchs(size: int, count: int) -> None:
-    draws: dict[str, Any] = {
+    draws: dict[str, Draw] = {
         "uniform": lambda n, generator: uniform((3 * n, 2), generator),
         "normal": lambda n, generator: normal((n, 1, 2), generator),
         "integers": lambda n, generator: integers(1, 9, (n,), generator),
@@ -152,7 +158,7 @@ def test_shares_are_even_and_draws_are_rows_of_the_whole_batchs(size: int, count
                 assert torch.equal(torch.rand(1, generator=generator), torch.rand(1, generator=_after(draw, size)))
 
 
-def _after(draw: Any, size: int) -> torch.Generator:
+def _after(draw: Draw, size: int) -> torch.Generator:
     generator = torch.Generator().manual_seed(5)
     draw(size, generator)
     return generator
