@@ -37,6 +37,8 @@ class Row:
     """the mean over rounds of the share that survived, scored the same way for all"""
     robust_last: float | None = None
     """by the last iterate alone, where `robust` counts any"""
+    robust_told: float | None = None
+    """by robench's own ledger, where the run that was scored is not the one that was timed"""
     outside: int | None = None
     """adversarial examples outside the threat, of all rounds: they fool nobody"""
     kills_alone: int | None = None
@@ -80,6 +82,8 @@ def told(row: Row) -> str:
         words.append(f"robust {100 * row.robust:5.1f} %")
     if row.robust_last is not None:
         words.append(f"(last iterate {100 * row.robust_last:.1f} %)")
+    if row.robust_told is not None:
+        words.append(f"(its ledger {100 * row.robust_told:.1f} %)")
     if row.kills_alone is not None:
         words.append(f"{row.kills_alone} kills that the other lacks")
     if row.batch is not None:

@@ -2,8 +2,10 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import peers
@@ -15,22 +17,27 @@ from timing import Times, fastest, in_turn, timed
 from torch import Tensor
 
 import robench
+from robench.evaluation import Mode
 from robench.randomness import reseed
+from robench.stats import Interval
+from robench.summary import Summary
 
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """All attacks once: seconds and scores by their names, and under `ALL` the whole and the worst case."""
+    """All attacks once: seconds and scores by their names, and under `ALL` the whole and the worst case; with what
+    robench says of the accuracies in the run that was timed."""
 
     seconds: Mapping[str, float]
     scores: Mapping[str, Score]
+    told: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def race(setting: Setting, attacks: Sequence[str], rounds: int, batches: Mapping[str, int]) -> list[Row]:
-    """The peers, then robench in columns and in worst-case mode, each evaluation whole: model, data and diagnosis, a
-    fresh ledger, the summary."""
+    """The peers, robench in columns and in worst-case mode, each evaluation whole: model, data and diagnosis, a fresh
+    ledger, the summary; after a warm-up, so that no import counts."""
     print(f"\nsuite {', '.join(attacks)}: {setting}", flush=True)
     for name in attacks:
         if peers.SUITE[name].differs:
@@ -38,6 +45,8 @@ def race(setting: Setting, attacks: Sequence[str], rounds: int, batches: Mapping
     if peers.SPSA in attacks:
         batches = {**batches, peers.SPSA: _spsa_batch(setting)}
         print(f"  (the batch size of SPSA is {batches[peers.SPSA]}, of {peers.BATCHES})")
+    _peers(setting, ["fgsm"], batches, 0)
+    _evaluated(setting, ["fgsm"], "columns", 0)
     sweeps = in_turn(
         {
             "peers": lambda seed: _peers(setting, attacks, batches, seed),
@@ -53,7 +62,7 @@ def race(setting: Setting, attacks: Sequence[str], rounds: int, batches: Mapping
         for contestant, swept in sweeps.items():
             if attack not in swept[0].seconds:
                 continue
-            times = _times(swept, attack)
+            times, told_of = _times(swept, attack), [sweep.told.get(attack) for sweep in swept]
             library, _, variant = contestant.partition(" ")
             found = row(
                 setting,
@@ -63,6 +72,7 @@ def race(setting: Setting, attacks: Sequence[str], rounds: int, batches: Mapping
                 times,
                 variant=variant,
                 ratio=peers_whole.over(times) if attack == ALL else None,
+                robust_told=None if None in told_of else fmean(told_of),
                 **robustness([sweep.scores[attack] for sweep in swept]),
             )
             print(told(found), flush=True)
@@ -97,30 +107,44 @@ def _spsa_batch(setting: Setting) -> int:
     return fastest(peers.BATCHES, lambda batch: peers.spsa(probe, batch, steps=1)(probe.x, probe.y))
 
 
-def _robench(setting: Setting, attacks: Sequence[str], mode: str, seed: int) -> Sweep:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        summary, call = timed(
-            lambda: robench.evaluate(
-                setting.subject,
-                results=folder / "results",
-                save_adversarial=folder / "adversarial",
-                attacks=attacks,
-                dataset=f"npz:{setting.file}",
-                norm="linf",
-                eps=setting.eps_written,
-                n=setting.n,
-                seed=seed,
-                device="cpu",
-                mode=mode,
-            )
-        )
-        scores = {name: _score(setting, _saved(setting, folder / "adversarial" / f"{name}.npz")) for name in attacks}
-    worst = union(list(scores.values()))
+def _robench(setting: Setting, attacks: Sequence[str], mode: Mode, seed: int) -> Sweep:
+    """Timed as it is run, then run again to be scored: where adversarial examples are saved, attacks that begin alike
+    share no run."""
+    summary, call = timed(lambda: _evaluated(setting, attacks, mode, seed))
+    with tempfile.TemporaryDirectory() as folder:
+        _evaluated(setting, attacks, mode, seed, save_adversarial=folder)
+        scores = {name: _score(setting, _saved(setting, Path(folder) / f"{name}.npz")) for name in attacks}
+    worst, worst_told = union(list(scores.values())), _value(summary.worst_case)
     if mode == "worst-case":  # no attack has an accuracy of its own: each met the survivors of others
-        return Sweep({ALL: call}, {ALL: worst})
-    seconds = {name: summary.attacks[name].seconds for name in attacks}
-    return Sweep({**seconds, ALL: call}, {**scores, ALL: worst})
+        return Sweep({ALL: call}, {ALL: worst}, {ALL: worst_told})
+    found = {name: summary.attacks[name] for name in attacks}
+    return Sweep(
+        {**{name: each.seconds for name, each in found.items()}, ALL: call},
+        {**scores, ALL: worst},
+        {**{name: _value(each.accuracy) for name, each in found.items()}, ALL: worst_told},
+    )
+
+
+def _evaluated(setting: Setting, attacks: Sequence[str], mode: Mode, seed: int, **options: Any) -> Summary:
+    """A whole evaluation into a fresh ledger."""
+    with tempfile.TemporaryDirectory() as results:
+        return robench.evaluate(
+            setting.subject,
+            results=results,
+            attacks=attacks,
+            dataset=f"npz:{setting.file}",
+            norm="linf",
+            eps=setting.eps_written,
+            n=setting.n,
+            seed=seed,
+            device="cpu",
+            mode=mode,
+            **options,
+        )
+
+
+def _value(interval: Interval | None) -> float | None:
+    return interval.value if interval else None
 
 
 def _saved(setting: Setting, file: Path) -> Tensor:
