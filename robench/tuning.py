@@ -106,8 +106,7 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto") -> Tuning:
         return (
             replace(light, precision=precision, first=_first_layer(model, x[:1])) if precision == "bfloat16" else light
         )
-    x = x.repeat(-(-SIZES[-1] // len(x)), *[1] * (x.dim() - 1))
-    plain = Tuning(first=_first_layer(model, x[:1]), folds=_folds(model, x[:16]), points=16, patience=8 if cuda else 4)
+    plain = Tuning(first=_first_layer(model, x[:1]), folds=_folds(model, x), points=16, patience=8 if cuda else 4)
     probe = _Probe(model, x)
     fastest = [
         probe.fastest(replace(plain, precision=word)) for word in ("float32", "bfloat16") if precision in ("auto", word)
@@ -128,7 +127,7 @@ class _Probe:
 
     def __post_init__(self) -> None:
         with torch.no_grad():
-            self._logits = self.model(self.x[: SIZES[0]].clone())
+            self._logits = self.model(self.x.clone())
         self._known: dict[Tuning, float] = {}
 
     def fastest(self, tuning: Tuning) -> Tuning | None:
@@ -171,13 +170,14 @@ class _Probe:
         return min(times)
 
     def _true(self, prepared: nn.Module, tuning: Tuning) -> bool:
-        x = self.x[: SIZES[0]].clone()
+        x = self.x.clone()
         with torch.no_grad(), tuning.casting(x.device):
             found = prepared(x)
         return _agree(found, self._logits, CLOSE if tuning.precision == "float32" else ROUGH)
 
     def _pass(self, prepared: nn.Module, tuning: Tuning) -> float:
-        x = self.x[: tuning.points].clone().requires_grad_()
+        points = tuning.points or len(self.x)
+        x = self.x.repeat(-(-points // len(self.x)), *[1] * (self.x.dim() - 1))[:points].requires_grad_()
         began = _now(x.device)
         with torch.enable_grad(), tuning.casting(x.device):
             logits = prepared(x)
