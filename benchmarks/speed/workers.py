@@ -4,7 +4,7 @@
 
 The evaluation (a linear model of scikit-learn's digits under PGD-100) is timed from its beginning to its summary, the
 start of the workers with it; what comes before, Python's imports and the model, is not. The two take turns at being
-first, and the ledgers must be equal. Seconds mean something on a machine with two idle cores; there it takes ten minutes.
+first, and the ledgers must be equal. It takes ten minutes, and its figures mean nothing unless two cores are idle.
 """
 
 import argparse
