@@ -59,7 +59,7 @@ def test_every_recipe_trains_and_its_checkpoint_loads(name: str, tmp_path: Path)
     assert 0 < card.metrics["history"][-1]["loss"] < 5
     subject = load_model(tmp_path / "m.pt")
     assert subject.card == card
-    assert (card.defense, card.dataset, card.arch) == (name, "digits", "digit_cnn")
+    assert (card.defense, card.dataset, card.arch) == (name, "digits", planned.recipe.setup.arch)
     assert card.eps == {"linf": "0.2", "l2": str(planned.recipe.setup.eps)}[card.norm]
     assert not (tmp_path / "m.pt.state").exists()
 
