@@ -81,7 +81,7 @@ def test_a_panel_for_each_direction(tmp_path: Path) -> None:
 def test_the_command_draws_what_is_there(id: str, tmp_path: Path, robench: Callable[..., Ran]) -> None:
     ran = robench("figure", id, "--results", tmp_path)
     assert "nothing is measured yet" in ran.out
-    assert f"robench bench {id} " in ran.out
+    assert f"robench bench {id} --data-root FOLDER" in ran.out
     evaluated(tmp_path, "vat", "mnist", particles=1, **few(300))
     evaluated(tmp_path, "vada", "mnist", particles=1, setup={"target_domain": "mnist"}, source="digits")
     written = []

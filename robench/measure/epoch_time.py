@@ -28,9 +28,11 @@ def measure(evaluation: Evaluation, *, steps: int = 8) -> dict[str, Any]:
     if card is None:
         raise UserError(f"expected a checkpoint that robench trained, got {evaluation.subject.name}, without a recipe")
     setup = card.recipe["setup"]
+    if cut := [name for name in ("labels", "target_domain") if name in setup]:
+        raise UserError(f"expected a training on labelled images of one set to time, got one with {' and '.join(cut)}")
     plan = plan_training(
         card.defense,
-        dataset=card.recipe.get("source", card.dataset),
+        dataset=card.dataset,
         data_root=evaluation.data_root,
         limit=(WARM_UP + steps) * setup["batch_size"],
         settings={**card.recipe["settings"], **setup, "epochs": 1, "holdout": 0},

@@ -72,7 +72,9 @@ def nothing_yet(sources: Sources) -> Drawing:
     """A figure for which nothing is measured."""
     figure, command = sources.figure, f"robench bench {sources.id}"
     how = f"{command} measures it"
-    if figure.trained:
+    if "target_domain" in figure.train:
+        how = f"{command} --data-root FOLDER measures it from {figure.dataset} to {figure.train['target_domain']}"
+    elif figure.trained:
         how = (
             f"{command} --data-root FOLDER measures it on {figure.dataset}, and {command} --dataset digits --epochs 3 "
             "--n 100 on data that ship with robench"
