@@ -38,7 +38,7 @@ def test_each_step_follows_the_gradient_of_the_defenses_objective(digits_model: 
     seen: list[Tensor] = []
 
     class Watched(Classifier):
-        def logits_once(self, x: Tensor) -> Tensor:
+        def _pass(self, x: Tensor) -> Tensor:
             seen.append(x.detach().clone())
             return super()._pass(x)
 
