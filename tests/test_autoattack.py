@@ -86,10 +86,9 @@ def test_the_librarys_passes_are_counted(name: str, backwards: bool, digits_mode
     threat = ThreatModel.of("linf", 1e-4)
     from robench.battery import attack
 
+    judge = Judge(Classifier(digits_model.model), threat)  # whose passes are its own
     configured = attack(name)
-    search = Search(
-        classifier, Judge(classifier, threat), threat, x, y, Draws(0, np.arange(10), x.device), access=configured.access
-    )
+    search = Search(classifier, judge, threat, x, y, Draws(0, np.arange(10), x.device), access=configured.access)
     assert search.classes == 10
     seen.clear()
     classifier.forwards = 0
