@@ -72,27 +72,30 @@ def main(
     words = machine.in_words(peers.LIBRARIES)
     print(words, flush=True)
     checkpoint = mnist or _trained(data_root, results)
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+
+    def keep(found: list[Row]) -> None:
+        rows.extend(record.on(words, row) for row in found)
+        record.write(rows, out / "attacks.csv")
+        plot.draw(rows, words, out / "attacks.png")
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         split = data.load("mnist", "test", root=data_root)
         subject = load_model(checkpoint, shape=split.shape)
         digits = Setting.of("mnist", subject, split, MNIST_EPS, max(n, suite_n, spsa_n), folder)
-        rows: list[Row] = []
         batches = pgd.best_batches(digits)
         if "pgd" in part:
             for steps in (20, 100):
-                rows += pgd.race(digits.first(n), steps, repeats, batches)
-            rows += _on_cifar(cifar, arch, cifar_n, cifar_repeats, folder)
+                keep(pgd.race(digits.first(n), steps, repeats, batches))
+            keep(_on_cifar(cifar, arch, cifar_n, cifar_repeats, folder))
         if "suite" in part:
-            rows += suite.race(digits.first(suite_n), [a for a in peers.SUITE if a != peers.SPSA], 1, batches)
-            rows += suite.race(digits.first(spsa_n), list(peers.SUITE), 1, batches)
+            keep(suite.race(digits.first(suite_n), [name for name in peers.SUITE if name != peers.SPSA], 1, batches))
+            keep(suite.race(digits.first(spsa_n), list(peers.SUITE), 1, batches))
         if "precision" in part:
             for attack in ("pgd-20", "pgd-100"):
-                rows += precision.compare(digits.first(n), attack)
-    rows = [record.on(words, row) for row in rows]
-    out.mkdir(parents=True, exist_ok=True)
-    record.write(rows, out / "attacks.csv")
-    plot.draw(rows, words, out / "attacks.png")
+                keep(precision.compare(digits.first(n), attack))
 
 
 def _trained(data_root: Path, results: Path) -> Path:
