@@ -164,10 +164,12 @@ class Evaluation:
 
     def tune(self, seen: Judge, precision: Precision) -> Tuning:
         """The fastest way to make passes of what attackers see: found by trying, so to be kept with what it made."""
-        if self.subject.gives != "gradients" or self.behaviour.mixes:
-            return Tuning()
+        if self.subject.gives != "gradients" or self.behaviour.mixes or self.behaviour.stochastic:
+            return Tuning()  # of a stochastic model a pass of other points draws other numbers
         classifier = seen.classifier
-        return tune(classifier.model, self.split.floats(slice(PROBED)).to(classifier.device), precision)
+        return tune(
+            classifier.model, self.split.floats(slice(PROBED)).to(classifier.device), precision, self.batch_size
+        )
 
     def searcher(self, seen: Judge, tuning: Tuning) -> Classifier:
         """What attackers see, tuned."""

@@ -25,11 +25,11 @@ def foldable(model: nn.Module, x: Tensor) -> Pairs:
     def normalised(name: str) -> Any:
         return lambda module, inputs: pairs.extend((before, name) for before, out in given if out is inputs[0])
 
-    with _hooked(model) as hooks:
+    with _hooks() as hooks:
         for name, module in model.named_modules():
-            if isinstance(module, nn.Conv2d):
+            if type(module) is nn.Conv2d and "weight" in module._parameters:  # and nothing recomputes it
                 hooks.append(module.register_forward_hook(convolved(name)))
-            elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+            elif type(module) is nn.BatchNorm2d and module.track_running_stats:
                 hooks.append(module.register_forward_pre_hook(normalised(name)))
         model(x.clone())
     calls = [name for name, _ in given]
@@ -59,7 +59,8 @@ def fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> None:
 
 
 @contextmanager
-def _hooked(model: nn.Module) -> Iterator[list[Any]]:
+def _hooks() -> Iterator[list[Any]]:
+    """A list of hooks, which are removed at the end."""
     hooks: list[Any] = []
     try:
         yield hooks

@@ -116,14 +116,19 @@ def evaluate(
         for attack in _in_order(evaluation):
             whole = longest(attack, related)
             for each in [attack] if whole is attack else [whole, attack]:
-                begun = tuple((steps, cell_of(other)) for steps, other in shorter(each, related).items())
-                unit = Unit(each.name, ids, cell_of(each), clean, tuple(before), keep_images, begun)
-                _fill(unit, on, progress, scale)
+                own = cell_of(each)
+                cells_begun = {steps: cell_of(other) for steps, other in shorter(each, related).items()}
+                begun = tuple((steps, cell) for steps, cell in cells_begun.items() if _run_alike(own, cell))
+                _fill(Unit(each.name, ids, own, clean, tuple(before), keep_images, begun), on, progress, scale)
             cells[attack.name] = cell = cell_of(attack)
             progress.show(summarise(cells, evaluation.n, evaluation.mode))
             if evaluation.mode == "worst-case":
                 before.append(cell)
     return cells
+
+
+def _run_alike(first: Cell, second: Cell) -> bool:
+    return all(first.run[name] == second.run[name] for name in ("batch_size", "threads", "tuning"))
 
 
 class Tunings:

@@ -132,14 +132,15 @@ class Search:
     def steps(self, count: int) -> Iterator[int]:
         """Counts steps; between two of them, or after a few, the fallen leave. Ends early when nobody stands."""
         for step in range(count):
-            if step % self._patience == 0 or step in self._beginnings:
+            if step % self._patience == 0:
                 self._settle()
             if not len(self._standing):
                 return
             self._watcher(len(self._standing))
+            leaving = self._suspect.clone()
             yield step
             if step in self._beginnings:
-                self.begun[step] = self._ended_here()
+                self.begun[step] = self._ended_here(leaving)
             self._step += 1
         self._settle()
 
@@ -313,7 +314,7 @@ class Search:
             for row in range(len(self.x)):
                 self._watcher(len(self.x) - int(self._suspect.sum()))
                 alone = Search(
-                    self._classifier,
+                    self._loaded,
                     self._judge,
                     self.threat,
                     self.x[row : row + 1],
@@ -369,10 +370,15 @@ class Search:
         outcome.first_step[rows] = self._candidate_step[unbroken]
         if not self._drop:
             outcome.last = self._last
-            outcome.last_fooled |= self._judge(self._last, self.x, self.y).fooled
+            new = (self._last != outcome.kept).flatten(1).any(1).nonzero().squeeze(1)
+            fooled = outcome.verdicts.fooled.clone()
+            if len(new):
+                fooled[new] = self._judge(self._last[new], self.x[new], self.y[new]).fooled
+            outcome.last_fooled |= fooled
 
-    def _ended_here(self) -> Outcome:
-        """What there would be had the run ended with the forward pass of this step."""
+    def _ended_here(self, leaving: Tensor) -> Outcome:
+        """What there would be had the run ended with the forward pass of this step, before which the suspects `leaving`
+        would have been looked at."""
         outcome = self._outcome.copy()
         outcome.backwards[self._standing] -= self._classifier.draws
         unseen = (self._fresh | ~self._judged[self._standing]).nonzero().squeeze(1)
@@ -382,6 +388,8 @@ class Search:
             outcome.verdicts.put(self._standing[unseen], found)
             outcome.fooled[self._standing[unseen]] |= found.fooled
             margins[unseen] = found.margin.nan_to_num(-torch.inf)
+        gone = self._standing[leaving & outcome.fooled[self._standing]]
+        outcome.forwards[gone] -= self._classifier.draws
         outcome.kept[self._standing], outcome.margin[self._standing] = self._candidate, margins
         outcome.first_step[self._standing] = self._candidate_step
         return outcome
@@ -406,7 +414,7 @@ class Search:
         flat = self._flat(points)
         self._count(flat, backwards=True)
         self._watch(flat, logits)
-        return gradient.nan_to_num(0.0, 0.0, 0.0).view_as(points)
+        return gradient.nan_to_num(0.0, 0.0, 0.0).contiguous().view_as(points)
 
     def _forward(self, flat: Tensor) -> Tensor:
         logits = torch.cat(

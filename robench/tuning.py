@@ -6,6 +6,7 @@ What fools a tuned model is confirmed by the judge on the model as loaded, in fl
 import copy
 import time
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -96,31 +97,40 @@ def check_precision(word: str) -> None:
         raise unknown("precision", word, get_args(Precision))
 
 
-def tune(model: nn.Module, x: Tensor, precision: Precision = "auto") -> Tuning:
-    """The fastest way to passes of a frozen model in evaluation mode, tried out on images x [B, ...] on its device.
+def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int = SIZES[-1]) -> Tuning:
+    """The fastest way to passes, of at most so many points, of a frozen model in evaluation mode, tried out on images
+    x [B, ...] on its device; the model as it is where nothing else gives its logits.
 
     A light model stays as it is: what a probe of it would find is chance."""
     cuda = x.device.type == "cuda"
     if _operations(model, x[:1]) < LIGHT:
         light = Tuning(patience=8 if cuda else 1)
-        return (
-            replace(light, precision=precision, first=_first_layer(model, x[:1])) if precision == "bfloat16" else light
-        )
-    plain = Tuning(first=_first_layer(model, x[:1]), folds=_folds(model, x), points=16, patience=8 if cuda else 4)
+        return light if precision != "bfloat16" else _in_bfloat16(light, model, x)
+    plain = Tuning(folds=_folds(model, x), points=min(16, most), patience=8 if cuda else 4)
     probe = _Probe(model, x)
-    fastest = [
-        probe.fastest(replace(plain, precision=word)) for word in ("float32", "bfloat16") if precision in ("auto", word)
-    ]
-    able = [found for found in fastest if found]
-    if not able:
-        raise UserError(f"the model cannot be searched in {precision}: its logits stray from float32's; ask for auto")
-    best = min(able, key=lambda tuning: probe.seconds(tuning) * (1 if tuning.precision == "float32" else 1 / WORTH))
-    return replace(best, points=probe.points(best))
+    tried = []
+    if precision != "bfloat16":
+        tried += [plain, replace(plain, channels_last=True)]
+    if precision != "float32":
+        low = _in_bfloat16(plain, model, x)
+        tried += [low, replace(low, channels_last=True)]
+    best = min(tried, key=lambda tuning: probe.seconds(tuning) / (1 if tuning.precision == "float32" else WORTH))
+    if probe.seconds(best) < inf:
+        return replace(best, points=probe.points(best, most))
+    if precision == "bfloat16":
+        raise UserError(
+            "the model cannot be searched in bfloat16: its logits stray from those in float32; ask for auto"
+        )
+    return Tuning()
+
+
+def _in_bfloat16(tuning: Tuning, model: nn.Module, x: Tensor) -> Tuning:
+    return replace(tuning, precision="bfloat16", first=_first_layer(model, x[:1]))
 
 
 @dataclass
 class _Probe:
-    """Times passes of a model on x [B, ...]."""
+    """Times passes of a model on images x [B, ...]."""
 
     model: nn.Module
     x: Tensor
@@ -130,20 +140,11 @@ class _Probe:
             self._logits = self.model(self.x.clone())
         self._known: dict[Tuning, float] = {}
 
-    def fastest(self, tuning: Tuning) -> Tuning | None:
-        """It, or the same in channels-last; None where both fail."""
-        tried = [replace(tuning, channels_last=channels_last) for channels_last in (False, True)]
-        best = min(tried, key=self.seconds)
-        return best if self.seconds(best) < float("inf") else None
-
-    def points(self, tuning: Tuning) -> int:
+    def points(self, tuning: Tuning, most: int) -> int:
         """In a pass, for the least time a point."""
-        best, least = SIZES[0], float("inf")
-        for size in SIZES:
-            try:
-                each = self.seconds(replace(tuning, points=size)) / size
-            except torch.OutOfMemoryError:
-                break
+        best, least = min(SIZES[0], most), inf
+        for size in [size for size in SIZES if size <= most]:
+            each = self.seconds(replace(tuning, points=size)) / size
             if each < 0.97 * least:
                 best, least = size, each
             elif size >= 4 * best:
@@ -155,11 +156,9 @@ class _Probe:
         if tuning not in self._known:
             try:
                 prepared = tuning.prepare(self.model)
-                self._known[tuning] = self._least(prepared, tuning) if self._true(prepared, tuning) else float("inf")
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:  # whatever a user's layers do with another precision
-                self._known[tuning] = float("inf")
+                self._known[tuning] = self._least(prepared, tuning) if self._true(prepared, tuning) else inf
+            except Exception:  # whatever a user's layers do when they are changed, or memory runs out
+                self._known[tuning] = inf
         return self._known[tuning]
 
     def _least(self, prepared: nn.Module, tuning: Tuning) -> float:
@@ -170,9 +169,8 @@ class _Probe:
         return min(times)
 
     def _true(self, prepared: nn.Module, tuning: Tuning) -> bool:
-        x = self.x.clone()
-        with torch.no_grad(), tuning.casting(x.device):
-            found = prepared(x)
+        with torch.no_grad(), tuning.casting(self.x.device):
+            found = prepared(self.x.clone())
         return _agree(found, self._logits, CLOSE if tuning.precision == "float32" else ROUGH)
 
     def _pass(self, prepared: nn.Module, tuning: Tuning) -> float:
@@ -180,7 +178,7 @@ class _Probe:
         x = self.x.repeat(-(-points // len(self.x)), *[1] * (self.x.dim() - 1))[:points].requires_grad_()
         began = _now(x.device)
         with torch.enable_grad(), tuning.casting(x.device):
-            logits = prepared(x)
+            logits = prepared(x.clone())
             torch.autograd.grad(logits.float().logsumexp(1).sum(), x)
         return _now(x.device) - began
 
@@ -192,15 +190,21 @@ def _now(device: torch.device) -> float:
 
 
 def _agree(found: Tensor, true: Tensor, share: float) -> bool:
-    return bool((found.float() - true).abs().max() <= share * true.abs().max())
+    """Whether logits [B, C] differ by less than this share of what tells classes apart, where they are finite."""
+    finite = true.isfinite().all(1)
+    found, true = (logits[finite].float() - logits[finite].float().mean(1, keepdim=True) for logits in (found, true))
+    return bool(finite.any() and (found - true).abs().max() <= share * true.abs().max())
 
 
 @torch.no_grad()
 def _folds(model: nn.Module, x: Tensor) -> Pairs:
-    """The pairs that may be folded: none where the logits of x [B, ...] would change."""
-    pairs = foldable(model, x)
-    folded = Tuning(folds=pairs).prepare(model)
-    return pairs if _agree(folded(x.clone()), model(x.clone()), CLOSE) else ()
+    """The pairs that may be folded: none where the logits of x [B, ...] would change, or the model misses a norm."""
+    try:
+        pairs = foldable(model, x)
+        folded = Tuning(folds=pairs).prepare(model)
+        return pairs if _agree(folded(x.clone()), model(x.clone()), CLOSE) else ()
+    except Exception:  # whatever a user's model does
+        return ()
 
 
 @torch.no_grad()
@@ -209,8 +213,8 @@ def _operations(model: nn.Module, image: Tensor) -> float:
     try:
         with FlopCounterMode(display=False) as counter:
             model(image.clone())
-    except RuntimeError:
-        return float("inf")
+    except Exception:  # whatever a user's model does
+        return inf
     return float(counter.get_total_flops())
 
 
