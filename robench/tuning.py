@@ -107,7 +107,10 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
         light = Tuning(patience=8 if cuda else 1)
         return light if precision != "bfloat16" else _in_bfloat16(light, model, x)
     plain = Tuning(folds=_folds(model, x), points=min(16, most), patience=8 if cuda else 4)
-    probe = _Probe(model, x)
+    try:
+        probe = _Probe(model, x)
+    except torch.OutOfMemoryError:  # of which the run will say what to do
+        return Tuning()
     tried = []
     if precision != "bfloat16":
         tried += [plain, replace(plain, channels_last=True)]

@@ -43,7 +43,8 @@ def race(setting: Setting, steps: int, rounds: int, batches: Mapping[str, int]) 
     print(f"\nPGD-{steps}: {setting}", flush=True)
     with tempfile.TemporaryDirectory() as results:
         contestants: dict[str, Contestant] = {
-            FLOOR: partial(_floor, setting, steps, batches[FLOOR]),
+            FLOOR: partial(_floor, setting, steps, floor.BATCH),
+            f"{FLOOR} at its fastest batch": partial(_floor, setting, steps, batches[FLOOR]),
             **{library: partial(_peer, setting, steps, library, batches[library]) for library in peers.PGD},
             **dict(_own(setting, steps, Path(results))),
         }
@@ -67,7 +68,7 @@ def race(setting: Setting, steps: int, rounds: int, batches: Mapping[str, int]) 
             ratio=seconds[name].over(seconds[FLOOR]),
             call=median(calls) if calls else None,
             robust_last=fmean(last) if last else None,
-            **({} if name == FLOOR else robustness(scores)),
+            **({} if library == FLOOR else robustness(scores)),
         )
         print(told(found), flush=True)
         rows.append(found)
