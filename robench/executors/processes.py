@@ -1,5 +1,6 @@
 """Runs units in processes of this machine, which share the examples of each attack."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -166,6 +167,14 @@ def _deaf() -> Iterator[None]:
 def _work(parcel: Path, name: str, talk: Connection) -> None:
     """What a worker does, until its parent is gone or tells it to end."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # past every `except Exception`, and rows are still written
+    try:
+        _follow(parcel, name, talk)
+    finally:
+        os._exit(0)  # Python would take seconds to put torch away
+
+
+def _follow(parcel: Path, name: str, talk: Connection) -> None:
+    """Does what units come."""
     with suppress(*LOST):
         try:
             prepared = Prepared(unpack(parcel.read_bytes(), name))
@@ -178,8 +187,6 @@ def _work(parcel: Path, name: str, talk: Connection) -> None:
             raise
         except Exception:
             talk.send(("failed", traceback.format_exc()))
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class _Telling:
