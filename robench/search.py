@@ -87,9 +87,9 @@ class Search:
         self._states: WeakSet[State] = WeakSet()  # those that the attack still holds
         self._step = 0
         self._suspect = torch.zeros_like(rows, dtype=torch.bool)  # fooled the search, not yet judged
-        self._best = self._outcome.margin[rows]  # largest margin so far
-        self._candidate = self._outcome.kept[rows]  # the candidate that had it
-        self._candidate_step = self._outcome.first_step[rows]
+        self._best = torch.full_like(self._outcome.margin[rows], -torch.inf)  # largest margin of this run
+        self._candidate = self.x  # the candidate that had it
+        self._candidate_step = torch.zeros_like(self._outcome.first_step[rows])
         self._last = self.x
 
     # What every attack may do
@@ -107,6 +107,26 @@ class Search:
     def classes(self) -> int:
         """The number of classes; the first time it costs a pass of one image, which is not counted."""
         return self._classifier.logits(self._everyone[0][:1]).shape[1]
+
+    @property
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Of each example the candidate [B, ...] of largest margin in this run, and that margin [B]; x and -inf where
+        there was none."""
+        return self._candidate, self._best
+
+    @property
+    def earlier(self) -> Tensor:
+        """The largest margin [B] of the runs before this one; -inf in the first."""
+        return self._outcome.margin[self._standing]
+
+    def give_up(self, hopeless: Tensor) -> None:
+        """Spends no more of this run on these examples, of all [B]. They leave at once, as the fallen do."""
+        at = self.state(hopeless=hopeless & self._drop)
+        if self.stochastic:  # the vote may be wrong where the mean over draws is not
+            self._suspect = self._suspect | (at.hopeless & (self._best > -torch.inf))
+        self._settle()
+        self._record_risen(at.hopeless)
+        self._keep((~at.hopeless).nonzero().squeeze(1))
 
     def size(self, written: Size) -> float:
         """The value of a length such as "eps/4" or 2/255."""
@@ -188,10 +208,16 @@ class Search:
 
         Points are candidates too where they lie within the threat; they may lie outside.
         """
+        return self.loss_and_gradient(points, loss)[1]
+
+    def loss_and_gradient(self, points: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """As `gradient`, after the loss at each point."""
         self._require("gradients")
         flat = self._flat(points)
         y = self._repeated(self.y, flat)
-        return self._climbed(points, *self._classifier.logits_and_gradient(flat, lambda logits: loss(logits, y)))
+        logits, gradient = self._classifier.logits_and_gradient(flat, lambda logits: loss(logits, y))
+        leading = points.shape[: points.dim() - len(self.shape)]
+        return loss(logits, y).view(leading), self._climbed(points, logits, gradient)
 
     def feature_gradient(self, points: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> Tensor:
         """As `gradient`, of `objective(features)` [n] at the features [n, ...] of all points in one row."""
@@ -344,10 +370,7 @@ class Search:
         if self.stochastic:  # the vote may be wrong where the mean over draws, which the search sees, is not
             self._suspect = ~outcome.fooled[self._standing] & (self._best > -torch.inf)
             self._settle()
-        unbroken = ~outcome.fooled[self._standing]
-        rows = self._standing[unbroken]
-        outcome.kept[rows], outcome.margin[rows] = self._candidate[unbroken], self._best[unbroken]
-        outcome.first_step[rows] = self._candidate_step[unbroken]
+        self._record_risen(~outcome.fooled[self._standing])
         if not self._drop:
             outcome.last = self._last
             outcome.last_fooled |= self._judge(self._last, self.x, self.y).fooled
@@ -415,14 +438,22 @@ class Search:
         self._suspect[suspects] = False
         self._best[suspects] = verdicts.margin.nan_to_num(-torch.inf)
         fallen = suspects[verdicts.fooled]
-        rows = self._standing[fallen]
-        self._outcome.fooled[rows] = True
-        self._outcome.kept[rows], self._outcome.margin[rows] = self._candidate[fallen], self._best[fallen]
-        self._outcome.first_step[rows] = self._candidate_step[fallen]
+        self._record(fallen)
+        self._outcome.fooled[self._standing[fallen]] = True
         if self._drop and len(fallen):
             standing = torch.ones_like(self._suspect)
             standing[fallen] = False
             self._keep(standing.nonzero().squeeze(1))
+
+    def _record_risen(self, among: Tensor) -> None:
+        """Writes the best candidates of those among whom this run has brought further than the runs before."""
+        self._record((among & (self._best > self.earlier)).nonzero().squeeze(1))
+
+    def _record(self, index: Tensor) -> None:
+        """Writes the best candidates of these examples of the working set."""
+        rows = self._standing[index]
+        self._outcome.kept[rows], self._outcome.margin[rows] = self._candidate[index], self._best[index]
+        self._outcome.first_step[rows] = self._candidate_step[index]
 
     def _keep(self, index: Tensor) -> None:
         self.x, self.y = self.x[index], self.y[index]
