@@ -214,9 +214,11 @@ class Search:
         """As `gradient`, after the loss at each point."""
         self._require("gradients")
         flat = self._flat(points)
+        leading = points.shape[: points.dim() - len(self.shape)]
+        if not len(flat):
+            return points.new_zeros(leading), points
         y = self._repeated(self.y, flat)
         logits, gradient = self._classifier.logits_and_gradient(flat, lambda logits: loss(logits, y))
-        leading = points.shape[: points.dim() - len(self.shape)]
         return loss(logits, y).view(leading), self._climbed(points, logits, gradient)
 
     def feature_gradient(self, points: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> Tensor:
