@@ -23,6 +23,9 @@ from robench.threat import Norm
 Readings = Literal["any", "final"]
 """Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
 
+Mode = Literal["columns", "worst-case"]
+"""Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -104,10 +107,11 @@ class Attack:
 
 
 class Suite(Strict):
-    """A named list of attacks and how their iterates are read."""
+    """A named list of attacks, how their iterates are read, and on which examples they are run where nobody says."""
 
     attacks: list[str]
     readings: Readings = "any"
+    mode: Mode = "columns"
 
 
 def attack(written: str) -> Attack:
@@ -161,8 +165,8 @@ def suite(name: str) -> Suite:
     return content.parse(Suite, content.read_yaml(path), f"suite {name}")
 
 
-def battery(suite_name: str | None, attack_names: Sequence[str]) -> tuple[list[Attack], Readings]:
-    """The attacks of a suite and those named one by one, each once, in that order."""
+def battery(suite_name: str | None, attack_names: Sequence[str]) -> tuple[list[Attack], Suite]:
+    """The attacks of a suite and those named one by one, each once, in that order; and the suite."""
     chosen = suite(suite_name) if suite_name else Suite(attacks=[])
     if suite_name is None and not attack_names:
         raise UserError("expected a suite or an attack, got neither; try --suite quick")
@@ -170,4 +174,4 @@ def battery(suite_name: str | None, attack_names: Sequence[str]) -> tuple[list[A
     for position, configured in enumerate(attacks):
         if configured.name in [CLEAN, *(other.name for other in attacks[:position])]:
             raise UserError(f"two columns would be called {configured.name!r}; rename the file of one attack")
-    return attacks, chosen.readings
+    return attacks, chosen

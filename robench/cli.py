@@ -254,7 +254,9 @@ def evaluate(
     std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="A checkpoint to transfer attacks from.")] = None,
-    mode: Annotated[Mode, typer.Option(help="Every attack on every example, or only on survivors.")] = Mode.columns,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Every attack on every example, or only on survivors; by default the suite's.")
+    ] = None,
     protocol: Annotated[
         Protocol, typer.Option(help="Whether the attacker sees a test-time transform, or attacks without it.")
     ] = Protocol.adaptive,
@@ -306,7 +308,7 @@ def evaluate(
         batch_size=batch_size,
         precision=precision.value,
         n=n,
-        mode=mode.value,
+        mode=mode.value if mode else None,
         sources=source or [],
         protocol=protocol.value,
         draws=draws,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from robench.access import Access
-from robench.battery import Attack, Readings
+from robench.battery import Attack, Mode, Readings
 from robench.behaviour import Behaviour
 from robench.checkpoint import used_versions
 from robench.classifier import Classifier
@@ -38,9 +38,6 @@ PROBED = 16
 
 Protocol = Literal["adaptive", "static"]
 """Whether the attacker sees the test-time transform, or attacks the model without it."""
-
-Mode = Literal["columns", "worst-case"]
-"""Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
 
 
 @dataclass(frozen=True)

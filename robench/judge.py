@@ -52,6 +52,10 @@ class Verdicts:
         names = [field.name for field in fields(cls)]
         return cls(**{name: torch.zeros(count, dtype=kinds.get(name, torch.bool), device=device) for name in names})
 
+    def take(self, rows: Tensor) -> Self:
+        """Those of these rows [n], as tensors of their own."""
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
     def copy(self) -> Self:
         return type(self)(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
 

@@ -19,6 +19,24 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return logits.scatter(1, y[:, None], -torch.inf).amax(1) - true
 
 
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """The difference of logits ratio: the margin over z_1 - z_3, the first less the third in order (Croce & Hein 2020,
+    eq. 6). It needs 3 classes."""
+    first, _, third = logits.topk(3, dim=1).values.unbind(1)
+    return margin(logits, y) / (first - third).clamp(min=1e-12)
+
+
+def others(logits: Tensor, y: Tensor) -> Tensor:
+    """The classes but y, [B, C - 1], from the highest logit down."""
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    return order[order != y[:, None]].view(len(y), -1)
+
+
+def towards(target: Tensor) -> Loss:
+    """The margin z_t - z_y to a class t [B] of each example, above 0 only where the prediction is wrong."""
+    return lambda logits, y: (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
 def kl_divergence(clean: Tensor, adversarial: Tensor) -> Tensor:
     """KL(softmax(clean) || softmax(adversarial)), both logits [B, C]."""
     return F.kl_div(F.log_softmax(adversarial, 1), F.log_softmax(clean, 1), reduction="none", log_target=True).sum(1)

@@ -10,11 +10,11 @@ from torch import nn
 
 from robench import checkpoint, data, recipe, verification
 from robench.arrays import ArrayFunction
-from robench.battery import Attack, attack, battery
+from robench.battery import Attack, Mode, attack, battery
 from robench.behaviour import IMAGES, Behaviour, check_model, observe
 from robench.classifier import Classifier, shown_layers
 from robench.errors import UserError, unknown
-from robench.evaluation import DRAWS, Evaluation, Mode, Protocol
+from robench.evaluation import DRAWS, Evaluation, Protocol
 from robench.resize import common
 from robench.resources import Images, Sources, TrainingImages
 from robench.subject import Subject, load_model
@@ -50,14 +50,15 @@ def plan_evaluation(
     batch_size: int | None = None,
     precision: Precision = "auto",
     n: int | None = None,
-    mode: Mode = "columns",
+    mode: Mode | None = None,
     sources: Sequence[str | Path | nn.Module | Subject] = (),
     protocol: Protocol = "adaptive",
     draws: int = DRAWS,
 ) -> Evaluation:
-    """Everything `evaluate` is about to use. What is not given comes from the checkpoint, else from the defaults."""
+    """Everything `evaluate` is about to use. What is not given comes from the checkpoint, the mode from the suite, else
+    from the defaults."""
     for kind, word, known in (("mode", mode, get_args(Mode)), ("protocol", protocol, get_args(Protocol))):
-        if word not in known:
+        if word is not None and word not in known:
             raise unknown(kind, word, known)
     check_precision(precision)
     if batch_size is not None and batch_size < 1:
@@ -73,7 +74,7 @@ def plan_evaluation(
     )
     if suite is None and not attacks:
         suite = "quick" if subject.gives == "gradients" else "black_box"
-    chosen, readings = battery(suite, attacks)
+    configured, chosen = battery(suite, attacks)
     lent = [
         source if isinstance(source, Subject) else load_model(source, arch=arch, shape=split.shape, mean=mean, std=std)
         for source in sources
@@ -83,7 +84,7 @@ def plan_evaluation(
     behaviour = _behaviour(subject, split, device)
     if protocol == "static" and subject.bare is None:
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
-    able, left_out = _able(chosen, attacks, threat, subject, {Images, TrainingImages, *([Sources] if lent else [])})
+    able, left_out = _able(configured, attacks, threat, subject, {Images, TrainingImages, *([Sources] if lent else [])})
     needs = {kind for attack in able for kind in attack.needs}
     return Evaluation(
         subject,
@@ -94,13 +95,13 @@ def plan_evaluation(
         sources=lent,
         sources_draw=any(behaviour.stochastic for behaviour in behaviours),
         training=_pool(dataset, data_root, download, TRAINING) if TrainingImages in needs else None,
-        readings=readings,
+        readings=chosen.readings,
         seed=seed,
         device=device,
         batch_size=batch_size or BATCH_SIZE[device],
         precision=precision,
         n=n,
-        mode=mode,
+        mode=mode or chosen.mode,
         behaviour=behaviour,
         draws=draws,
         protocol=protocol,

@@ -98,9 +98,10 @@ class Search:
         self._step = 0
         self._suspect = torch.zeros_like(rows, dtype=torch.bool)  # fooled the search, not yet judged
         self._fresh = torch.zeros_like(self._suspect)  # a candidate that the judge has not seen
-        self._best = self._outcome.margin[rows]  # largest margin so far
-        self._candidate = self._outcome.kept[rows]  # the candidate that had it
-        self._candidate_step = self._outcome.first_step[rows]
+        self._verdicts = Verdicts.unknown(len(rows), rows.device)  # on the candidates, where they are not fresh
+        self._best = torch.full_like(self._outcome.margin[rows], -torch.inf)  # largest margin of this run
+        self._candidate = self.x  # the candidate that had it
+        self._candidate_step = torch.zeros_like(self._outcome.first_step[rows])
         self._last = self.x
 
     # What every attack may do
@@ -118,6 +119,25 @@ class Search:
     def classes(self) -> int:
         """The number of classes; the first time it costs a pass of one image, which is not counted."""
         return self._classifier.logits(self._everyone[0][:1]).shape[1]
+
+    @property
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Of each example the candidate [B, ...] of largest margin in this run, and that margin [B]; x and -inf where
+        there was none."""
+        return self._candidate, self._best
+
+    @property
+    def earlier(self) -> Tensor:
+        """The largest margin [B] of the runs before this one; -inf in the first."""
+        return self._outcome.margin[self._standing]
+
+    def give_up(self, hopeless: Tensor) -> None:
+        """Spends no more of this run on these examples, of all [B]. They leave at once, as the fallen do."""
+        at = self.state(hopeless=hopeless & self._drop)
+        self._suspect |= at.hopeless & self._fresh
+        self._settle()
+        self._record_risen(at.hopeless)
+        self._keep((~at.hopeless).nonzero().squeeze(1))
 
     def size(self, written: Size) -> float:
         """The value of a length such as "eps/4" or 2/255."""
@@ -203,10 +223,18 @@ class Search:
 
         Points are candidates too where they lie within the threat; they may lie outside.
         """
+        return self.loss_and_gradient(points, loss)[1]
+
+    def loss_and_gradient(self, points: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """As `gradient`, after the loss at each point."""
         self._require("gradients")
         flat = self._flat(points)
+        leading = points.shape[: points.dim() - len(self.shape)]
+        if not len(flat):
+            return points.new_zeros(leading), points
         y = self._repeated(self.y, flat)
-        return self._climbed(points, *self._classifier.logits_and_gradient(flat, y, loss))
+        logits, gradient = self._classifier.logits_and_gradient(flat, y, loss)
+        return loss(logits, y).view(leading), self._climbed(points, logits, gradient)
 
     def feature_gradient(self, points: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> Tensor:
         """As `gradient`, of `objective(features)` [n] at the features [n, ...] of all points in one row."""
@@ -352,9 +380,10 @@ class Search:
                     break
                 attack(self)
                 self._end()
-            unseen = (~self._judged).nonzero().squeeze(1)
+            x, y, _ = self._everyone
+            unseen = (~self._judged).nonzero().squeeze(1)  # on whom nothing was tried
             if len(unseen):
-                self._look(unseen, self._outcome.kept[unseen])
+                self._outcome.verdicts.put(unseen, self._judge(self._outcome.kept[unseen], x[unseen], y[unseen]))
             for steps in self._beginnings:  # which it did not reach, for all had fallen
                 self.begun.setdefault(steps, self._outcome)
         return self._outcome
@@ -364,10 +393,7 @@ class Search:
         outcome = self._outcome
         self._suspect |= self._fresh & ~outcome.fooled[self._standing]
         self._settle()
-        unbroken = ~outcome.fooled[self._standing]
-        rows = self._standing[unbroken]
-        outcome.kept[rows], outcome.margin[rows] = self._candidate[unbroken], self._best[unbroken]
-        outcome.first_step[rows] = self._candidate_step[unbroken]
+        self._record_risen(~outcome.fooled[self._standing])
         if not self._drop:
             outcome.last = self._last
             new = (self._last != outcome.kept).flatten(1).any(1).nonzero().squeeze(1)
@@ -381,7 +407,8 @@ class Search:
         would have been looked at."""
         outcome = self._outcome.copy()
         outcome.backwards[self._standing] -= self._classifier.draws
-        unseen = (self._fresh | ~self._judged[self._standing]).nonzero().squeeze(1)
+        outcome.verdicts.put(self._standing, self._verdicts)
+        unseen = (self._fresh | (self._best == -torch.inf)).nonzero().squeeze(1)
         margins = self._best.clone()
         if len(unseen):
             found = self._judge(self._candidate[unseen], self.x[unseen], self.y[unseen])
@@ -402,6 +429,7 @@ class Search:
         if found.margin > self._best[row] and not self._outcome.fooled[place]:
             self._best[row], self._candidate[row] = found.margin[0], found.kept[0]
             self._candidate_step[row], self._suspect[row] = found.first_step[0], found.fooled[0]
+            self._fresh[row] = True
 
     def _charge(self, rows: Tensor, spent: Outcome) -> None:
         """Adds the passes of another search, and where it failed, to these rows of the outcome."""
@@ -454,32 +482,35 @@ class Search:
         suspects = self._suspect.nonzero().squeeze(1)
         if not len(suspects):
             return
-        verdicts = self._look(self._standing[suspects], self._candidate[suspects])
+        verdicts = self._judge(self._candidate[suspects], self.x[suspects], self.y[suspects])
+        self._verdicts.put(suspects, verdicts)
         self._suspect[suspects] = self._fresh[suspects] = False
         self._best[suspects] = verdicts.margin.nan_to_num(-torch.inf)
         fallen = suspects[verdicts.fooled]
-        rows = self._standing[fallen]
-        self._outcome.fooled[rows] = True
-        self._outcome.kept[rows], self._outcome.margin[rows] = self._candidate[fallen], self._best[fallen]
-        self._outcome.first_step[rows] = self._candidate_step[fallen]
+        self._record(fallen)
+        self._outcome.fooled[self._standing[fallen]] = True
         if self._drop and len(fallen):
             standing = torch.ones_like(self._suspect)
             standing[fallen] = False
             self._keep(standing.nonzero().squeeze(1))
 
-    def _look(self, rows: Tensor, candidates: Tensor) -> Verdicts:
-        """The judge's verdicts on one candidate for each of these rows of the outcome, noted there."""
-        x, y, _ = self._everyone
-        verdicts = self._judge(candidates, x[rows], y[rows])
-        self._outcome.verdicts.put(rows, verdicts)
+    def _record_risen(self, among: Tensor) -> None:
+        """Writes the best candidates of those among whom this run has brought further than the runs before."""
+        self._record((among & (self._best > self.earlier)).nonzero().squeeze(1))
+
+    def _record(self, index: Tensor) -> None:
+        """Writes the best candidates of these examples of the working set."""
+        rows = self._standing[index]
+        self._outcome.kept[rows], self._outcome.margin[rows] = self._candidate[index], self._best[index]
+        self._outcome.first_step[rows] = self._candidate_step[index]
+        self._outcome.verdicts.put(rows, self._verdicts.take(index))
         self._judged[rows] = True
-        return verdicts
 
     def _keep(self, index: Tensor) -> None:
         self.x, self.y = self.x[index], self.y[index]
         self.draws = self.draws.keep(index.cpu().numpy())
         self._standing, self._suspect = self._standing[index], self._suspect[index]
-        self._fresh = self._fresh[index]
+        self._fresh, self._verdicts = self._fresh[index], self._verdicts.take(index)
         self._best, self._candidate = self._best[index], self._candidate[index]
         self._candidate_step, self._last = self._candidate_step[index], self._last[index]
         for state in self._states:

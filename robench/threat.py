@@ -115,7 +115,7 @@ class ThreatModel:
         if self.norm == "linf":
             return (2 * uniform - 1) * self.eps
         assert normal is not None
-        radius = self.eps * uniform ** (1 / normal[0].numel())
+        radius = self.eps * uniform ** (1 / normal.shape[1:].numel())
         return self.steepest(normal) * per_example(radius, normal)
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from robench.access import sees
-from robench.battery import attack, battery, configure
+from robench.battery import Mode, attack, battery, configure
 from robench.data import Split
 from robench.errors import UserError
-from robench.evaluation import Evaluation, Mode
+from robench.evaluation import Evaluation
 from robench.ledger import Ledger
 from robench.losses import cross_entropy
 from robench.planning import plan_evaluation
