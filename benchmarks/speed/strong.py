@@ -41,7 +41,7 @@ def ours(planned: Evaluation) -> torch.Tensor:
     """Who survives `strong` [N]."""
     with tempfile.TemporaryDirectory() as results:
         cells = evaluate(planned, Ledger(results), run_manifest(planned.device))
-        fell = [tally.fooled | tally.skipped for tally in tallies_of(cells, planned.n).values()]
+        fell = [tally.fooled | tally.skipped for tally in tallies_of(cells).values()]
     return torch.from_numpy(~np.any(fell, axis=0))
 
 
