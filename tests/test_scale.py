@@ -31,6 +31,7 @@ from robench.planning import plan_evaluation
 from robench.running import Silent, run
 from robench.stored import StoredImages
 from robench.summary import Summary, summarise, summarise_tallies, tallies_of
+from robench.tally import condensed
 from robench.units import Part, Scale, Unit
 from tests import ledgers
 from tests.helpers import Linear, Ran, Trained
@@ -463,9 +464,12 @@ def test_what_fared_alike_is_counted_as_each_by_itself(
         fooled = (wrong | (rng.random(n) < 0.4)).astype(object)
         fooled[np.isin(status, ("error", "skipped"))] = None
         cells[name] = cell(tmp_path, name, labels, wrong, fooled, status, rng)
-    condensed, whole = summarise(cells), summarise_tallies(cells, tallies_of(cells))
-    assert content(condensed) == content(whole)
+    together, whole = summarise(cells), summarise_tallies(cells, tallies_of(cells))
+    assert content(together) == content(whole)
     assert sum(each.errors for each in whole.attacks.values()) > 20
+    alike, each = condensed(cells, range(n)), tallies_of(cells)
+    assert len(alike[CLEAN]) < n
+    assert [(t.n, t.dearest.max()) for t in alike.values()] == [(t.n, t.dearest.max()) for t in each.values()]
 
 
 def cell(
