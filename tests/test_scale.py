@@ -31,6 +31,7 @@ from robench.planning import plan_evaluation
 from robench.running import Silent, run
 from robench.stored import StoredImages
 from robench.summary import Summary, summarise, summarise_tallies, tallies_of
+from robench.tally import condensed
 from robench.units import Part, Scale, Unit
 from tests import ledgers
 from tests.helpers import Linear, Ran, Trained
@@ -456,16 +457,21 @@ def test_what_fared_alike_is_counted_as_each_by_itself(
     rng = np.random.default_rng(seed)
     n, wrong = 230, rng.random(230) < 0.1
     labels = rng.integers(0, 3, n)
+    labels[-1], wrong[-1] = labels[0], wrong[0]  # the last, which costs most, fares as the first
     states = STATES if seed % 2 else STATES[:-1]
     cells = {CLEAN: cell(tmp_path, CLEAN, labels, wrong, wrong, np.full(n, "ok", dtype=object), rng)}
     for name in ("one", "two", "three"):
         status = np.where(wrong, "ok", rng.choice(states, n)).astype(object)
         fooled = (wrong | (rng.random(n) < 0.4)).astype(object)
         fooled[np.isin(status, ("error", "skipped"))] = None
+        status[-1], fooled[-1] = status[0], fooled[0]
         cells[name] = cell(tmp_path, name, labels, wrong, fooled, status, rng)
-    condensed, whole = summarise(cells), summarise_tallies(cells, tallies_of(cells))
-    assert content(condensed) == content(whole)
+    together, whole = summarise(cells), summarise_tallies(cells, tallies_of(cells))
+    assert content(together) == content(whole)
     assert sum(each.errors for each in whole.attacks.values()) > 20
+    alike, each = condensed(cells, range(n)), tallies_of(cells)
+    assert len(alike[CLEAN]) < n
+    assert [(t.n, t.dearest.max()) for t in alike.values()] == [(t.n, t.dearest.max()) for t in each.values()]
 
 
 def cell(
@@ -475,15 +481,17 @@ def cell(
     made = ledgers.write(results, name, [None] * n)
     for part in made.path.glob("part-*"):
         part.unlink()
+    read, backwards = rng.random(n) < 0.5, rng.integers(0, 9, n)
+    read[-1], backwards[-1] = read[0], 99
     columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in ledger.ROW}
     columns |= {
         "example": np.arange(n),
         "label": labels,
         "clean_prediction": np.where(wrong, (labels + 1) % 3, labels),
         "fooled": fooled,
-        "fooled_final": [value if read else None for value, read in zip(fooled, rng.random(n) < 0.5, strict=True)],
+        "fooled_final": [value if read else None for value, read in zip(fooled, read, strict=True)],
         "forwards": rng.integers(0, 9, n),
-        "backwards": rng.integers(0, 9, n),
+        "backwards": backwards,
         "queries": rng.integers(0, 9, n),
         "share_right": rng.integers(0, 21, n) / 20,
         "status": status,

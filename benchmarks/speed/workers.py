@@ -1,10 +1,10 @@
 """How much faster two worker processes of one thread each are than one, on a tiny model: seconds, medians, the ratio.
 
-    uv run python benchmarks/speed/workers.py [--repeats 3] [--restarts 50]
+    uv run python benchmarks/speed/workers.py [--repeats 3] [--restarts 80]
 
 The evaluation (a linear model of scikit-learn's digits under PGD-100) is timed from its beginning to its summary, the
 start of the workers with it; what comes before, Python's imports and the model, is not. The two take turns at being
-first, and the ledgers must be equal. It takes ten minutes, and its figures mean nothing unless two cores are idle.
+first, and the ledgers must be equal. It takes a quarter of an hour, and means nothing unless two cores are idle.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def equal(first: Path, second: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--restarts", type=int, default=50, help="of the attack: how long the runs are")
+    parser.add_argument("--restarts", type=int, default=80, help="of the attack: how long the runs are")
     parser.add_argument("--one", nargs=2, metavar=("WORKERS", "RESULTS"), help="one run only: prints its seconds")
     given = parser.parse_args()
     if given.one:
