@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robench import diagnosis, rows
+from robench.allocation import keep_memory
 from robench.atomic import make_folder, replacing
 from robench.battery import Attack
 from robench.classifier import Classifier
@@ -146,6 +147,7 @@ class Tunings:
 
     def _of(self, precision: Precision) -> Tuning:
         if precision not in self._found:
+            keep_memory()
             with _threads(self._threads):
                 seen = self._evaluation.judges(self._evaluation.device)[1]
                 self._found[precision] = self._evaluation.tune(seen, precision)
@@ -230,6 +232,7 @@ class Prepared:
     """An evaluation made ready in this process: the model, the images and what attacks are lent, on the device."""
 
     def __init__(self, evaluation: Evaluation) -> None:
+        keep_memory()
         device = torch.device(evaluation.device)
         self._evaluation, self._split = evaluation, evaluation.split.to(device)
         self._judge, self._seen = evaluation.judges(device)

@@ -103,6 +103,8 @@ class Search:
         self._candidate = self.x  # the candidate that had it
         self._candidate_step = torch.zeros_like(self._outcome.first_step[rows])
         self._last = self.x
+        self._limits: tuple[Tensor, Tensor] | None = None  # of the pixels, for l-infinity
+        self._projected = self.x, self.x._version  # what `project` gave last, as it was then
 
     # What every attack may do
 
@@ -188,7 +190,13 @@ class Search:
 
     def project(self, points: Tensor) -> Tensor:
         flat = self._flat(points)
-        return self.threat.project(flat, self._repeated(self.x, flat)).view_as(points)
+        if points.shape != self.x.shape or self.threat.norm != "linf":
+            return self.threat.project(flat, self._repeated(self.x, flat)).view_as(points)
+        if self._limits is None:
+            self._limits = self.threat.limits(self.x)
+        projected = points.clamp(*self._limits)
+        self._projected = projected, projected._version
+        return projected
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The unit step that raises the loss most: the sign for l-infinity, the direction for l2."""
@@ -202,15 +210,15 @@ class Search:
         flat = self._flat(x_adv)
         if not len(flat):
             return
-        valid = self.threat.contains(flat, self._repeated(self.x, flat)).view(len(self.x), -1)
-        self._outcome.invalid[self._standing] |= ~valid.all(1)
+        within = self.threat.contains(flat, self._repeated(self.x, flat))
+        self._outcome.invalid[self._standing] |= ~within.view(len(self.x), -1).all(1)
         self._last = flat.view(len(self.x), -1, *self.shape)[:, -1]
-        self._forward(flat)
+        self._forward(flat, within)
 
     def query(self, points: Tensor) -> Tensor:
         """What a black-box attack sees at points, which may lie outside the threat: logits [..., C], or, for one that
         declares `labels`, predictions [...]. Those within the threat are candidates too."""
-        logits = self._forward(self._flat(points))
+        logits = self._forward(self._flat(points), self._within(points))
         leading = points.shape[: points.dim() - len(self.shape)]
         if self._access == "labels":
             return logits.argmax(1).view(leading)
@@ -319,7 +327,7 @@ class Search:
         def model(points: Tensor) -> Tensor:
             logits: Tensor = library(points)
             self._count(points)
-            self._watch(points, logits.detach())
+            self._watch(points, logits.detach(), self._within(points))
             self._settle()
             if not len(self._standing):
                 raise apart.Enough
@@ -441,15 +449,15 @@ class Search:
     def _climbed(self, points: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
         flat = self._flat(points)
         self._count(flat, backwards=True)
-        self._watch(flat, logits)
+        self._watch(flat, logits, self._within(points))
         return gradient.nan_to_num(0.0, 0.0, 0.0).contiguous().view_as(points)
 
-    def _forward(self, flat: Tensor) -> Tensor:
+    def _forward(self, flat: Tensor, within: Tensor) -> Tensor:
         logits = torch.cat(
             [self._classifier.logits(part) for part in torch.split(flat, max(self.batch_size, len(self.x)))]
         )
         self._count(flat)
-        self._watch(flat, logits)
+        self._watch(flat, logits, within)
         return logits
 
     def _count(self, flat: Tensor, *, backwards: bool = False) -> None:
@@ -460,10 +468,19 @@ class Search:
         if self._access != "gradients":
             self._outcome.queries[self._standing] += each
 
-    def _watch(self, flat: Tensor, logits: Tensor) -> None:
+    def _within(self, points: Tensor) -> Tensor:
+        """Whether each of points [B, ...] or [B, k, ...], in one row, lies within the threat. Of what `project` gave
+        last it is taken as known: the judge looks again."""
+        projected, version = self._projected
+        if points is projected and points._version == version:
+            return torch.ones(len(points), dtype=torch.bool, device=points.device)
+        flat = self._flat(points)
+        return self.threat.contains(flat, self._repeated(self.x, flat))
+
+    def _watch(self, flat: Tensor, logits: Tensor, within: Tensor) -> None:
         """Remembers the best valid candidate of each example; the first one that fools the search is not replaced."""
         flat = flat.detach()
-        valid = self.threat.contains(flat, self._repeated(self.x, flat)) & logits.isfinite().all(1)
+        valid = within & logits.isfinite().all(1)
         margins = margin(logits, self._repeated(self.y, flat)).float().where(valid, -torch.inf)
         wrong = valid & (logits.argmax(1) != self._repeated(self.y, flat))
         if len(flat) > len(self.x):  # of several points of an example, its best
@@ -513,6 +530,7 @@ class Search:
         self._fresh, self._verdicts = self._fresh[index], self._verdicts.take(index)
         self._best, self._candidate = self._best[index], self._candidate[index]
         self._candidate_step, self._last = self._candidate_step[index], self._last[index]
+        self._limits = None
         for state in self._states:
             state._keep(index)
 

@@ -90,12 +90,14 @@ class ThreatModel:
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest point of the ball (for l2 along the ray to x), then of the box."""
         if self.norm == "linf":
-            x_adv = torch.minimum(torch.maximum(x_adv, x - self.eps), x + self.eps)
-        else:
-            difference = x_adv - x
-            length = per_example(torch.linalg.vector_norm(difference.flatten(1), dim=1), difference)
-            x_adv = x + difference * (self.eps / length.clamp(min=self.eps))
-        return x_adv.clamp(self.low, self.high)
+            return x_adv.clamp(*self.limits(x))
+        difference = x_adv - x
+        length = per_example(torch.linalg.vector_norm(difference.flatten(1), dim=1), difference)
+        return (x + difference * (self.eps / length.clamp(min=self.eps))).clamp(self.low, self.high)
+
+    def limits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """For l-infinity, the least and the greatest that each pixel may be."""
+        return (x - self.eps).clamp(self.low, self.high), (x + self.eps).clamp(self.low, self.high)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """The direction of unit length in this norm along which a linear function rises most; 0 where it is flat."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from robench.errors import UserError, unknown
+from robench.first_layer import ByProducts, InHalves, first_layer, summable
 from robench.folding import Pairs, fold, foldable
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -47,6 +48,8 @@ class Tuning:
     """in a pass; None: as many as there are"""
     patience: int = 1
     """steps between two looks of the judge at who may have fallen: each makes the device wait"""
+    products: bool = False
+    """the gradient at the image is made by `ByProducts`"""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,26 +73,15 @@ class Tuning:
             for module in model.modules():
                 if type(module) in (nn.Conv2d, nn.Linear):
                     module.to(torch.bfloat16)  # which autocast would convert at each pass
-            if self.first:
-                _swap(model, self.first, _InHalves(model.get_submodule(self.first)))  # type: ignore[arg-type]
+        if self.first:
+            _swap(model, self.first, self._of_first(model.get_submodule(self.first)))
         return model.requires_grad_(False)
 
-
-class _InHalves(nn.Module):
-    """A convolution or linear layer that takes its input in bfloat16 as two summands, the number and what rounding took
-    off it. The gradient is that at the first."""
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
-        super().__init__()
-        self.layer = layer.to(torch.bfloat16)
-        self.layer.weight = nn.Parameter(torch.cat([layer.weight, layer.weight], 1))
-        self.over = 1 if isinstance(layer, nn.Conv2d) else -1
-
-    def forward(self, x: Tensor) -> Tensor:
-        number = x.to(torch.bfloat16)
-        rest = (x.detach() - number.detach()).to(torch.bfloat16)
-        result: Tensor = self.layer(torch.cat([number, rest], self.over))
-        return result
+    def _of_first(self, layer: Any) -> nn.Module:
+        """What stands for the layer that sees the image."""
+        if self.precision == "bfloat16":
+            return InHalves(layer, products=self.products)
+        return ByProducts(layer, layer.weight.shape[1]) if self.products and summable(layer) else layer
 
 
 def check_precision(word: str) -> None:
@@ -105,8 +97,16 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
     cuda = x.device.type == "cuda"
     if _operations(model, x[:1]) < LIGHT:
         light = Tuning(patience=8 if cuda else 1)
-        return light if precision != "bfloat16" else _in_bfloat16(light, model, x)
-    plain = Tuning(folds=_folds(model, x), points=min(16, most), patience=8 if cuda else 4)
+        return (
+            light if precision != "bfloat16" else replace(light, precision=precision, first=first_layer(model, x[:1]))
+        )
+    plain = Tuning(
+        first=first_layer(model, x[:1]),
+        products=not cuda,
+        folds=_folds(model, x),
+        points=min(16, most),
+        patience=8 if cuda else 4,
+    )
     try:
         probe = _Probe(model, x)
     except torch.OutOfMemoryError:  # of which the run will say what to do
@@ -115,7 +115,7 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
     if precision != "bfloat16":
         tried += [plain, replace(plain, channels_last=True)]
     if precision != "float32":
-        low = _in_bfloat16(plain, model, x)
+        low = replace(plain, precision="bfloat16")
         tried += [low, replace(low, channels_last=True)]
     best = min(tried, key=lambda tuning: probe.seconds(tuning) / (1 if tuning.precision == "float32" else WORTH))
     if probe.seconds(best) < inf:
@@ -125,10 +125,6 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
             "the model cannot be searched in bfloat16: its logits stray from those in float32; ask for auto"
         )
     return Tuning()
-
-
-def _in_bfloat16(tuning: Tuning, model: nn.Module, x: Tensor) -> Tuning:
-    return replace(tuning, precision="bfloat16", first=_first_layer(model, x[:1]))
 
 
 @dataclass
@@ -219,24 +215,6 @@ def _operations(model: nn.Module, image: Tensor) -> float:
     except Exception:  # whatever a user's model does
         return inf
     return float(counter.get_total_flops())
-
-
-@torch.no_grad()
-def _first_layer(model: nn.Module, image: Tensor) -> str:
-    """The name of the first convolution or linear layer that a pass meets; none where it could not be halved."""
-    met: list[str] = []
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)}
-    hooks = [
-        layer.register_forward_pre_hook(lambda module, inputs, name=name: met.append(name))
-        for name, layer in layers.items()
-    ]
-    try:
-        model(image.clone())
-    finally:
-        for hook in hooks:
-            hook.remove()
-    layer = layers.get(met[0]) if met else None
-    return met[0] if type(layer) in (nn.Conv2d, nn.Linear) and getattr(layer, "groups", 1) == 1 else ""
 
 
 def _swap(model: nn.Module, name: str, module: nn.Module) -> None:
