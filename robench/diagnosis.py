@@ -109,7 +109,8 @@ def _probe(evaluation: Evaluation, seen: Judge, searcher: Classifier, x: Tensor,
     others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
     gap = logits.gather(1, y[:, None]).squeeze(1) - others
     draws = Draws(evaluation.seed, ids, x.device)
-    standing = {name: _standing(searcher, seen, radius, x, y, draws) for name, radius in radii.items()}
+    left = {radius: _standing(searcher, seen, radius, x, y, draws) for radius in dict.fromkeys(radii.values())}
+    standing = {name: left[radius] for name, radius in radii.items()}
     if seen.votes > 1:
         wider = Classifier(seen.classifier.model, seen.classifier.device, 4 * seen.classifier.draws)
         standing["more draws"] = _standing(wider, seen, threat, x, y, draws)

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from robench.errors import UserError, unknown
 from robench.first_layer import ByProducts, InHalves, first_layer, summable
-from robench.folding import Pairs, fold, foldable
+from robench.folding import Pairs, fold, foldable, pool_first
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -25,8 +25,8 @@ LIGHT = 5_000_000
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048)
 """Points in a pass that are tried, until more are no faster."""
 
-PASSES = 5
-"""Of a tuning that are timed."""
+PASSES, SECONDS = 5, 0.05
+"""Of a tuning that are timed, and for how long."""
 
 WORTH = 0.85
 """Of the time in float32, what lower precision may take to be chosen."""
@@ -67,6 +67,7 @@ class Tuning:
         """A copy of a frozen model in evaluation mode, made fast."""
         model = copy.deepcopy(model)
         fold(model, self.folds)
+        pool_first(model)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if self.precision == "bfloat16":
@@ -141,9 +142,12 @@ class _Probe:
 
     def points(self, tuning: Tuning, most: int) -> int:
         """In a pass, for the least time a point."""
-        best, least = min(SIZES[0], most), inf
+        best, least, prepared = min(SIZES[0], most), inf, tuning.prepare(self.model)
         for size in [size for size in SIZES if size <= most]:
-            each = self.seconds(replace(tuning, points=size)) / size
+            try:
+                each = self._least(prepared, replace(tuning, points=size)) / size
+            except torch.OutOfMemoryError:
+                break
             if each < 0.97 * least:
                 best, least = size, each
             elif size >= 4 * best:
@@ -161,9 +165,9 @@ class _Probe:
         return self._known[tuning]
 
     def _least(self, prepared: nn.Module, tuning: Tuning) -> float:
-        """Of a few passes, and of no more once they have taken a second."""
+        """Of a few passes: two, unless the first takes a second, and then no more than fit into the time."""
         times = [self._pass(prepared, tuning)]
-        while len(times) < PASSES and sum(times) < 1:
+        while len(times) < PASSES and sum(times) < (SECONDS if len(times) > 1 else 1):
             times.append(self._pass(prepared, tuning))
         return min(times)
 

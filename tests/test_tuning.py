@@ -15,7 +15,7 @@ from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
-from robench.folding import fold, foldable
+from robench.folding import fold, foldable, pool_first
 from robench.judge import Judge
 from robench.ledger import CLEAN, DIAGNOSIS, Ledger
 from robench.losses import cross_entropy
@@ -85,6 +85,22 @@ def test_a_norm_is_not_folded_where_something_else_needs_the_convolution(monkeyp
     x = images((3, 8, 8))
     assert tune(with_statistics(Residual(shared=False)), x, "float32").folds == (("first", "norm"),)
     assert tune(with_statistics(Residual(shared=True)), x, "float32").folds == ()
+
+
+def test_pooling_first_is_the_same_to_the_bit() -> None:
+    torch.manual_seed(0)
+    chain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.Conv2d(8, 4, 3))
+    model = nn.Sequential(chain, nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).requires_grad_(False)
+    x, weights = images((3, 9, 9)).round(decimals=1).requires_grad_(), torch.randn(16, 3)  # equal pixels, so ties
+
+    def gradient() -> Tensor:
+        return torch.autograd.grad((model(x) * weights).sum(), x)[0]
+
+    logits, slopes = model(x), gradient()
+    pool_first(model)
+    assert [type(layer) for layer in chain.children()][1:3] == [nn.MaxPool2d, nn.ReLU]
+    assert torch.equal(model(x), logits)
+    assert torch.equal(gradient(), slopes)
 
 
 def test_a_light_model_stays_as_it_is(digits_model: Trained) -> None:

@@ -13,6 +13,9 @@ from robench.ledger import Ledger
 from robench.planning import plan_evaluation
 from robench.provenance import run_manifest
 
+BATCH = 256
+"""Examples in hand at once, the most that the peers may take; how many of them make a pass the engine's probe says."""
+
 
 @dataclass(frozen=True)
 class Crafted:
@@ -41,6 +44,7 @@ def attack(setting: Setting, name: str, results: Path, *, seed: int, precision: 
         seed=seed,
         device="cpu",
         precision=precision,
+        batch_size=BATCH,
     )
     evaluation = replace(planned, readings="final" if whole else "any")
     manifest = run_manifest("cpu")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import peers
 import torch
+from own import BATCH
 from record import Row, robustness, row, told
 from scoring import Score, score, union
 from setting import Setting
@@ -139,6 +140,7 @@ def _evaluated(setting: Setting, attacks: Sequence[str], mode: Mode, seed: int, 
             seed=seed,
             device="cpu",
             mode=mode,
+            batch_size=BATCH,
             **options,
         )
 
