@@ -1,7 +1,5 @@
 """FeaAttack: towards the features of another class."""
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,9 +35,9 @@ def feature(
         starts = torch.stack([search.random_start(target) for target in group], 1)
         at = search.state(x=starts, aim=aimed)
         for _ in search.steps(steps):
-            similarity = partial(_similarity, aim=at.aim.flatten(0, 1))
-            gradient = search.feature_gradient(at.x, layer, similarity)
-            at.x = search.project(at.x + step * search.steepest(gradient))
+            at.x = search.project(
+                at.x + step * search.steepest(search.feature_gradient(at.x, layer, _similarity, at.aim))
+            )
         search.offer(at.x)
 
 

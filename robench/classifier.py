@@ -83,8 +83,12 @@ class Classifier:
     def features(self, x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
         """Features [B, ...] and logits [B, C] in one pass. A module that is no Network has pooled features only: what
         enters its last linear layer."""
-        drawn = [self._features_once(x, layer) for _ in range(self.draws)]
-        return _mean([features for features, _ in drawn]), _mean([logits for _, logits in drawn])
+
+        def seen(rows: slice) -> tuple[Tensor, Tensor]:
+            features, logits = zip(*(self._features_once(x[rows], layer) for _ in range(self.draws)), strict=True)
+            return _mean(features), _mean(logits)
+
+        return self._in_pairs(seen, len(x))
 
     def logits_and_gradient(self, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Logits at x [B, ...], and the gradient at x of each example's own `loss(logits, y)` [B], in one pass each
@@ -97,12 +101,24 @@ class Classifier:
 
             return self._differentiated(x[rows], forward, lambda logits: loss(logits, y[rows]))
 
-        logits, gradients = zip(*self._in_parts(differentiated, len(x)), strict=True)
-        return torch.cat(logits), torch.cat(gradients)
+        return self._in_pairs(differentiated, len(x))
 
-    def feature_gradient(self, x: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits at x, and the gradient at x of each example's own `objective(features)` [B]."""
-        return self._differentiated(x, lambda x: self._features_once(x, layer), objective)
+    def feature_gradient(
+        self, x: Tensor, layer: Layer, objective: Callable[[Tensor, Tensor], Tensor], aim: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits at x [B, ...], and the gradient at x of each example's own `objective(features, aim)` [B], `aim`
+        [B, ...] being what belongs to each."""
+        return self._in_pairs(
+            lambda rows: self._differentiated(
+                x[rows], lambda x: self._features_once(x, layer), lambda features: objective(features, aim[rows])
+            ),
+            len(x),
+        )
+
+    def _in_pairs(self, passed: Callable[[slice], tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
+        """As `_in_parts`, of what comes in two, each put together."""
+        first, second = zip(*self._in_parts(passed, count), strict=True)
+        return torch.cat(first), torch.cat(second)
 
     def _in_parts(self, passed: Callable[[slice], Made], count: int) -> list[Made]:
         """What `passed` gives for the rows of each part."""

@@ -244,10 +244,14 @@ class Search:
         logits, gradient = self._classifier.logits_and_gradient(flat, y, loss)
         return loss(logits, y).view(leading), self._climbed(points, logits, gradient)
 
-    def feature_gradient(self, points: Tensor, layer: Layer, objective: Callable[[Tensor], Tensor]) -> Tensor:
-        """As `gradient`, of `objective(features)` [n] at the features [n, ...] of all points in one row."""
+    def feature_gradient(
+        self, points: Tensor, layer: Layer, objective: Callable[[Tensor, Tensor], Tensor], aim: Tensor
+    ) -> Tensor:
+        """As `gradient`, of `objective(features, aim)` [n] at the features [n, ...] of points, all in one row. `aim`, as
+        [B, ...] or [B, k, ...], holds what belongs to each point."""
         self._require("gradients")
-        return self._climbed(points, *self._classifier.feature_gradient(self._flat(points), layer, objective))
+        flat, aims = self._flat(points), aim.flatten(0, points.dim() - len(self.shape) - 1)
+        return self._climbed(points, *self._classifier.feature_gradient(flat, layer, objective, aims))
 
     def features(self, images: Tensor, layer: Layer) -> Tensor:
         """Features of other images [B, ...] or [B, k, ...], as [n, ...] in one row; a forward pass each."""

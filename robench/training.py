@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from robench import checkpoint, content, resize
 from robench import metrics as metrics_file
+from robench.allocation import keep_memory
 from robench.atomic import make_folder
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
@@ -199,6 +200,7 @@ def train(
     a resumed run ends with the weights of an uninterrupted one, to the bit. Started in several processes, each calls
     this alike; see `robench/distributed.py`.
     """
+    keep_memory()
     AcceleratorState._reset_state(True)  # it is global, and would keep an earlier run's precision
     accelerator = Accelerator(
         cpu=device == "cpu",

@@ -1,5 +1,7 @@
 """FeaAttack and what the search offers it: features, targets, several points of an example at once."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -57,9 +59,9 @@ def test_it_raises_the_similarity_it_means_to_raise(layer: Layer, digits_model: 
     seen: list[Tensor] = []
 
     class Watched(Classifier):
-        def feature_gradient(self, x: Tensor, layer: Layer, objective: object) -> tuple[Tensor, Tensor]:
+        def feature_gradient(self, x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
             seen.append(x.detach().clone())
-            return super().feature_gradient(x, layer, objective)  # type: ignore[arg-type]
+            return super().feature_gradient(x, *others)
 
     classifier = Watched(digits_model.model)
     draws = Draws(0, np.arange(6), x.device)

@@ -506,3 +506,13 @@ def test_python_takes_the_same_words(tmp_path: Path, digits_model: Trained) -> N
     assert api.evaluate(digits_model.model, part="2/2", **options).n == 20
     with pytest.raises(UserError, match="expected 1 worker for the executor serial, got 2"):
         api.evaluate(digits_model.model, workers=2, executor="serial", **options)
+
+
+@pytest.mark.parametrize("command", [["eval", "--model", "none.pt"], ["bench", "quickstart"], ["reproduce"]])
+def test_a_process_of_a_launcher_does_not_repeat_an_evaluation(
+    command: list[str], robench: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ran = robench(*command)
+    assert ran.code == 2
+    assert "torchrun shares a training, not an evaluation" in ran.err

@@ -245,6 +245,13 @@ def test_a_pass_that_does_not_fit_is_halved_until_it_does() -> None:
     assert (classifier.forwards, classifier.backwards) == (20, 20)
     with torch.no_grad():
         torch.testing.assert_close(classifier.logits(x), plain.logits(x))
+        torch.testing.assert_close(classifier.features(x, "pooled"), plain.features(x, "pooled"))
+    weights = torch.randn(20, 1, generator=torch.Generator().manual_seed(0))
+    found, expected = (
+        each.feature_gradient(x, "pooled", lambda features, aim: (features * aim).sum(1), weights)
+        for each in (Classifier(cramped), plain)
+    )
+    torch.testing.assert_close(found, expected)
     cramped.room = 0
     with pytest.raises(torch.OutOfMemoryError):
         Classifier(cramped).logits_and_gradient(x, y, cross_entropy)

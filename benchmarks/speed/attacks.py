@@ -30,7 +30,9 @@ from robench.planning import checkpoint_path, plan_training
 from robench.subject import load_model
 
 HERE = Path(__file__).parent
-MNIST_EPS = "0.3"
+MNIST_EPS, MNIST_EPS_HALF = "0.3", "0.37"
+"""The usual radius, and one at which about half of the images survive on our model."""
+
 CIFAR_EPS = ("0.5/255", "8/255")
 """At the first about two thirds of the images survive on the model that is not trained for robustness; nobody does at
 the second, the usual one."""
@@ -56,7 +58,7 @@ def main(
     n: Annotated[int, typer.Option(min=1, help="MNIST images")] = 500,
     cifar_n: Annotated[int, typer.Option(min=1, help="CIFAR-10 images")] = 64,
     cifar_repeats: Annotated[int, typer.Option(min=1)] = 1,
-    suite_n: Annotated[int, typer.Option(min=1, help="MNIST images of the suite without SPSA")] = 200,
+    suite_n: Annotated[int, typer.Option(min=1, help="MNIST images of the suite without SPSA")] = 500,
     spsa_n: Annotated[int, typer.Option(min=1, help="MNIST images of the suite with SPSA")] = 16,
     repeats: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int | None, typer.Option(min=1, help="by default one for each core")] = None,
@@ -91,11 +93,14 @@ def main(
                 keep(pgd.race(digits.first(n), steps, repeats, batches))
             keep(_on_cifar(cifar, arch, cifar_n, cifar_repeats, folder))
         if "suite" in part:
-            keep(suite.race(digits.first(suite_n), [name for name in peers.SUITE if name != peers.SPSA], 1, batches))
-            keep(suite.race(digits.first(spsa_n), list(peers.SUITE), 1, batches))
+            for images in (digits, digits.within(MNIST_EPS_HALF)):
+                keep(
+                    suite.race(images.first(suite_n), [name for name in peers.SUITE if name != peers.SPSA], 1, batches)
+                )
+                keep(suite.race(images.first(spsa_n), list(peers.SUITE), 1, batches))
         if "precision" in part:
             for attack in ("pgd-20", "pgd-100"):
-                keep(precision.compare(digits.first(n), attack))
+                keep(precision.compare(digits.first(n), attack, repeats))
 
 
 def _trained(data_root: Path, results: Path) -> Path:

@@ -42,7 +42,7 @@ class Row:
     outside: int | None = None
     """adversarial examples outside the threat, of all rounds: they fool nobody"""
     kills_alone: int | None = None
-    """of images that fell in this precision and not in the other"""
+    """of images that fell in this precision and not in the other, in all rounds"""
     machine: str = ""
 
 
