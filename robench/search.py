@@ -247,8 +247,8 @@ class Search:
     def feature_gradient(
         self, points: Tensor, layer: Layer, objective: Callable[[Tensor, Tensor], Tensor], aim: Tensor
     ) -> Tensor:
-        """As `gradient`, of `objective(features, aim)` [n] at the features [n, ...] of points in one row. `aim`, [B, ...] or
-        [B, k, ...], holds what belongs to each point."""
+        """As `gradient`, of `objective(features, aim)` [n] at the features [n, ...] of points in one row; `aim` holds
+        what belongs to each point, [B, ...] or [B, k, ...]."""
         self._require("gradients")
         flat, aims = self._flat(points), aim.flatten(0, points.dim() - len(self.shape) - 1)
         return self._climbed(points, *self._classifier.feature_gradient(flat, layer, objective, aims))
