@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. Heavy imports wait inside the commands."""
 
 import json
+import os
 import sys
 import warnings
 from enum import StrEnum
@@ -111,6 +112,7 @@ def bench(
     target: Target = None,
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
+    _refuse_launcher()
     from robench.benching import run
     from robench.console import ConsoleReporter
 
@@ -147,6 +149,7 @@ def reproduce(
     device: Device = None,
 ) -> None:
     """Work through a queue of trainings and evaluations, from the first open item on."""
+    _refuse_launcher()
     from robench.deadline import Deadline
 
     deadline = Deadline.within(budget) if budget else Deadline()  # the imports below are within it
@@ -283,6 +286,7 @@ def evaluate(
     results: Results = Path("results"),
 ) -> None:
     """Attack a model with a battery and report its worst case."""
+    _refuse_launcher()
     from robench import planning, running
     from robench.console import EvaluationProgress, stderr
     from robench.reading import report
@@ -511,6 +515,15 @@ def _emit(output: Any) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for table in output:
         console.print(table)
+
+
+def _refuse_launcher() -> None:
+    """Each process of a launcher would do the whole of an evaluation."""
+    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            "a launcher such as torchrun shares a training, not an evaluation; start this without it, and share the "
+            "examples with --workers or --part i/k"
+        )
 
 
 def _numbers(text: str | None) -> list[float] | None:

@@ -25,8 +25,8 @@ from robench.tuning import Precision, Tuning, tune
 
 ENGINE = (
     *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "outcome", "search"),
-    *("tuning", "folding", "foreign", "apart", "annex", "randomness", "behaviour", "rows", "units", "running"),
-    *("tanh_gaussian", "models/generators", "models/resnet"),
+    *("tuning", "folding", "first_layer", "foreign", "apart", "annex", "randomness", "behaviour", "rows", "units"),
+    *("running", "tanh_gaussian", "models/generators", "models/resnet"),
 )
 SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
 """Of the modules whose code decides the numbers, as they were when they were imported."""

@@ -3,15 +3,15 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 Layer = nn.Conv2d | nn.Linear
 
 
 @torch.no_grad()
 def first_layer(model: nn.Module, image: Tensor) -> str:
-    """The name of the first convolution or linear layer that a pass of image [1, ...] meets; none where it is of a kind
-    that cannot be replaced."""
+    """The name of the first convolution or linear layer that a pass of image [1, ...] meets; none where it cannot be
+    replaced, or where the model fails."""
     met: list[str] = []
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
     hooks = [
@@ -20,11 +20,19 @@ def first_layer(model: nn.Module, image: Tensor) -> str:
     ]
     try:
         model(image.clone())
+    except Exception:  # whatever a user's model does
+        return ""
     finally:
         for hook in hooks:
             hook.remove()
-    layer = layers.get(met[0]) if met else None
-    return met[0] if type(layer) in (nn.Conv2d, nn.Linear) and getattr(layer, "groups", 1) == 1 else ""
+    return met[0] if met and _replaceable(layers[met[0]]) else ""
+
+
+def _replaceable(layer: Layer) -> bool:
+    """Whether it does what its class says and nothing else: in one group, with a weight that nothing recomputes."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    plain = type(layer) in (nn.Conv2d, nn.Linear) and "weight" in layer._parameters and not any(hooks)
+    return plain and getattr(layer, "groups", 1) == 1
 
 
 class InHalves(nn.Module):
@@ -99,6 +107,5 @@ class _Convolved(torch.autograd.Function):
         return convolved
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: FunctionCtx, given: Tensor) -> tuple[Tensor, None]:
         return ctx.by.gradient(given, ctx.shape), None  # type: ignore[attr-defined]

@@ -66,7 +66,12 @@ def pool_first(model: nn.Module) -> None:
         if type(chain) is nn.Sequential:
             for at in range(len(chain) - 1):
                 relu, pool = chain[at], chain[at + 1]
-                if type(relu) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices:
+                if (
+                    type(relu) is nn.ReLU
+                    and not relu.inplace
+                    and type(pool) is nn.MaxPool2d
+                    and not pool.return_indices
+                ):
                     chain[at], chain[at + 1] = pool, relu
 
 

@@ -25,7 +25,6 @@ from robench.subject import load_model
 from robench.summary import Summary
 from robench.threat import ThreatModel
 from robench.training import Plan
-from robench.units import check_launcher
 
 MINIMUM = 60.0
 """With fewer seconds left no further item is begun."""
@@ -104,7 +103,6 @@ def run(
     The leaderboard and the tables are written again when an item has been done.
     """
     items = queue.load(name, only)
-    check_launcher()
     place = Place(results, data_root, download, resolve_device(device))
     check(items, place)
     work = _Work(place, deadline or Deadline(), reporter)

@@ -104,7 +104,7 @@ class Search:
         self._candidate_step = torch.zeros_like(self._outcome.first_step[rows])
         self._last = self.x
         self._limits: tuple[Tensor, Tensor] | None = None  # of the pixels, for l-infinity
-        self._projected = self.x, self.x._version  # what `project` gave last, as it was then
+        self._projected: tuple[Tensor, int] | None = None  # what `project` gave last, as it was then
 
     # What every attack may do
 
@@ -195,7 +195,8 @@ class Search:
         if self._limits is None:
             self._limits = self.threat.limits(self.x)
         projected = points.clamp(*self._limits)
-        self._projected = projected, projected._version
+        if not projected.is_inference():
+            self._projected = projected, projected._version
         return projected
 
     def steepest(self, gradient: Tensor) -> Tensor:
@@ -331,7 +332,7 @@ class Search:
         def model(points: Tensor) -> Tensor:
             logits: Tensor = library(points)
             self._count(points)
-            self._watch(points, logits.detach(), self._within(points))
+            self._watch(points, logits.detach(), self.threat.contains(points, self._repeated(self.x, points)))
             self._settle()
             if not len(self._standing):
                 raise apart.Enough
@@ -474,10 +475,9 @@ class Search:
 
     def _within(self, points: Tensor) -> Tensor:
         """Whether each of points [B, ...] or [B, k, ...], in one row, lies within the threat. Of what `project` gave
-        last it is taken as known: the judge looks again."""
-        projected, version = self._projected
-        if points is projected and points._version == version:
-            return torch.ones(len(points), dtype=torch.bool, device=points.device)
+        last only that it is finite needs a look."""
+        if self._projected and points is self._projected[0] and points._version == self._projected[1]:
+            return points.flatten(1).sum(1).isfinite()
         flat = self._flat(points)
         return self.threat.contains(flat, self._repeated(self.x, flat))
 

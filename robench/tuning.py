@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from robench.errors import UserError, unknown
 from robench.first_layer import ByProducts, InHalves, first_layer, summable
 from robench.folding import Pairs, fold, foldable, pool_first
+from robench.models.network import Network
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -34,6 +35,9 @@ WORTH = 0.85
 CLOSE, ROUGH = 1e-4, 0.05
 """Differences of logits, as shares of the largest, that float32 and bfloat16 may make."""
 
+ALIKE, SIMILAR = 0.99, 0.8
+"""Cosines with the model's gradients that float32 and bfloat16 must keep."""
+
 
 @dataclass(frozen=True)
 class Tuning:
@@ -50,6 +54,8 @@ class Tuning:
     """steps between two looks of the judge at who may have fallen: each makes the device wait"""
     products: bool = False
     """the gradient at the image is made by `ByProducts`"""
+    pool_first: bool = False
+    """max pooling goes before ReLU"""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,7 +73,8 @@ class Tuning:
         """A copy of a frozen model in evaluation mode, made fast."""
         model = copy.deepcopy(model)
         fold(model, self.folds)
-        pool_first(model)
+        if self.pool_first:
+            pool_first(model)
         if self.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if self.precision == "bfloat16":
@@ -95,29 +102,26 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
     x [B, ...] on its device; the model as it is where nothing else gives its logits.
 
     A light model stays as it is: what a probe of it would find is chance."""
-    cuda = x.device.type == "cuda"
+    cuda, first = x.device.type == "cuda", first_layer(model, x[:1])
     if _operations(model, x[:1]) < LIGHT:
         light = Tuning(patience=8 if cuda else 1)
-        return (
-            light if precision != "bfloat16" else replace(light, precision=precision, first=first_layer(model, x[:1]))
-        )
+        return light if precision != "bfloat16" else replace(light, precision=precision, first=first)
+    try:
+        probe = _Probe(model, x)
+    except Exception:  # no gradient, or no memory: the run will say so
+        return Tuning()
     plain = Tuning(
-        first=first_layer(model, x[:1]),
-        products=not cuda,
+        first=first,
         folds=_folds(model, x),
         points=min(16, most),
         patience=8 if cuda else 4,
+        pool_first=_may_pool_first(model, x[:1]),
     )
-    try:
-        probe = _Probe(model, x)
-    except torch.OutOfMemoryError:  # of which the run will say what to do
-        return Tuning()
-    tried = []
-    if precision != "bfloat16":
-        tried += [plain, replace(plain, channels_last=True)]
-    if precision != "float32":
-        low = replace(plain, precision="bfloat16")
-        tried += [low, replace(low, channels_last=True)]
+    low = replace(plain, precision="bfloat16")
+    tried = [
+        *(_kinds(plain, cuda) if precision != "bfloat16" else []),
+        *(_kinds(low, cuda) if precision != "float32" else []),
+    ]
     best = min(tried, key=lambda tuning: probe.seconds(tuning) / (1 if tuning.precision == "float32" else WORTH))
     if probe.seconds(best) < inf:
         return replace(best, points=probe.points(best, most))
@@ -128,6 +132,12 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
     return Tuning()
 
 
+def _kinds(plain: Tuning, cuda: bool) -> list[Tuning]:
+    """Of a tuning, with other layouts and, on a CPU, the gradient at the image made otherwise."""
+    last = replace(plain, channels_last=True)
+    return [plain, last, *([replace(last, products=True)] if plain.first and not cuda else [])]
+
+
 @dataclass
 class _Probe:
     """Times passes of a model on images x [B, ...]."""
@@ -136,8 +146,7 @@ class _Probe:
     x: Tensor
 
     def __post_init__(self) -> None:
-        with torch.no_grad():
-            self._logits = self.model(self.x.clone())
+        self._found = self._both_ways(self.model, Tuning(), self.x)
         self._known: dict[Tuning, float] = {}
 
     def points(self, tuning: Tuning, most: int) -> int:
@@ -146,7 +155,7 @@ class _Probe:
         for size in [size for size in SIZES if size <= most]:
             try:
                 each = self._least(prepared, replace(tuning, points=size)) / size
-            except torch.OutOfMemoryError:
+            except Exception:  # most likely memory has run out
                 break
             if each < 1.01 * least:
                 best, least = size, min(each, least)
@@ -172,18 +181,25 @@ class _Probe:
         return min(times)
 
     def _true(self, prepared: nn.Module, tuning: Tuning) -> bool:
-        with torch.no_grad(), tuning.casting(self.x.device):
-            found = prepared(self.x.clone())
-        return _agree(found, self._logits, CLOSE if tuning.precision == "float32" else ROUGH)
+        """Whether it gives the model's logits, and its gradients."""
+        logits, gradient = self._both_ways(prepared, tuning, self.x)
+        close, alike = (CLOSE, ALIKE) if tuning.precision == "float32" else (ROUGH, SIMILAR)
+        return _agree(logits, self._found[0], close) and _aligned(gradient, self._found[1], alike)
 
     def _pass(self, prepared: nn.Module, tuning: Tuning) -> float:
         points = tuning.points or len(self.x)
-        x = self.x.repeat(-(-points // len(self.x)), *[1] * (self.x.dim() - 1))[:points].requires_grad_()
+        x = self.x.repeat(-(-points // len(self.x)), *[1] * (self.x.dim() - 1))[:points]
         began = _now(x.device)
-        with torch.enable_grad(), tuning.casting(x.device):
-            logits = prepared(x.clone())
-            torch.autograd.grad(logits.float().logsumexp(1).sum(), x)
+        self._both_ways(prepared, tuning, x)
         return _now(x.device) - began
+
+    def _both_ways(self, model: nn.Module, tuning: Tuning, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, C], and the gradient at x [B, ...] of a smooth largest logit."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad(), tuning.casting(x.device):
+            logits = model(x.clone()).float()
+        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), x)
+        return logits.detach(), gradient
 
 
 def _now(device: torch.device) -> float:
@@ -199,6 +215,17 @@ def _agree(found: Tensor, true: Tensor, share: float) -> bool:
     return bool(finite.any() and (found - true).abs().max() <= share * true.abs().max())
 
 
+def _aligned(found: Tensor, true: Tensor, least: float) -> bool:
+    """Whether gradients [B, ...] have at least this cosine, and about the same length, over those that are finite."""
+    found, true = found.flatten(1), true.flatten(1)
+    finite = true.isfinite().all(1)
+    found, true = found[finite].flatten(), true[finite].flatten()
+    lengths = float(found.norm()), float(true.norm())
+    if max(lengths) == 0:
+        return True
+    return bool(found @ true >= least * max(lengths) ** 2)
+
+
 @torch.no_grad()
 def _folds(model: nn.Module, x: Tensor) -> Pairs:
     """The pairs that may be folded: none where the logits of x [B, ...] would change, or the model misses a norm."""
@@ -208,6 +235,20 @@ def _folds(model: nn.Module, x: Tensor) -> Pairs:
         return pairs if _agree(folded(x.clone()), model(x.clone()), CLOSE) else ()
     except Exception:  # whatever a user's model does
         return ()
+
+
+@torch.no_grad()
+def _may_pool_first(model: nn.Module, image: Tensor) -> bool:
+    """Whether a pass of image [1, ...] shows nothing of it when pooling goes first, not even in the features that a
+    network gives."""
+    if not any(isinstance(module, nn.MaxPool2d) for module in model.modules()):
+        return False
+    try:
+        changed = Tuning(pool_first=True).prepare(model)
+        given = (each.feature_map if isinstance(each, Network) else each for each in (changed, model))
+        return torch.equal(*(give(image.clone()) for give in given))
+    except Exception:  # whatever a user's model does
+        return False
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """How an evaluation is cut up: into units that any process can run in any order, and into parts for a batch system."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
@@ -117,7 +116,6 @@ class Scale:
         """From the words of a command; several workers are processes unless an executor is named."""
         if workers < 1:
             raise UserError(f"expected at least 1 worker, got {workers}")
-        check_launcher()
         kind = executor or ("processes" if workers > 1 else "serial")
         return cls(workers, kind, Part.parse(part) if part is not None else None)
 
@@ -128,12 +126,3 @@ class Scale:
 
 ALONE = Scale()
 """Everything, in this process."""
-
-
-def check_launcher() -> None:
-    """Refuses to evaluate as one of the processes of a launcher, each of which would do the whole."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(
-            "a launcher such as torchrun shares a training, not an evaluation; start this without it, with --workers "
-            "or --part i/k to share the examples"
-        )

@@ -48,6 +48,14 @@ def misbehaving(search: Search, *, seconds: float = 2.0) -> None:
 def greedy(search: Search) -> None:
     search.offer(search.apart(climbs, search.x, search.y, seconds=5.0))
 
+@sees("gradients", alone=True)
+def by_fours(search: Search) -> None:
+    search.offer(search.apart(asks_for_four, search.x, search.y, seconds=5.0))
+
+def asks_for_four(model, x, y):
+    model(torch.cat([x, 1 - x, x + 9, climbs(model, x, y)]))
+    return x
+
 def climbs(model, x, y):
     for _ in range(20):
         x = x.detach().requires_grad_()
@@ -86,6 +94,7 @@ def misbehaving(tmp_path: Path) -> str:
     path = tmp_path / "misbehaving.py"
     path.write_text(MISBEHAVING)
     (tmp_path / "greedy.py").write_text(MISBEHAVING)
+    (tmp_path / "by_fours.py").write_text(MISBEHAVING)
     return str(path)
 
 
@@ -124,6 +133,13 @@ def test_gradients_are_for_those_who_declared_them(misbehaving: str) -> None:
     assert not outcome.fooled.any()
     assert outcome.queries.tolist() == [1, 1]
     assert outcome.backwards.tolist() == [0, 0]
+
+
+def test_a_library_may_ask_for_several_points_at_once(misbehaving: str) -> None:
+    model, x, y = linear_case(3, examples=2)
+    outcome = run_attack(misbehaving.replace("misbehaving.py", "by_fours.py"), model, x, y, ThreatModel.of("linf", 0.2))
+    assert not outcome.failures
+    assert outcome.fooled.any()
 
 
 def test_a_process_that_was_killed_is_started_again(misbehaving: str) -> None:

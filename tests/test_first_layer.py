@@ -109,3 +109,10 @@ def test_the_first_layer_is_the_first_that_a_pass_meets() -> None:
     assert first_layer(Backwards(groups=1), x) == "first"
     assert first_layer(Backwards(groups=2), x) == ""
     assert first_layer(nn.Flatten(), x) == ""
+    recomputed = Backwards(groups=1)
+    nn.utils.parametrizations.weight_norm(recomputed.first)
+    assert first_layer(recomputed, x) == ""
+    hooked = Backwards(groups=1)
+    hooked.first.register_forward_hook(lambda *_: None)
+    assert first_layer(hooked, x) == ""
+    assert first_layer(nn.Linear(5, 5), x) == ""  # which fails

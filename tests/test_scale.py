@@ -513,6 +513,7 @@ def test_a_process_of_a_launcher_does_not_repeat_an_evaluation(
     command: list[str], robench: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     ran = robench(*command)
     assert ran.code == 2
     assert "torchrun shares a training, not an evaluation" in ran.err

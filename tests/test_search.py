@@ -84,6 +84,37 @@ def test_nan_is_no_success() -> None:
     assert outcome.kept.isfinite().all()
 
 
+class Binary(Linear):
+    """Finite logits at any image, even one that is not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x > 0.5).float())
+
+
+@pytest.mark.parametrize("spoiled", ["nan", "in place"])
+def test_what_becomes_of_a_projected_point_is_seen(spoiled: str) -> None:
+    """A point that is none of the threat's, though it came from `project`, takes no other's place."""
+    model, x, y = linear_case(2)
+    weight = model.layer.weight.detach()
+    model = Binary(weight, torch.zeros(2)) if spoiled == "nan" else model
+    x = torch.full_like(x, 0.48)
+    y = model(x).argmax(1)
+    adversarial = adversary(model, x, y, 0.05)
+
+    @sees("scores")
+    def spoils(search: Search) -> None:
+        point = search.project(torch.full_like(search.x, torch.nan) if spoiled == "nan" else search.x)
+        if spoiled == "in place":
+            point -= 100 * (weight[search.y] - weight[1 - search.y]).sign().view_as(point)
+        search.query(point)
+        search.query(search.project(adversarial[search.draws.examples]))
+
+    outcome = run(spoils, model, x, y)
+    assert THREAT.contains(outcome.kept, x).all()
+    assert torch.equal(outcome.fooled, model(adversarial).argmax(1) != y)
+    assert outcome.fooled.any()
+
+
 def test_an_image_of_another_shape_is_an_error() -> None:
     @sees("labels")
     def offers_another_shape(search: Search) -> None:

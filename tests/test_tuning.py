@@ -15,11 +15,13 @@ from robench.battery import attack
 from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.errors import UserError
+from robench.first_layer import ByProducts
 from robench.folding import fold, foldable, pool_first
 from robench.judge import Judge
 from robench.ledger import CLEAN, DIAGNOSIS, Ledger
 from robench.losses import cross_entropy
 from robench.models import build
+from robench.models.network import Network
 from robench.outcome import Outcome
 from robench.planning import plan_evaluation
 from robench.running import evaluate
@@ -120,14 +122,14 @@ def test_a_heavy_model_is_tuned_and_gives_about_the_same_gradients(monkeypatch: 
         assert found.precision == precision
         assert len(found.folds) == 20
         assert found.first == "conv1"
-        assert found.products
-        fast = Classifier(model, tuning=found)
-        fast_logits, fast_gradient = fast.logits_and_gradient(x, y, cross_entropy)
-        assert fast_logits.dtype == fast_gradient.dtype == torch.float32
-        assert float((fast_logits - logits).abs().max() / logits.abs().max()) < close / 4
-        assert float((fast_gradient - gradient).norm() / gradient.norm()) < close
-        features = fast.features(x, "pooled")[0]
-        assert float((features - Classifier(model).features(x, "pooled")[0]).abs().max() / features.abs().max()) < close
+        for each in (found, replace(found, channels_last=True, products=True)):
+            fast = Classifier(model, tuning=each)
+            fast_logits, fast_gradient = fast.logits_and_gradient(x, y, cross_entropy)
+            assert fast_logits.dtype == fast_gradient.dtype == torch.float32
+            assert float((fast_logits - logits).abs().max() / logits.abs().max()) < close / 4
+            assert float((fast_gradient - gradient).norm() / gradient.norm()) < close
+            features, true = (one.features(x, "pooled")[0] for one in (fast, Classifier(model)))
+            assert float((features - true).abs().max() / true.abs().max()) < close
 
 
 class Particular(nn.Module):
@@ -198,6 +200,84 @@ def test_an_odd_model_is_searched_as_it_is_where_it_must_be(
         assert classifier.logits_and_gradient(x, y, cross_entropy)[1].abs().sum() > 0
 
 
+@pytest.mark.parametrize("hook", ["forward", "pre", "backward"])
+def test_a_first_layer_with_hooks_keeps_its_gradient(hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook changes the gradient, which nothing that stands for the layer would know."""
+    monkeypatch.setattr(tuning, "LIGHT", 0)
+    monkeypatch.setattr(tuning, "SIZES", (16,))
+    torch.manual_seed(0)
+    model, x, y = with_statistics(Odd("none")), images((1, 8, 8)), torch.zeros(16, dtype=torch.int64)
+    layer = model.get_submodule("conv")
+    if hook == "forward":
+        layer.register_forward_hook(lambda _, inputs, output: output.relu())
+    elif hook == "pre":
+        layer.register_forward_pre_hook(lambda _, inputs: (torch.sin(20 * inputs[0]),))
+    else:
+        layer.register_full_backward_hook(lambda _, inputs, outputs: (torch.neg(inputs[0]),))  # type: ignore[index]
+    tuned = Classifier(model, tuning=tune(model, x, "float32"))
+    true = Classifier(model).logits_and_gradient(x, y, cross_entropy)[1]
+    torch.testing.assert_close(tuned.logits_and_gradient(x, y, cross_entropy)[1], true, rtol=1e-3, atol=1e-5)
+
+
+def test_a_tuning_that_changes_the_gradient_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "LIGHT", 0)
+    monkeypatch.setattr(tuning, "SIZES", (16,))
+    monkeypatch.setattr(ByProducts, "gradient", lambda self, given, shape: torch.zeros(shape))
+    torch.manual_seed(0)
+    assert not tune(with_statistics(Odd("none")), images((1, 8, 8)), "float32").products
+
+
+class Purifying(nn.Module):
+    """Moves its input by its own gradient, and lets gradients flow through that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4 * 36, 3)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).tanh().flatten(1))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.logits(x).logsumexp(1).sum(), x, create_graph=True)
+            return self.logits(x + 20 * slope)
+
+
+def test_a_model_that_differentiates_itself_keeps_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, x, y = Purifying().requires_grad_(False), images((1, 8, 8)), torch.zeros(16, dtype=torch.int64)
+    true = Classifier(model).logits_and_gradient(x, y, cross_entropy)[1]
+    by_products = Classifier(model, tuning=Tuning(first="conv", products=True))
+    torch.testing.assert_close(by_products.logits_and_gradient(x, y, cross_entropy)[1], true)
+
+
+def test_pooling_does_not_go_first_where_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Parted(Network):
+        smallest = 4
+
+        def __init__(self) -> None:
+            super().__init__((1, 8, 8), 3)
+            self.chain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+            self.last = nn.Linear(4 * 9, 3)
+
+        def feature_map(self, x: Tensor) -> Tensor:
+            return self.chain[:2](x)  # type: ignore[no-any-return]
+
+        def pool(self, feature_map: Tensor) -> Tensor:
+            return self.chain[2:](feature_map).flatten(1)  # type: ignore[no-any-return]
+
+        def head(self, features: Tensor) -> Tensor:
+            return self.last(features)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(tuning, "LIGHT", 0)
+    monkeypatch.setattr(tuning, "SIZES", (16,))
+    torch.manual_seed(0)
+    x = images((1, 8, 8))
+    assert not tune(Parted().requires_grad_(False), x, "float32").pool_first
+    assert tune(build("small_cnn", (1, 28, 28), 10).eval().requires_grad_(False), images((1, 28, 28))).pool_first
+
+
 def test_what_tells_classes_apart_must_survive_low_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the largest logit: a number common to all of them hides that bfloat16 loses the differences."""
     monkeypatch.setattr(tuning, "LIGHT", 0)
@@ -220,7 +300,7 @@ def test_a_pass_is_no_larger_than_the_batch_it_is_for(monkeypatch: pytest.Monkey
 
 
 def test_a_tuning_survives_its_json() -> None:
-    found = Tuning("bfloat16", "conv1", (("conv1", "bn1"),), True, 32, 4, True)
+    found = Tuning("bfloat16", "conv1", (("conv1", "bn1"),), True, 32, 4, True, True)
     assert Tuning.of_json(found.to_json()) == found
 
 

@@ -22,10 +22,9 @@ class Normalize(nn.Module):
     def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-        self.changes = (*mean, *std) != (0.0,) * len(mean) + (1.0,) * len(std)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std if self.changes else x
+        return (x - self.mean) / self.std
 
 
 class Network(nn.Module, ABC):
