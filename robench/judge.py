@@ -16,7 +16,7 @@ from robench.losses import margin
 from robench.randomness import reseed, undisturbed
 from robench.threat import ThreatModel
 
-BATCH_SIZE = 16
+BATCH_SIZE = 8
 """Fixed, so that a verdict does not depend on what else is judged: a model may round differently in other batches."""
 
 VOTES = 20
