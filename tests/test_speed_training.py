@@ -52,9 +52,11 @@ def test_passes_of_a_step(
 
 def test_it_times_every_recipe_on_request(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "t.csv"
-    words = ["--defense", "standard", "--defense", "l2l", "--dataset", "digits", "--repeats", "1", "--device", "cpu"]
+    words = ["--dataset", "digits", "--repeats", "1", "--device", "cpu"]
+    for name in ("standard", "l2l", "vada"):
+        words += ["--defense", name]
     monkeypatch.setattr(sys, "argv", ["training.py", *words, "--out", str(out)])
     script.main()
     header, *rows = out.read_text().splitlines()
     assert header.startswith("dataset,defense,arch,batch_size,precision,forwards")
-    assert [row.split(",")[1] for row in rows] == ["standard", "l2l"]
+    assert [row.split(",")[1] for row in rows] == ["standard", "l2l", "vada"]

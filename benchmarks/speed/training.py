@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from robench import recipe
 from robench.ascend import evaluating
-from robench.defense import MODEL, Batch, Defense, Step
+from robench.defense import MODEL, TARGET, Batch, Defense, Step
 from robench.models.network import Network
 from robench.planning import plan_training, resolve_device
 from robench.training import Plan, Silent, train
@@ -208,9 +208,12 @@ def measure(plan: Plan, device: str) -> dict[str, Any]:
 
 
 def planned(name: str, dataset: str, repeats: int, data_root: Path, precision: str) -> Plan:
+    """A training of so many steps; a defense that adapts to another domain has its own images for that."""
     settings = {**SETTINGS[dataset], "epochs": 1, "eps_warmup": 0, "holdout": 0, "select": "last"}
     plan = plan_training(name, dataset=dataset, data_root=data_root, settings=settings, precision=precision)
-    return replace(plan, limit=(WARM_UP + repeats) * plan.recipe.setup.batch_size)
+    images = (WARM_UP + repeats) * plan.recipe.setup.batch_size
+    target = plan.split.take(range(images)) if TARGET in plan.recipe.defense.streams else None
+    return replace(plan, limit=images, target=target)
 
 
 def machine(device: str) -> str:
