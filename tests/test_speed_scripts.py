@@ -1,7 +1,9 @@
 """The parts of benchmarks/speed/ that decide what a timing says: scores, ratios, turns."""
 
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,3 +112,33 @@ def test_the_machine_is_told_in_words() -> None:
     assert f"torch {version('torch')}" in words
     assert f"numpy {version('numpy')}" in words
     assert "/" not in words  # no folder
+
+
+def test_a_later_run_keeps_the_races_that_it_did_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(timing.__file__).parent)  # its modules import each other as a script's
+    record = import_module("record")
+
+    def row(part: str, attack: str, library: str, seconds: float, **rest: object) -> object:
+        shared = {"dataset": "mnist", "arch": "small_cnn", "eps": "0.30", "images": 500, "rounds": 1}
+        times = {"seconds": seconds, "fastest": seconds, "slowest": seconds}
+        return record.Row(part=part, attack=attack, library=library, **shared, **times, **rest)
+
+    file = tmp_path / "attacks.csv"
+    assert record.read(file) == []
+    first = [row("suite", "all", "peers", 9.0), row("suite", "fgsm", "ours", 1.0, robust=0.5, variant="columns")]
+    first += [row("pgd", "pgd-20", "floor", 4.0, batch=64), row("pgd", "pgd-20", "gone", 4.0)]
+    first += [row("pgd", "pgd-100", "floor", 8.0)]
+    record.write(record.together(first, []), file)
+    again = [row("pgd", "pgd-20", "floor", 3.0, batch=32)]
+    found = record.together(again, record.read(file))
+    assert [(each.attack, each.library, each.seconds) for each in found] == [
+        ("pgd-100", "floor", 8.0),
+        ("pgd-20", "floor", 3.0),
+        ("all", "peers", 9.0),
+        ("fgsm", "ours", 1.0),
+    ]
+    record.write(found, file)
+    written = file.read_text()
+    record.write(record.read(file), file)
+    assert file.read_text() == written
+    assert ",0.30,500,pgd-20,floor,,32," in written

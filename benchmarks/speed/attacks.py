@@ -2,7 +2,8 @@
 
     uv run --group peers python benchmarks/speed/attacks.py
 
-It prints its tables and writes attacks.csv and attacks.png beside itself. What it shows stands in README.md there.
+It prints its tables and writes attacks.csv and attacks.png beside itself, which keep what an earlier run of other parts
+wrote. What it shows stands in README.md there.
 """
 
 import sys
@@ -30,6 +31,9 @@ from robench.planning import checkpoint_path, plan_training
 from robench.subject import load_model
 
 HERE = Path(__file__).parent
+PARTS = ("pgd", "cifar", "suite", "precision")
+"""PGD on MNIST, PGD on CIFAR-10, the suite on MNIST, and precisions there."""
+
 MNIST_EPS, MNIST_EPS_HALF = "0.3", "0.37"
 """The usual radius, and one at which about half of the images survive on our model."""
 
@@ -54,7 +58,7 @@ def main(
     mnist: Annotated[Path | None, typer.Option(help="a robench checkpoint; by default one is trained")] = None,
     cifar: Annotated[Path | None, typer.Option(help="a checkpoint; by default pyautoattack's example model")] = None,
     arch: Annotated[str | None, typer.Option(help="of --cifar where that is a bare state dict")] = None,
-    part: Annotated[list[str], typer.Option(help="pgd, suite or precision")] = ["pgd", "suite", "precision"],  # noqa: B006
+    part: Annotated[list[str], typer.Option(help=f"some of {', '.join(PARTS)}")] = list(PARTS),  # noqa: B006
     n: Annotated[int, typer.Option(min=1, help="MNIST images")] = 500,
     cifar_n: Annotated[int, typer.Option(min=1, help="CIFAR-10 images")] = 64,
     cifar_repeats: Annotated[int, typer.Option(min=1)] = 1,
@@ -67,20 +71,21 @@ def main(
     out: Annotated[Path, typer.Option(help="folder of attacks.csv and attacks.png")] = HERE,
 ) -> None:
     """Times robench's attacks against the peers'."""
-    if unknown := set(part) - {"pgd", "suite", "precision"}:
-        raise UserError(f"expected the parts pgd, suite and precision, got {', '.join(unknown)}")
+    if unknown := set(part) - set(PARTS):
+        raise UserError(f"expected some of the parts {', '.join(PARTS)}, got {', '.join(unknown)}")
     if threads:
         torch.set_num_threads(threads)
     words = machine.in_words(peers.LIBRARIES)
     print(words, flush=True)
     checkpoint = mnist or _trained(data_root, results)
     out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    earlier, rows = record.read(out / "attacks.csv"), list[Row]()
 
     def keep(found: list[Row]) -> None:
         rows.extend(record.on(words, row) for row in found)
-        record.write(rows, out / "attacks.csv")
-        plot.draw(rows, words, out / "attacks.png")
+        together = record.together(rows, earlier)
+        record.write(together, out / "attacks.csv")
+        plot.draw(together, out / "attacks.png")
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -91,6 +96,7 @@ def main(
         if "pgd" in part:
             for steps in (20, 100):
                 keep(pgd.race(digits.first(n), steps, repeats, batches))
+        if "cifar" in part:
             keep(_on_cifar(cifar, arch, cifar_n, cifar_repeats, folder))
         if "suite" in part:
             for images in (digits, digits.within(MNIST_EPS_HALF)):

@@ -20,7 +20,7 @@ COLOURS = {
 OURS = ("#0b5394", "#3d85c6", "#b45f06", "#e69138")
 
 
-def draw(rows: Sequence[Row], machine: str, path: Path) -> None:
+def draw(rows: Sequence[Row], path: Path) -> None:
     """A panel for each of the two parts that were run; bars bear the robust accuracy in percent."""
     raced = [row for row in rows if row.part == "pgd" and row.robust is not None]
     whole = [row for row in rows if row.part == "suite" and row.ratio is not None]
@@ -35,7 +35,8 @@ def draw(rows: Sequence[Row], machine: str, path: Path) -> None:
         _bars(axis, found, inverse=part == "suite")
         axis.set_ylabel("time / floor" if part == "pgd" else "time / the peers' one after another")
         axis.axhline(1, color="black", linewidth=0.8)
-    figure.supxlabel("\n".join(textwrap.wrap(machine, 110)), fontsize=7)
+    machines = "; ".join(dict.fromkeys(row.machine for row in rows))
+    figure.supxlabel("\n".join(textwrap.wrap(machines, 110)), fontsize=7)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

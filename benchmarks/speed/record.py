@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import pandas as pd
 from scoring import Score
 from setting import Setting
 from timing import Times
+
+PARTS = ("pgd", "suite", "precision")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +18,7 @@ class Row:
     """One contestant in one setting; shares are fractions, None is what does not apply."""
 
     part: str
-    """pgd, suite or precision"""
+    """one of `PARTS`"""
     dataset: str
     arch: str
     eps: str
@@ -95,6 +98,25 @@ def told(row: Row) -> str:
 
 def on(machine: str, row: Row) -> Row:
     return replace(row, machine=machine)
+
+
+def together(rows: Sequence[Row], earlier: Sequence[Row]) -> list[Row]:
+    """With the rows of earlier runs whose race is not among these."""
+    run = {_race(row) for row in rows}
+    return sorted([*(row for row in earlier if _race(row) not in run), *rows], key=lambda row: PARTS.index(row.part))
+
+
+def _race(row: Row) -> tuple[object, ...]:
+    """What contestants have in common."""
+    return row.part, row.dataset, row.eps, row.images, row.attack if row.part != "suite" else None
+
+
+def read(path: Path) -> list[Row]:
+    """Of a CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    frame = pd.read_csv(path, dtype={"eps": str}).fillna({"variant": ""}).astype(object)
+    return [Row(**values) for values in frame.where(frame.notna(), None).to_dict("records")]
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
