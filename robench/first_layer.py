@@ -55,7 +55,7 @@ class InHalves(nn.Module):
         return result
 
 
-def summable(layer: Layer) -> bool:
+def summable(layer: nn.Module) -> bool:
     """Whether `ByProducts` can stand for it."""
     return isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 

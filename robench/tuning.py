@@ -5,6 +5,7 @@ What fools a tuned model is confirmed by the judge on the model as loaded, in fl
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any, Literal, Self, get_args
@@ -101,41 +102,38 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
     """The fastest way to passes, of at most so many points, of a frozen model in evaluation mode, tried out on images
     x [B, ...] on its device; the model as it is where nothing else gives its logits.
 
-    A light model stays as it is: what a probe of it would find is chance."""
-    cuda, first = x.device.type == "cuda", first_layer(model, x[:1])
-    if _operations(model, x[:1]) < LIGHT:
-        light = Tuning(patience=8 if cuda else 1)
-        return light if precision != "bfloat16" else replace(light, precision=precision, first=first)
+    A light model is not timed, since what a probe of it would find is chance: on a CPU a convolutional one gets what is
+    known to help, others stay as they are."""
     try:
         probe = _Probe(model, x)
     except Exception:  # no gradient, or no memory: the run will say so
         return Tuning()
-    plain = Tuning(
-        first=first,
-        folds=_folds(model, x),
-        points=min(16, most),
-        patience=8 if cuda else 4,
-        pool_first=_may_pool_first(model, x[:1]),
-    )
-    low = replace(plain, precision="bfloat16")
-    tried = [
-        *(_kinds(plain, cuda) if precision != "bfloat16" else []),
-        *(_kinds(low, cuda) if precision != "float32" else []),
-    ]
-    best = min(tried, key=lambda tuning: probe.seconds(tuning) / (1 if tuning.precision == "float32" else WORTH))
-    if probe.seconds(best) < inf:
-        return replace(best, points=probe.points(best, most))
-    if precision == "bfloat16":
+    cuda, first = x.device.type == "cuda", first_layer(model, x[:1])
+    convolves = bool(first) and not cuda and summable(model.get_submodule(first))
+    light = _operations(model, x[:1]) < LIGHT
+    plain = Tuning(patience=8 if cuda else 1 if light else 4)
+    if convolves or not light:
+        plain = replace(plain, first=first, folds=_folds(model, x), pool_first=_may_pool_first(model, x[:1]))
+    if light:
+        last = replace(plain, channels_last=True, products=True) if convolves else plain
+        wanted = last if precision != "bfloat16" else replace(last, precision=precision, first=first)
+        best = wanted if probe.true(wanted) else None
+    else:
+        plain = replace(plain, points=min(16, most))
+        tried = _kinds(plain, convolves) if precision != "bfloat16" else []
+        tried += _kinds(replace(plain, precision="bfloat16"), convolves) if precision != "float32" else []
+        best = probe.fastest(tried, most)
+    if best is None and precision == "bfloat16":
         raise UserError(
             "the model cannot be searched in bfloat16: its logits stray from those in float32; ask for auto"
         )
-    return Tuning()
+    return best or Tuning()
 
 
-def _kinds(plain: Tuning, cuda: bool) -> list[Tuning]:
-    """Of a tuning, with other layouts and, on a CPU, the gradient at the image made otherwise."""
+def _kinds(plain: Tuning, convolves: bool) -> list[Tuning]:
+    """Of a tuning, in either layout and with the gradient at the image made in either way."""
     last = replace(plain, channels_last=True)
-    return [plain, last, *([replace(last, products=True)] if plain.first and not cuda else [])]
+    return [plain, last, *([replace(last, products=True)] if convolves else [])]
 
 
 @dataclass
@@ -147,9 +145,14 @@ class _Probe:
 
     def __post_init__(self) -> None:
         self._found = self._both_ways(self.model, Tuning(), self.x)
-        self._known: dict[Tuning, float] = {}
 
-    def points(self, tuning: Tuning, most: int) -> int:
+    def fastest(self, tried: Sequence[Tuning], most: int) -> Tuning | None:
+        """With its best number of points; none where none is true to the model."""
+        times = {tuning: self._seconds(tuning) / (1 if tuning.precision == "float32" else WORTH) for tuning in tried}
+        best = min(tried, key=lambda tuning: times[tuning])
+        return replace(best, points=self._points(best, most)) if times[best] < inf else None
+
+    def _points(self, tuning: Tuning, most: int) -> int:
         """In a pass, for the least time a point, or as many more as take no longer."""
         best, least, prepared = min(SIZES[0], most), inf, tuning.prepare(self.model)
         for size in [size for size in SIZES if size <= most]:
@@ -163,15 +166,21 @@ class _Probe:
                 break
         return best
 
-    def seconds(self, tuning: Tuning) -> float:
-        """The least of a pass forward and back; infinite where it fails, or its logits stray from the model's."""
-        if tuning not in self._known:
-            try:
-                prepared = tuning.prepare(self.model)
-                self._known[tuning] = self._least(prepared, tuning) if self._true(prepared, tuning) else inf
-            except Exception:  # whatever a user's layers do when they are changed, or memory runs out
-                self._known[tuning] = inf
-        return self._known[tuning]
+    def _seconds(self, tuning: Tuning) -> float:
+        """The least of a pass forward and back; infinite where it is not true to the model."""
+        try:
+            return self._least(tuning.prepare(self.model), tuning) if self.true(tuning) else inf
+        except Exception:  # most likely memory has run out
+            return inf
+
+    def true(self, tuning: Tuning) -> bool:
+        """Whether it gives the model's logits, and its gradients."""
+        try:
+            logits, gradient = self._both_ways(tuning.prepare(self.model), tuning, self.x)
+        except Exception:  # whatever a user's layers do when they are changed
+            return False
+        close, alike = (CLOSE, ALIKE) if tuning.precision == "float32" else (ROUGH, SIMILAR)
+        return _agree(logits, self._found[0], close) and _aligned(gradient, self._found[1], alike)
 
     def _least(self, prepared: nn.Module, tuning: Tuning) -> float:
         """Of a few passes: two, unless the first takes a second, and then no more than fit into the time."""
@@ -179,12 +188,6 @@ class _Probe:
         while len(times) < PASSES and sum(times) < (SECONDS if len(times) > 1 else 1):
             times.append(self._pass(prepared, tuning))
         return min(times)
-
-    def _true(self, prepared: nn.Module, tuning: Tuning) -> bool:
-        """Whether it gives the model's logits, and its gradients."""
-        logits, gradient = self._both_ways(prepared, tuning, self.x)
-        close, alike = (CLOSE, ALIKE) if tuning.precision == "float32" else (ROUGH, SIMILAR)
-        return _agree(logits, self._found[0], close) and _aligned(gradient, self._found[1], alike)
 
     def _pass(self, prepared: nn.Module, tuning: Tuning) -> float:
         points = tuning.points or len(self.x)

@@ -105,8 +105,18 @@ def test_pooling_first_is_the_same_to_the_bit() -> None:
     assert torch.equal(gradient(), slopes)
 
 
-def test_a_light_model_stays_as_it_is(digits_model: Trained) -> None:
-    assert tune(digits_model.model, digits_model.split.floats(slice(4))) == Tuning()
+def test_a_light_model_is_not_timed(digits_model: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it gets does not depend on the machine's mood."""
+    monkeypatch.setattr(tuning, "_now", lambda device: pytest.fail("timed"))
+    x = digits_model.split.floats(slice(4))
+    found = tune(digits_model.model, x)
+    assert found == Tuning(first=found.first, channels_last=True, products=True, pool_first=True)
+    assert isinstance(digits_model.model.get_submodule(found.first), nn.Conv2d)
+    low = tune(digits_model.model, x, "bfloat16")
+    assert low == replace(found, precision="bfloat16")
+    assert tune(linear_case(3)[0].requires_grad_(False), linear_case(3)[1]) == Tuning()
+    monkeypatch.setattr(ByProducts, "gradient", lambda self, given, shape: torch.zeros(shape))
+    assert tune(digits_model.model, x) == Tuning()
 
 
 def test_a_heavy_model_is_tuned_and_gives_about_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
