@@ -108,21 +108,8 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
         probe = _Probe(model, x)
     except Exception:  # no gradient, or no memory: the run will say so
         return Tuning()
-    cuda, first = x.device.type == "cuda", first_layer(model, x[:1])
-    convolves = bool(first) and not cuda and summable(model.get_submodule(first))
     light = _operations(model, x[:1]) < LIGHT
-    plain = Tuning(patience=8 if cuda else 1 if light else 4)
-    if convolves or not light:
-        plain = replace(plain, first=first, folds=_folds(model, x), pool_first=_may_pool_first(model, x[:1]))
-    if light:
-        last = replace(plain, channels_last=True, products=True) if convolves else plain
-        wanted = last if precision != "bfloat16" else replace(last, precision=precision, first=first)
-        best = wanted if probe.true(wanted) else None
-    else:
-        plain = replace(plain, points=min(16, most))
-        tried = _kinds(plain, convolves) if precision != "bfloat16" else []
-        tried += _kinds(replace(plain, precision="bfloat16"), convolves) if precision != "float32" else []
-        best = probe.fastest(tried, most)
+    best = _untimed(probe, precision) if light else probe.fastest(_kinds(probe, precision, min(SIZES[0], most)), most)
     if best is None and precision == "bfloat16":
         raise UserError(
             "the model cannot be searched in bfloat16: its logits stray from those in float32; ask for auto"
@@ -130,10 +117,24 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
     return best or Tuning()
 
 
-def _kinds(plain: Tuning, convolves: bool) -> list[Tuning]:
-    """Of a tuning, in either layout and with the gradient at the image made in either way."""
+def _untimed(probe: "_Probe", precision: Precision) -> Tuning | None:
+    """What a light model gets; none where that is not true to it."""
+    found = Tuning(patience=8 if probe.cuda else 1)
+    if probe.convolves:
+        found = replace(probe.rewritten(found), channels_last=True, products=True)
+    if precision == "bfloat16":
+        found = replace(found, precision=precision, first=probe.first)
+    return found if probe.true(found) else None
+
+
+def _kinds(probe: "_Probe", precision: Precision, points: int) -> list[Tuning]:
+    """What may be fastest for a heavy model: in either layout, with the gradient at the image made in either way, in
+    the precisions asked for."""
+    plain = probe.rewritten(Tuning(points=points, patience=8 if probe.cuda else 4))
     last = replace(plain, channels_last=True)
-    return [plain, last, *([replace(last, products=True)] if convolves else [])]
+    kinds = [plain, last, *([replace(last, products=True)] if probe.convolves else [])]
+    low = [replace(kind, precision="bfloat16") for kind in kinds]
+    return [*(kinds if precision != "bfloat16" else []), *(low if precision != "float32" else [])]
 
 
 @dataclass
@@ -145,6 +146,15 @@ class _Probe:
 
     def __post_init__(self) -> None:
         self._found = self._both_ways(self.model, Tuning(), self.x)
+        self.cuda = self.x.device.type == "cuda"
+        self.first = first_layer(self.model, self.x[:1])
+        self.convolves = bool(self.first) and not self.cuda and summable(self.model.get_submodule(self.first))
+        """whether `ByProducts` could stand for the first layer, and this is a CPU"""
+
+    def rewritten(self, tuning: Tuning) -> Tuning:
+        """With layers merged and moved where that changes nothing."""
+        first, folds = self.first, _folds(self.model, self.x)
+        return replace(tuning, first=first, folds=folds, pool_first=_may_pool_first(self.model, self.x[:1]))
 
     def fastest(self, tried: Sequence[Tuning], most: int) -> Tuning | None:
         """With its best number of points; none where none is true to the model."""
@@ -154,7 +164,7 @@ class _Probe:
 
     def _points(self, tuning: Tuning, most: int) -> int:
         """In a pass, for the least time a point, or as many more as take no longer."""
-        best, least, prepared = min(SIZES[0], most), inf, tuning.prepare(self.model)
+        best, least, prepared = tuning.points or SIZES[0], inf, tuning.prepare(self.model)
         for size in [size for size in SIZES if size <= most]:
             try:
                 each = self._least(prepared, replace(tuning, points=size)) / size
