@@ -115,8 +115,10 @@ def is_main() -> bool:
 
 
 def leave() -> None:
-    """Ends this process's part in the group, as its backend wants it before the process ends."""
+    """Ends this process's part in the group, as its backend wants it before the process ends: when all have come to
+    their end, since one that takes its leave early has been seen to abort."""
     if dist.is_available() and dist.is_initialized():
+        _together(dist.barrier)
         dist.destroy_process_group()
 
 
