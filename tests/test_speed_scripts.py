@@ -118,10 +118,10 @@ def test_a_later_run_keeps_the_races_that_it_did_not_run_again(tmp_path: Path, m
     monkeypatch.syspath_prepend(Path(timing.__file__).parent)  # its modules import each other as a script's
     record = import_module("record")
 
-    def row(part: str, attack: str, library: str, seconds: float, **rest: object) -> object:
+    def row(part: str, attack: str, contestant: str, seconds: float, **rest: object) -> object:
         shared = {"dataset": "mnist", "arch": "small_cnn", "eps": "0.30", "images": 500, "rounds": 1}
         times = {"seconds": seconds, "fastest": seconds, "slowest": seconds}
-        return record.Row(part=part, attack=attack, library=library, **shared, **times, **rest)
+        return record.Row(part=part, attack=attack, contestant=contestant, **shared, **times, **rest)
 
     file = tmp_path / "attacks.csv"
     assert record.read(file) == []
@@ -131,7 +131,7 @@ def test_a_later_run_keeps_the_races_that_it_did_not_run_again(tmp_path: Path, m
     record.write(record.together(first, []), file)
     again = [row("pgd", "pgd-20", "floor", 3.0, batch=32)]
     found = record.together(again, record.read(file))
-    assert [(each.attack, each.library, each.seconds) for each in found] == [
+    assert [(each.attack, each.contestant, each.seconds) for each in found] == [
         ("pgd-100", "floor", 8.0),
         ("pgd-20", "floor", 3.0),
         ("all", "peers", 9.0),

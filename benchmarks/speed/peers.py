@@ -100,7 +100,7 @@ class Peer:
     """An attack of ours as another library has it: made for a setting, and for a batch size where its own batch is not
     simply that of the images it is given; in what it differs from ours."""
 
-    library: str
+    package: str
     craft: Callable[[Setting, int], Craft]
     differs: str = ""
 

@@ -48,11 +48,11 @@ def _setting(row: Row) -> str:
 
 def _bars(axis: Axes, rows: Sequence[Row], *, inverse: bool) -> None:
     settings = list(dict.fromkeys(map(_setting, rows)))
-    names = list(dict.fromkeys(f"{row.library} {row.variant}".strip() for row in rows))
+    names = list(dict.fromkeys(f"{row.contestant} {row.variant}".strip() for row in rows))
     ours = iter(OURS)
     width = 0.86 / len(names)
     for place, name in enumerate(names):
-        mine = [row for row in rows if f"{row.library} {row.variant}".strip() == name]
+        mine = [row for row in rows if f"{row.contestant} {row.variant}".strip() == name]
         across = [settings.index(_setting(row)) + (place - (len(names) - 1) / 2) * width for row in mine]
         heights = [1 / (row.ratio or 1) if inverse else (row.ratio or 0) for row in mine]
         colour = COLOURS.get(name) or next(ours)

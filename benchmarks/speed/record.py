@@ -24,7 +24,7 @@ class Row:
     eps: str
     images: int
     attack: str
-    library: str
+    contestant: str
     variant: str = ""
     batch: int | None = None
     rounds: int
@@ -49,7 +49,7 @@ class Row:
     machine: str = ""
 
 
-def row(setting: Setting, part: str, attack: str, library: str, times: Times, **rest: object) -> Row:
+def row(setting: Setting, part: str, attack: str, contestant: str, times: Times, **rest: object) -> Row:
     """What the setting and the times say, with the rest."""
     return Row(
         part=part,
@@ -58,7 +58,7 @@ def row(setting: Setting, part: str, attack: str, library: str, times: Times, **
         eps=setting.eps_written,
         images=setting.n,
         attack=attack,
-        library=library,
+        contestant=contestant,
         rounds=len(times.seconds),
         seconds=times.median,
         fastest=min(times.seconds),
@@ -77,7 +77,7 @@ def robustness(scores: Sequence[Score]) -> dict[str, float | int]:
 
 def told(row: Row) -> str:
     """A row as a line."""
-    words = [f"  {' '.join(filter(None, (row.library, row.variant))):<44}"]
+    words = [f"  {' '.join(filter(None, (row.contestant, row.variant))):<44}"]
     words.append(f"{row.seconds:9.2f} s [{row.fastest:.2f}, {row.slowest:.2f}]".ljust(30))
     if row.ratio is not None:
         words.append(f"{row.ratio:5.2f} {'of the floor' if row.part == 'pgd' else 'times faster'}")

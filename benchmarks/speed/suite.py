@@ -42,7 +42,7 @@ def race(setting: Setting, attacks: Sequence[str], rounds: int, batches: Mapping
     print(f"\nsuite {', '.join(attacks)}: {setting}", flush=True)
     for name in attacks:
         if peers.SUITE[name].differs:
-            print(f"  (the {name} of {peers.SUITE[name].library} {peers.SUITE[name].differs})")
+            print(f"  (the {name} of {peers.SUITE[name].package} {peers.SUITE[name].differs})")
     if peers.SPSA in attacks:
         batches = {**batches, peers.SPSA: _spsa_batch(setting)}
         print(f"  (the batch size of SPSA is {batches[peers.SPSA]}, of {peers.BATCHES})")
@@ -69,7 +69,7 @@ def race(setting: Setting, attacks: Sequence[str], rounds: int, batches: Mapping
                 setting,
                 "suite",
                 attack if attack != ALL else " ".join(attacks),
-                peers.SUITE[attack].library if library == "peers" and attack != ALL else library,
+                peers.SUITE[attack].package if library == "peers" and attack != ALL else library,
                 times,
                 variant=variant,
                 ratio=peers_whole.over(times) if attack == ALL else None,
@@ -93,7 +93,7 @@ def _peers(setting: Setting, attacks: Sequence[str], batches: Mapping[str, int],
     seconds, scores = {}, {}
     for name in attacks:
         peer = peers.SUITE[name]
-        batch = batches.get(name, batches[peer.library])
+        batch = batches.get(name, batches[peer.package])
         craft = peer.craft(setting, batch)
         reseed(seed)
         size = peers.SPSA_IMAGES if name == peers.SPSA else batch
