@@ -12,6 +12,10 @@ class AttackError(Exception):
     """An attack broke its contract (asked for what it may not see, offered images of another shape)."""
 
 
+class NoGradient(AttackError):  # noqa: N818
+    """No path leads from the loss back to the image, so that there is no gradient to follow."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not among the known ones, with the nearest of them."""
     names = sorted(known)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from robench import diagnosis, rows
-from robench.allocation import keep_memory
+from robench.memory import keep_memory
 from robench.atomic import make_folder, replacing
 from robench.battery import Attack
 from robench.classifier import Classifier

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from robench import checkpoint, content, resize
 from robench import metrics as metrics_file
-from robench.allocation import keep_memory
+from robench.memory import keep_memory
 from robench.atomic import make_folder
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split

@@ -22,7 +22,7 @@ def seconds(arch: str, kept: bool) -> float:
     import floor
     import torch
 
-    from robench.allocation import keep_memory
+    from robench.memory import keep_memory
     from robench.models import build
 
     if kept:
