@@ -14,7 +14,8 @@ LARGEST = 32 * 2**20
 """Bytes of a block, above which glibc allows none to be kept."""
 
 _SAYS_SO = re.compile(
-    r"out of memory|not enough memory|can't allocate memory|cannot allocate memory|could not create a (memory|primitive)"
+    r"out of memory|not enough memory|can't allocate memory|cannot allocate memory"
+    r"|could not create a (memory|primitive)"
     r"|failed to allocate|unable to allocate|bad_alloc|ALLOC_FAILED",
     re.IGNORECASE,
 )

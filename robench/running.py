@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from robench import diagnosis, rows
-from robench.memory import keep_memory
 from robench.atomic import make_folder, replacing
 from robench.battery import Attack
 from robench.classifier import Classifier
@@ -27,6 +26,7 @@ from robench.executors import Executor, executor
 from robench.families import longest, shorter
 from robench.judge import Judge
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.memory import keep_memory
 from robench.outcome import Outcome
 from robench.provenance import run_manifest
 from robench.randomness import reseed, undisturbed

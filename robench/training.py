@@ -18,7 +18,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from robench import checkpoint, content, resize
 from robench import metrics as metrics_file
-from robench.memory import keep_memory
 from robench.atomic import make_folder
 from robench.checkpoint import Card, weights_fingerprint
 from robench.data import Split
@@ -27,6 +26,7 @@ from robench.defense import LABELLED, MODEL, Helper, Step
 from robench.distributed import TIMEOUT, DistributedWarning, Processes, differences, running_statistics
 from robench.errors import UserError
 from robench.fingerprints import fingerprint, source_fingerprint
+from robench.memory import keep_memory
 from robench.models import build, source_files
 from robench.models.transformed import as_network
 from robench.recipe import Recipe
