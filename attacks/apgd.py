@@ -6,9 +6,10 @@ from math import ceil
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from robench.access import sees
-from robench.losses import Loss, cross_entropy, dlr, margin, others, towards
+from robench.losses import Loss, cross_entropy, dlr, margin, others, targeted_margin
 from robench.search import Search
 from robench.threat import per_example
 
@@ -24,15 +25,21 @@ def apgd(search: Search, *, steps: int = 100, loss: Name = "ce", targets: int | 
     It is our own, whose fallen leave at each step; apgd-ce and apgd-t are the parts of AutoAttack from its library.
     """
     aim = search.state(others=others(search.query(search.x), search.y))
+
+    def climb(points: Tensor) -> tuple[Tensor, Tensor]:
+        if targets:
+            return search.value_and_gradient(points, targeted_margin, aim.target)
+        return search.value_and_gradient(points, LOSSES[loss])
+
     for number in range(min((search.draws.restart + 1) * targets, search.classes - 1) if targets else 1):
         aim.target = aim.others[:, number]
-        _run(search, steps, number, (lambda: towards(aim.target)) if targets else (lambda: LOSSES[loss]))
+        _run(search, steps, number, climb)
 
 
-def _run(search: Search, steps: int, number: int, loss: Callable[[], Loss]) -> None:
-    """A run from the start of this number; `loss` gives the one of those who stand."""
+def _run(search: Search, steps: int, number: int, climb: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    """A run from the start of this number; `climb` gives the loss at points and its gradient."""
     at = search.state(x=search.random_start(number))
-    at.value, at.gradient = search.loss_and_gradient(at.x, loss())
+    at.value, at.gradient = climb(at.x)
     at.before, at.best, at.top, at.slope = at.x, at.x, at.value, at.gradient  # top and slope are those of the best
     at.length, at.rises, at.checked = torch.full_like(at.value, 2 * search.eps), torch.zeros_like(at.value), at.value
     at.halved = torch.ones_like(at.value, dtype=torch.bool)
@@ -41,7 +48,7 @@ def _run(search: Search, steps: int, number: int, loss: Callable[[], Loss]) -> N
         ahead = search.project(at.x + per_example(at.length, at.x) * search.steepest(at.gradient))
         share = 0.75 if step else 1.0
         at.before, at.x = at.x, search.project(at.x + share * (ahead - at.x) + (1 - share) * (at.x - at.before))
-        value, at.gradient = search.loss_and_gradient(at.x, loss())
+        value, at.gradient = climb(at.x)
         at.rises, at.value = at.rises + (value > at.value), value
         better = per_example(at.value > at.top, at.x)
         at.best, at.slope = at.x.where(better, at.best), at.gradient.where(better, at.slope)

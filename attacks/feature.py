@@ -35,11 +35,10 @@ def feature(
         starts = torch.stack([search.random_start(target) for target in group], 1)
         at = search.state(x=starts, aim=aimed)
         for _ in search.steps(steps):
-            at.x = search.project(
-                at.x + step * search.steepest(search.feature_gradient(at.x, layer, _similarity, at.aim))
-            )
+            at.x = search.project(at.x + step * search.steepest(search.gradient(at.x, similarity, at.aim, of=layer)))
         search.offer(at.x)
 
 
-def _similarity(features: Tensor, aim: Tensor) -> Tensor:
+def similarity(features: Tensor, y: Tensor, aim: Tensor) -> Tensor:
+    """The cosine of features [B, ...] and aim [B, D]."""
     return F.cosine_similarity(features.flatten(1), aim, dim=1)

@@ -17,7 +17,7 @@ def in_turn(search: Search, *, first: Attack, then: Attack, rise: float = 0.0) -
     to 0, as restarts of Adaptive Auto Attack (Liu et al. 2022) pass over the images that look hard.
     """
     if (search.earlier > -torch.inf).any():
-        search.give_up(search.earlier < (1 - rise) * margin(search.query(search.x), search.y))
+        search.give_up(search.earlier < (1 - rise) * search.value(search.x, margin))
     for attack in (first, then):
         if len(search.x):
             attack(search)

@@ -5,7 +5,7 @@ from math import cos, pi
 from torch import Tensor
 
 from robench.access import sees
-from robench.losses import Loss, others, towards
+from robench.losses import others, targeted_margin
 from robench.search import Search
 from robench.threat import Size
 
@@ -24,16 +24,16 @@ def multi_targeted(
     at = search.state(others=others(search.query(search.x), search.y))
     length = search.size(step_size)
     for number in range(min(targets, search.classes - 1)):
-        at.x = search.random_start(number)
+        at.x, at.target = search.random_start(number), at.others[:, number]
         at.weights = 2 * search.draws.uniform("logits", (search.classes,), number) - 1
         for _ in search.steps(diversify):
-            at.x = search.project(at.x + search.eps * search.steepest(search.gradient(at.x, _combination(at.weights))))
+            at.x = search.project(at.x + search.eps * search.steepest(search.gradient(at.x, combination, at.weights)))
         for step in search.steps(steps):
-            up = search.steepest(search.gradient(at.x, towards(at.others[:, number])))
+            up = search.steepest(search.gradient(at.x, targeted_margin, at.target))
             at.x = search.project(at.x + length * (1 + cos(pi * step / steps)) / 2 * up)
         search.offer(at.x)
 
 
-def _combination(weights: Tensor) -> Loss:
+def combination(logits: Tensor, y: Tensor, weights: Tensor) -> Tensor:
     """The logits [B, C] summed by weights [B, C]."""
-    return lambda logits, y: (weights * logits).sum(1)
+    return (weights * logits).sum(1)

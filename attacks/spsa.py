@@ -1,7 +1,6 @@
 """SPSA: gradients from scores alone."""
 
 import torch
-from torch import Tensor
 
 from robench.access import sees
 from robench.errors import UserError
@@ -27,7 +26,8 @@ def spsa(search: Search, *, evaluations: int = 256, steps: int = 100, delta: flo
         for group in search.groups(pairs):
             numbers = (step * pairs + pair for pair in group)
             signs = torch.stack([search.draws.signs("direction", search.shape, number) for number in numbers], 1)
-            rise = _margins(search, at.x[:, None] + delta * signs) - _margins(search, at.x[:, None] - delta * signs)
+            above, below = (search.value(at.x[:, None] + side * delta * signs, margin) for side in (1, -1))
+            rise = above - below
             slopes = torch.einsum("bk,bkd->bd", rise / (2 * delta), signs.flatten(2))
             at.estimate = at.estimate + slopes.view_as(at.x) / pairs
         at.mean = 0.9 * at.mean + 0.1 * at.estimate
@@ -35,9 +35,3 @@ def spsa(search: Search, *, evaluations: int = 256, steps: int = 100, delta: flo
         deviation = (at.square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
         at.x = search.project(at.x + lr * at.mean / (1 - 0.9 ** (step + 1)) / deviation)
         search.offer(at.x)
-
-
-def _margins(search: Search, points: Tensor) -> Tensor:
-    """Of points [B, k, ...]: [B, k]."""
-    logits = search.query(points)
-    return margin(logits.flatten(0, 1), search.y.repeat_interleave(logits.shape[1])).view(logits.shape[:2])

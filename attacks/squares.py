@@ -28,7 +28,7 @@ def squares(search: Search, *, queries: int = 2000, tries: int = 8, area: float 
     known, rise = search.best
     stripes = search.x + change * search.draws.signs("stripes", (channels, 1, width))
     at = search.state(x=known.where(per_example(rise > -torch.inf, known), search.project(stripes)))
-    at.margin = margin(search.query(at.x), search.y)
+    at.margin = search.value(at.x, margin)
     length = max(queries // tries // windows, 1)
     for window in range(windows):
         at.chance = search.draws.uniform("squares", (length, tries, 2 + channels), window)
@@ -38,8 +38,7 @@ def squares(search: Search, *, queries: int = 2000, tries: int = 8, area: float 
             side = min(max(round(sqrt(share * height * width)), 1), height, width)
             changes = 2 * change * _squares(at.chance[:, step], side, height, width)
             points = search.project(at.x[:, None] + changes)
-            margins = margin(search.query(points).flatten(0, 1), search.y.repeat_interleave(tries)).view(-1, tries)
-            found, best = margins.max(1)
+            found, best = search.value(points, margin).max(1)
             better = found > at.margin
             at.margin = found.where(better, at.margin)
             at.x = points[torch.arange(len(best)), best].where(per_example(better, at.x), at.x)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robench.ascend import Start, ascend, evaluating, start_points
 from robench.defense import Batch, Defense, Step
-from robench.losses import cross_entropy, kl_divergence
+from robench.losses import Loss, cross_entropy, kl_divergence, kl_from
 from robench.svgd import Bandwidth, Kernel, Scope
 from robench.threat import Size
 
@@ -51,13 +51,11 @@ class ALD(Defense):
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         n = self.particles
         x, y = batch.x.repeat(n, 1, 1, 1), batch.y.repeat(n)  # particle-major: [n * B, ...]
-        reference = torch.empty(0)
+        loss: Loss = cross_entropy
+        beside: list[Tensor] = []
         if self.loss == "kl":
             with torch.no_grad(), evaluating(step.model):
-                reference = step.model(batch.x).repeat(n, 1)
-
-        def loss(logits: Tensor) -> Tensor:
-            return cross_entropy(logits, y) if self.loss == "ce" else kl_divergence(reference, logits)
+                loss, beside = kl_from, [step.model(batch.x).repeat(n, 1)]
 
         def direction(x_adv: Tensor, gradient: Tensor) -> Tensor:
             phi, between = self._kernel.steer(x_adv, gradient)
@@ -68,10 +66,11 @@ class ALD(Defense):
             "x_adv",
             lambda: ascend(
                 step.model,
+                Batch(x, y),
                 loss,
-                x,
-                start_points(self.start, x, step.threat, step.generator),
-                step.threat,
+                *beside,
+                start=start_points(self.start, x, step.threat, step.generator),
+                threat=step.threat,
                 steps=self.steps,
                 step_size=step.size(self.step_size),
                 direction=direction if n > 1 or self.kernel_scope == "batch" else None,

@@ -65,7 +65,7 @@ class ATLD(Defense):
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         x, model, discriminator = batch.x, step.model, step.players["discriminator"]
-        x_adv = self._manifold_adversary(x, step).requires_grad_()
+        x_adv = self._manifold_adversary(batch, step).requires_grad_()
         with evaluating(model):
             natural, _ = latent_and_logits(model, x, self.latent)
         adversarial, logits = latent_and_logits(model, x_adv, self.latent)
@@ -87,10 +87,15 @@ class ATLD(Defense):
         suspicion = Suspicion(players[MODEL], players["discriminator"], self.latent)
         return IMT(suspicion, threat, (self.band_low, self.band_high) if self.imt == "plus" else None)
 
-    def _manifold_adversary(self, x: Tensor, step: Step) -> Tensor:
+    def _manifold_adversary(self, batch: Batch, step: Step) -> Tensor:
         suspicion = Suspicion(step.model, step.players["discriminator"], self.latent)
-        start = start_points(self.start, x, step.threat, step.generator)
-        return ascend(suspicion, lambda v: v, x, start, step.threat, steps=1, step_size=step.threat.eps)
+        start = start_points(self.start, batch.x, step.threat, step.generator)
+        return ascend(suspicion, batch, suspected, start=start, threat=step.threat, steps=1, step_size=step.threat.eps)
+
+
+def suspected(v: Tensor, y: Tensor) -> Tensor:
+    """v [B], which rises with log D0, whatever the label: the loss of `Suspicion`."""
+    return v
 
 
 def latent_and_logits(model: nn.Module, x: Tensor, latent: Latent) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robench.ascend import Start, adversary, evaluating
 from robench.defense import MODEL, Batch, Defense, Step
-from robench.losses import cross_entropy, soft_cross_entropy
+from robench.losses import soft_cross_entropy, targeted_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,7 @@ class Bilateral(Defense):
         x, y = batch.x, batch.y
         with torch.no_grad(), evaluating(step.model):
             confusing = step.model(x).scatter(1, y[:, None], -torch.inf).argmax(1)
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: -cross_entropy(logits, confusing),
-            start=self.start,
-            steps=1,
-            step_size="eps",
-        )
+        x_adv = adversary(step, batch, targeted_cross_entropy, confusing, start=self.start, steps=1, step_size="eps")
         with torch.no_grad(), evaluating(step.model):
             labels = perturbed_labels(step.model(x_adv), y, self.label_eps)
         return {MODEL: soft_cross_entropy(step.model(x_adv), labels).mean()}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robench.ascend import Start, adversary, evaluating
 from robench.defense import MODEL, Batch, Defense, Step
-from robench.losses import cross_entropy
+from robench.losses import targeted_cross_entropy
 from robench.sampling import integers
 
 
@@ -26,17 +26,9 @@ class FGSMAT(Defense):
     start: Start = "clean"
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
-        x, y = batch.x, batch.y
         target = self._target(batch, step)
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: -cross_entropy(logits, target),
-            start=self.start,
-            steps=1,
-            step_size="eps",
-        )
-        return {MODEL: F.cross_entropy(step.model(x_adv), y)}
+        x_adv = adversary(step, batch, targeted_cross_entropy, target, start=self.start, steps=1, step_size="eps")
+        return {MODEL: F.cross_entropy(step.model(x_adv), batch.y)}
 
     @torch.no_grad()
     def _target(self, batch: Batch, step: Step) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from robench.ascend import Start, adversary, evaluating
 from robench.defense import Batch, Defense, Step
-from robench.losses import kl_divergence
+from robench.losses import kl_divergence, kl_from
 from robench.threat import Size
 
 
@@ -28,14 +28,7 @@ class Trades(Defense):
         x, y = batch.x, batch.y
         with torch.no_grad(), evaluating(step.model):
             reference = step.model(x)
-        x_adv = adversary(
-            step,
-            x,
-            lambda logits: kl_divergence(reference, logits),
-            start=self.start,
-            steps=self.steps,
-            step_size=self.step_size,
-        )
+        x_adv = adversary(step, batch, kl_from, reference, start=self.start, steps=self.steps, step_size=self.step_size)
         clean = step.model(x)
         smoothness = kl_divergence(clean, step.model(x_adv)).mean()
         return {"model": F.cross_entropy(clean, y) + self.beta * smoothness}

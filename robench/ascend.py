@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.defense import Batch, Step
-from robench.losses import cross_entropy
+from robench.losses import Loss, check_self_contained, cross_entropy, evaluated
 from robench.sampling import normal, uniform
 from robench.threat import Size, ThreatModel
 
@@ -46,44 +46,47 @@ def start_points(kind: Start, x: Tensor, threat: ThreatModel, generator: torch.G
 
 def ascend(
     model: nn.Module,
-    objective: Callable[[Tensor], Tensor],
-    x: Tensor,
+    batch: Batch,
+    loss: Loss,
+    *beside: Tensor,
     start: Tensor,
     threat: ThreatModel,
-    *,
     steps: int,
     step_size: float,
     direction: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Steps from `start` up `objective(logits)` [B], projected around x [B, ...] each time; nobody leaves.
+    """Steps from `start` up `loss(output, y, *beside)` [B], projected around x [B, ...] each time; nobody leaves.
 
+    The loss is as attacks have it (`robench.losses`): what belongs to each example is given beside it, [B, ...].
     `direction(x_adv, gradient)` replaces the gradient where a method does not follow it. Costs `steps` forward and
     backward passes; no gradient of a parameter is computed.
     """
+    check_self_contained(loss)
     x_adv = start
     with evaluating(model):
         for _ in range(steps):
             x_adv = x_adv.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(objective(model(x_adv)).sum(), x_adv)
+            (gradient,) = torch.autograd.grad(evaluated(loss, model(x_adv), batch.y, *beside).sum(), x_adv)
             with torch.no_grad():
                 gradient = gradient.contiguous()  # a network in channels-last gives it so
                 ascent = gradient if direction is None else direction(x_adv, gradient)
-                x_adv = threat.project(x_adv + step_size * threat.steepest(ascent), x)
+                x_adv = threat.project(x_adv + step_size * threat.steepest(ascent), batch.x)
     return x_adv.detach()
 
 
 def adversary(
-    step: Step, x: Tensor, objective: Callable[[Tensor], Tensor], *, start: Start, steps: int, step_size: Size
+    step: Step, batch: Batch, loss: Loss, *beside: Tensor, start: Start, steps: int, step_size: Size
 ) -> Tensor:
     """`ascend` in a step of training, from a start by its name; found once in a step, however often it is asked for."""
     return step.once(
         "x_adv",
         lambda: ascend(
             step.model,
-            objective,
-            x,
-            start_points(start, x, step.threat, step.generator),
-            step.threat,
+            batch,
+            loss,
+            *beside,
+            start=start_points(start, batch.x, step.threat, step.generator),
+            threat=step.threat,
             steps=steps,
             step_size=step.size(step_size),
         ),
@@ -92,8 +95,4 @@ def adversary(
 
 def pgd(step: Step, batch: Batch, *, start: Start, steps: int, step_size: Size) -> Tensor:
     """`adversary` up the cross-entropy."""
-
-    def objective(logits: Tensor) -> Tensor:
-        return cross_entropy(logits, batch.y)
-
-    return adversary(step, batch.x, objective, start=start, steps=steps, step_size=step_size)
+    return adversary(step, batch, cross_entropy, start=start, steps=steps, step_size=step_size)

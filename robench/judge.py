@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robench.classifier import Classifier, full_precision
-from robench.losses import margin
+from robench.losses import are_decided, margin
 from robench.randomness import reseed, undisturbed
 from robench.threat import ThreatModel
 
@@ -31,13 +31,13 @@ class Verdicts:
     """What the judge found, per example [B]."""
 
     valid: Tensor
-    """finite, inside the box and the ball, with finite logits"""
+    """finite, inside the box and the ball, with logits that are (`robench.losses.are_decided`)"""
     fooled: Tensor
     """valid and misclassified"""
     unstable: Tensor
     """fooled by a margin within rounding, or by no more than one vote"""
     prediction: Tensor
-    """the class, -1 where the logits are not finite"""
+    """the class, -1 where the logits decide for none"""
     share_right: Tensor
     """of the draws"""
     margin: Tensor
@@ -79,7 +79,7 @@ class Judge:
         with full_precision():
             logits = self._drawn(x_adv) if self.votes > 1 else self._padded(x_adv)[None]
         margins = torch.stack([margin(draw, y) for draw in logits])
-        finite = logits.isfinite().all(2).all(0)
+        finite = torch.stack([are_decided(draw) for draw in logits]).all(0)
         valid = self.threat.contains(x_adv, x) & finite
         votes = F.one_hot(logits.argmax(2), logits.shape[2]).sum(0)
         prediction = votes.argmax(1).where(finite, -1)
@@ -89,7 +89,7 @@ class Judge:
             close = votes.amax(1) - right <= 1
         else:
             right = (prediction == y).long()
-            close = margins[0] <= ROUNDING * logits[0].abs().amax(1)
+            close = margins[0] <= ROUNDING * logits[0].nan_to_num(neginf=0.0).abs().amax(1)
         return Verdicts(
             valid=valid,
             fooled=fooled,

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from robench import apart
 from robench.access import Access, reveals
-from robench.classifier import Classifier, Layer
+from robench.classifier import Classifier, Layer, Output
 from robench.draws import Draws
 from robench.errors import AttackError, UserError
 from robench.foreign import LibraryModel
 from robench.judge import Judge, Verdicts
-from robench.losses import Loss, margin
+from robench.losses import Loss, are_decided, check_self_contained, evaluated, margin
 from robench.outcome import Outcome
 from robench.randomness import reproducible, undisturbed
 from robench.resources import Resources
@@ -220,39 +220,49 @@ class Search:
         """What a black-box attack sees at points, which may lie outside the threat: logits [..., C], or, for one that
         declares `labels`, predictions [...]. Those within the threat are candidates too."""
         logits = self._forward(self._flat(points), self._within(points))
-        leading = points.shape[: points.dim() - len(self.shape)]
+        leading = self._leading(points)
         if self._access == "labels":
             return logits.argmax(1).view(leading)
         return logits.view(*leading, logits.shape[1])
 
     # What needs access
 
-    def gradient(self, points: Tensor, loss: Loss) -> Tensor:
+    def gradient(self, points: Tensor, loss: Loss, *beside: Tensor, of: Output = "logits") -> Tensor:
         """d loss / d point at each point: one forward and one backward pass. What is not finite counts as 0.
 
-        Points are candidates too where they lie within the threat; they may lie outside.
-        """
-        return self.loss_and_gradient(points, loss)[1]
+        `loss(output [n, ...], y [n], *beside [n, ...])` gives a value for each of n points, of its own output alone;
+        `beside` holds what belongs to each example, [B, ...], or where the points are [B, k, ...] to each of them:
+        [B, k, ...], or for all k alike [B] or [B, 1, ...]. `of` names what of the model the loss is given. Points are
+        candidates too where they lie within the threat; they may lie outside.
 
-    def loss_and_gradient(self, points: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        Raises AttackError for a loss that gives anything but [n] or that carries tensors with it, and for a `beside`
+        of another length.
+        """
+        return self.value_and_gradient(points, loss, *beside, of=of)[1]
+
+    def value_and_gradient(
+        self, points: Tensor, loss: Loss, *beside: Tensor, of: Output = "logits"
+    ) -> tuple[Tensor, Tensor]:
         """As `gradient`, after the loss at each point."""
         self._require("gradients")
         flat = self._flat(points)
-        leading = points.shape[: points.dim() - len(self.shape)]
+        leading = self._leading(points)
         if not len(flat):
             return points.new_zeros(leading), points
-        y = self._repeated(self.y, flat)
-        logits, gradient = self._classifier.logits_and_gradient(flat, y, loss)
-        return loss(logits, y).view(leading), self._climbed(points, logits, gradient)
+        y, aligned = self._repeated(self.y, flat), self._aligned(points, beside)
+        logits, value, gradient = self._classifier.differentiate(flat, y, loss, *aligned, of=of)
+        self._count(flat, backwards=True)
+        self._watch(flat, logits, self._within(points))
+        return value.view(leading), gradient.nan_to_num(0.0, 0.0, 0.0).contiguous().view_as(points)
 
-    def feature_gradient(
-        self, points: Tensor, layer: Layer, objective: Callable[[Tensor, Tensor], Tensor], aim: Tensor
-    ) -> Tensor:
-        """As `gradient`, of `objective(features, aim)` [n] at the features [n, ...] of points in one row; `aim` holds
-        what belongs to each point, [B, ...] or [B, k, ...]."""
-        self._require("gradients")
-        flat, aims = self._flat(points), aim.flatten(0, points.dim() - len(self.shape) - 1)
-        return self._climbed(points, *self._classifier.feature_gradient(flat, layer, objective, aims))
+    def value(self, points: Tensor, loss: Loss, *beside: Tensor) -> Tensor:
+        """The loss of the logits at each point, [B] or [B, k], for attacks that see scores: a query each. The loss is
+        as `gradient` has it."""
+        self._require("scores")
+        check_self_contained(loss)
+        leading = self._leading(points)
+        logits = self.query(points).flatten(0, len(leading) - 1)
+        return evaluated(loss, logits, self._repeated(self.y, logits), *self._aligned(points, beside)).view(leading)
 
     def features(self, images: Tensor, layer: Layer) -> Tensor:
         """Features of other images [B, ...] or [B, k, ...], as [n, ...] in one row; a forward pass each."""
@@ -451,12 +461,6 @@ class Search:
         self._outcome.queries[rows] += spent.queries
         self._outcome.failures |= {int(rows[row]): why for row, why in spent.failures.items()}
 
-    def _climbed(self, points: Tensor, logits: Tensor, gradient: Tensor) -> Tensor:
-        flat = self._flat(points)
-        self._count(flat, backwards=True)
-        self._watch(flat, logits, self._within(points))
-        return gradient.nan_to_num(0.0, 0.0, 0.0).contiguous().view_as(points)
-
     def _forward(self, flat: Tensor, within: Tensor) -> Tensor:
         logits = torch.cat(
             [self._classifier.logits(part) for part in torch.split(flat, max(self.batch_size, len(self.x)))]
@@ -484,7 +488,7 @@ class Search:
     def _watch(self, flat: Tensor, logits: Tensor, within: Tensor) -> None:
         """Remembers the best valid candidate of each example; the first one that fools the search is not replaced."""
         flat = flat.detach()
-        valid = within & logits.isfinite().all(1)
+        valid = within & are_decided(logits)
         margins = margin(logits, self._repeated(self.y, flat)).float().where(valid, -torch.inf)
         wrong = valid & (logits.argmax(1) != self._repeated(self.y, flat))
         if len(flat) > len(self.x):  # of several points of an example, its best
@@ -540,10 +544,35 @@ class Search:
 
     def _flat(self, points: Tensor) -> Tensor:
         """[B, ...] or [B, k, ...] as [B * k, ...]."""
-        leading = points.shape[: points.dim() - len(self.shape)]
+        leading = self._leading(points)
         if points.shape[len(leading) :] != self.shape or len(leading) not in (1, 2) or leading[0] != len(self.x):
             raise AttackError(f"the attack offered images of shape {tuple(points.shape)}, not {tuple(self.x.shape)}")
         return points.reshape(-1, *self.shape)
+
+    def _leading(self, points: Tensor) -> torch.Size:
+        """[B] or [B, k], of points [B, ...] or [B, k, ...]."""
+        return points.shape[: points.dim() - len(self.shape)]
+
+    def _aligned(self, points: Tensor, beside: Sequence[Tensor]) -> list[Tensor]:
+        """What is given beside a loss, with a row for each of the points in one row."""
+        leading, rows = self._leading(points), []
+        for values in beside:
+            if not isinstance(values, Tensor) or values.dim() == 0 or len(values) != leading[0]:
+                given = f"shape {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+                raise AttackError(
+                    f"expected a tensor beside the loss with a row for each of {leading[0]} examples, got {given}"
+                )
+            if len(leading) == 1:
+                rows.append(values)
+                continue
+            values = values[:, None] if values.dim() == 1 else values
+            if values.shape[1] not in (1, leading[1]):
+                raise AttackError(
+                    f"expected a tensor beside the loss of shape {list(leading)} or [{leading[0]}, 1] and more, as the "
+                    f"points have, got {list(values.shape)}"
+                )
+            rows.append(values.expand(*leading, *values.shape[2:]).flatten(0, 1))
+        return rows
 
     def _repeated(self, values: Tensor, flat: Tensor) -> Tensor:
         """[B, ...] as [B * k, ...], aligned with `flat`."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from robench.ascend import ascend, evaluating, start_points
 from robench.data import Split
+from robench.defense import Batch
 from robench.losses import cross_entropy
 from robench.sampling import BatchGenerator
 from robench.threat import ThreatModel
@@ -41,4 +42,4 @@ def held_out_accuracy(
 def _pgd(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, generator: torch.Generator) -> Tensor:
     start = start_points("ball", x, threat, generator)
     size = threat.eps / 4
-    return ascend(model, lambda logits: cross_entropy(logits, y), x, start, threat, steps=STEPS, step_size=size)
+    return ascend(model, Batch(x, y), cross_entropy, start=start, threat=threat, steps=STEPS, step_size=size)

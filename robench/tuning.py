@@ -3,7 +3,6 @@
 What fools a tuned model is confirmed by the judge on the model as loaded, in float32.
 """
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from robench.copying import copied
 from robench.errors import UserError, unknown
 from robench.first_layer import ByProducts, InHalves, first_layer, summable
 from robench.folding import Pairs, fold, foldable, pool_first
+from robench.memory import ran_out
 from robench.models.network import Network
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -72,7 +73,7 @@ class Tuning:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """A copy of a frozen model in evaluation mode, made fast."""
-        model = copy.deepcopy(model)
+        model = copied(model)
         fold(model, self.folds)
         if self.pool_first:
             pool_first(model)
@@ -106,8 +107,12 @@ def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int =
     known to help, others stay as they are."""
     try:
         probe = _Probe(model, x)
-    except Exception:  # no gradient, or no memory: the run will say so
-        return Tuning()
+    except Exception as error:  # no gradient, which the run will say, or memory for fewer images alone
+        if not ran_out(error):
+            return Tuning()
+        if len(x) < 2:
+            raise
+        return tune(model, x[: len(x) // 2], precision, min(most, len(x) // 2))
     light = _operations(model, x[:1]) < LIGHT
     best = _untimed(probe, precision) if light else probe.fastest(_kinds(probe, precision, min(SIZES[0], most)), most)
     if best is None and precision == "bfloat16":
@@ -211,8 +216,9 @@ class _Probe:
         x = x.detach().requires_grad_()
         with torch.enable_grad(), tuning.casting(x.device):
             logits = model(x.clone()).float()
-        (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), x)
-        return logits.detach(), gradient
+            logits.logsumexp(1).sum().backward()
+        assert x.grad is not None
+        return logits.detach(), x.grad
 
 
 def _now(device: torch.device) -> float:
@@ -223,8 +229,10 @@ def _now(device: torch.device) -> float:
 
 def _agree(found: Tensor, true: Tensor, share: float) -> bool:
     """Whether logits [B, C] differ by less than this share of what tells classes apart, where they are finite."""
+    masked = (found == -torch.inf) & (true == -torch.inf)
+    found, true = (logits.float().masked_fill(masked, 0.0) for logits in (found, true))
     finite = true.isfinite().all(1)
-    found, true = (logits[finite].float() - logits[finite].float().mean(1, keepdim=True) for logits in (found, true))
+    found, true = (logits[finite] - logits[finite].mean(1, keepdim=True) for logits in (found, true))
     return bool(finite.any() and (found - true).abs().max() <= share * true.abs().max())
 
 

@@ -230,7 +230,8 @@ def toy() -> dict[str, nn.Module]:
 
 def test_the_perturbation_moves_towards_the_adversarial_side() -> None:
     defense = make("atld", start="clean")
-    x_adv = defense._manifold_adversary(MIDDLE, Step(toy(), TOY, generator(), 0.0))  # type: ignore[attr-defined]
+    middle = Batch(MIDDLE, torch.zeros(len(MIDDLE), dtype=torch.int64))
+    x_adv = defense._manifold_adversary(middle, Step(toy(), TOY, generator(), 0.0))  # type: ignore[attr-defined]
     torch.testing.assert_close(x_adv, (MIDDLE + 0.1 * torch.tensor([1.0, -1.0])).clamp(0, 1))
 
 

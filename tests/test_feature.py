@@ -59,9 +59,9 @@ def test_it_raises_the_similarity_it_means_to_raise(layer: Layer, digits_model: 
     seen: list[Tensor] = []
 
     class Watched(Classifier):
-        def feature_gradient(self, x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+        def differentiate(self, x: Tensor, *others: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor]:
             seen.append(x.detach().clone())
-            return super().feature_gradient(x, *others)
+            return super().differentiate(x, *others, **named)
 
     classifier = Watched(digits_model.model)
     draws = Draws(0, np.arange(6), x.device)

@@ -15,7 +15,7 @@ from robench.classifier import Classifier
 from robench.draws import Draws
 from robench.judge import Judge
 from robench.ledger import Ledger
-from robench.losses import dlr, margin, others, towards
+from robench.losses import dlr, margin, others, targeted_margin
 from robench.planning import plan_evaluation
 from robench.running import evaluate, run
 from robench.search import Search
@@ -128,7 +128,7 @@ def test_the_losses_of_a_known_row_of_logits() -> None:
     logits, y = torch.tensor([[1.0, 5.0, 3.0, -1.0]]), torch.tensor([1])
     assert dlr(logits, y).item() == pytest.approx(-(5 - 3) / (5 - 1))
     assert others(logits, y).tolist() == [[2, 0, 3]]
-    assert towards(torch.tensor([3]))(logits, y).item() == -6
+    assert targeted_margin(logits, y, torch.tensor([3])).item() == -6
 
 
 def third_in_line() -> tuple[Linear, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robench.classifier import Output
 from robench.crafting import Examples, NamedAttack, WholeSearch
 from robench.evaluation import Evaluation
 from robench.losses import Loss, cross_entropy
@@ -37,16 +38,18 @@ class _Watching(WholeSearch):
             self.course.append(_reading(self._classifier.logits(offered.flatten(0, 1)), y))
         return offered
 
-    def gradient(self, points: Tensor, loss: Loss) -> Tensor:
-        readings = []
+    def value_and_gradient(
+        self, points: Tensor, loss: Loss, *beside: Tensor, of: Output = "logits"
+    ) -> tuple[Tensor, Tensor]:
+        readings: list[Tensor] = []
 
-        def watched(logits: Tensor, y: Tensor) -> Tensor:
+        def watched(logits: Tensor, y: Tensor, *beside: Tensor) -> Tensor:
             readings.append(_reading(logits.detach(), y))
-            return loss(logits, y)
+            return loss(logits, y, *beside)
 
-        gradient = super().gradient(points, watched)
+        found = super().value_and_gradient(points, watched, *beside, of=of)
         self.course.append(torch.stack(readings).mean(0))  # more than one of a stochastic model
-        return gradient
+        return found
 
 
 def _reading(logits: Tensor, y: Tensor) -> Tensor:
