@@ -56,6 +56,7 @@ def attack(name: str) -> Callable[..., Tensor]:
     """
     configured = configured_attack(name)
 
+    @torch.inference_mode(False)
     def run(
         model: nn.Module,
         x: Tensor,
@@ -85,7 +86,7 @@ def attack(name: str) -> Callable[..., Tensor]:
 def _checked(x: Tensor, y: Tensor) -> data.Split:
     if x.dtype == torch.uint8:
         raise UserError("expected images as floats in [0, 1], got uint8")
-    return data.Split("x", x.detach().float(), y.detach().long())
+    return data.Split("x", x.detach().float().clone(), y.detach().long().clone())  # tensors of inference too
 
 
 def _run_attack(
@@ -103,6 +104,7 @@ def _run_attack(
     return outcome.kept
 
 
+@torch.inference_mode(False)
 def evaluate(
     model: str | Path | nn.Module | Subject | ArrayFunction,
     *,
@@ -126,6 +128,7 @@ def evaluate(
     return running.run(plan_evaluation(model, **options), results, progress, save_adversarial, scale)
 
 
+@torch.inference_mode(False)
 def verify(
     model: str | Path | nn.Module | Subject | ArrayFunction, adversarial: Path | str, **options: Any
 ) -> Verification:
@@ -136,6 +139,7 @@ def verify(
     return plan_verification(model, adversarial, **options)()
 
 
+@torch.inference_mode(False)
 def train(
     defense: str,
     *,

@@ -4,12 +4,15 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
+from robench.containment import ForeignExit, contained
 from robench.errors import UserError
 
 app = typer.Typer(
@@ -116,23 +119,24 @@ def bench(
     from robench.benching import run
     from robench.console import ConsoleReporter
 
-    frame = run(
-        name,
-        results=results,
-        data_root=data_root,
-        download=download,
-        device=device,
-        dataset=dataset,
-        arch=arch,
-        eps=eps,
-        n=n,
-        limit=limit,
-        epochs=epochs,
-        workers=workers,
-        labels=labels,
-        target=target,
-        reporter=ConsoleReporter(),
-    )
+    with _only_results():
+        frame = run(
+            name,
+            results=results,
+            data_root=data_root,
+            download=download,
+            device=device,
+            dataset=dataset,
+            arch=arch,
+            eps=eps,
+            n=n,
+            limit=limit,
+            epochs=epochs,
+            workers=workers,
+            labels=labels,
+            target=target,
+            reporter=ConsoleReporter(),
+        )
     if len(frame):
         _print_leaderboard(frame, LeaderboardFormat.table)
 
@@ -165,9 +169,12 @@ def reproduce(
         "device": device,
     }
     if dry_run:
-        _emit(report.forecasts(forecast.forecast(queue, **where, say=stderr.print)))
+        with _only_results():
+            foreseen = forecast.forecast(queue, **where, say=stderr.print)
+        _emit(report.forecasts(foreseen))
         return
-    found = reproducing.run(queue, **where, deadline=deadline, reporter=ConsoleReporter())
+    with _only_results():
+        found = reproducing.run(queue, **where, deadline=deadline, reporter=ConsoleReporter())
     _emit(report.reproduction(found))
     if found.failed:
         raise typer.Exit(1)
@@ -205,23 +212,24 @@ def train(
     from robench.settings import assignment
 
     stderr.quiet = not is_main()
-    plan = planning.plan_training(
-        defense,
-        dataset=dataset,
-        data_root=data_root,
-        download=download,
-        arch=arch,
-        eps=eps,
-        norm=norm,
-        epochs=epochs,
-        limit=limit,
-        settings=dict(assignment(text) for text in set_ or []),
-        init=init,
-        seed=seed,
-        precision=precision,
-        labels=labels,
-        target=target,
-    )
+    with _only_results():
+        plan = planning.plan_training(
+            defense,
+            dataset=dataset,
+            data_root=data_root,
+            download=download,
+            arch=arch,
+            eps=eps,
+            norm=norm,
+            epochs=epochs,
+            limit=limit,
+            settings=dict(assignment(text) for text in set_ or []),
+            init=init,
+            seed=seed,
+            precision=precision,
+            labels=labels,
+            target=target,
+        )
     path = out or planning.checkpoint_path(plan, results)
     resolved = planning.resolve_device(device)
     described = plan.recipe.describe()
@@ -233,7 +241,8 @@ def train(
         from robench.tensorboard import TensorBoardProgress
 
         progress = TensorBoardProgress(tensorboard, progress)
-    card = training.train(plan, path, device=resolved, resume=resume, progress=progress)
+    with _only_results():
+        card = training.train(plan, path, device=resolved, resume=resume, progress=progress)
     best = card.metrics["best"]
     held_out = f": clean {best['clean']:.3f}, PGD-10 {best['robust']:.3f} on held-out images" if "clean" in best else ""
     stderr.print(f"kept epoch {best['epoch']}{held_out}")
@@ -295,28 +304,29 @@ def evaluate(
     scale = Scale.of(workers, executor, part)
     if part and fail_under is not None:
         raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
-    planned = planning.plan_evaluation(
-        model,
-        suite=suite,
-        attacks=attack or [],
-        dataset=dataset,
-        data_root=data_root,
-        download=download,
-        eps=eps,
-        norm=norm,
-        arch=arch,
-        mean=_numbers(mean),
-        std=_numbers(std),
-        seed=seed,
-        device=device,
-        batch_size=batch_size,
-        precision=precision.value,
-        n=n,
-        mode=mode.value if mode else None,
-        sources=source or [],
-        protocol=protocol.value,
-        draws=draws,
-    )
+    with _only_results():
+        planned = planning.plan_evaluation(
+            model,
+            suite=suite,
+            attacks=attack or [],
+            dataset=dataset,
+            data_root=data_root,
+            download=download,
+            eps=eps,
+            norm=norm,
+            arch=arch,
+            mean=_numbers(mean),
+            std=_numbers(std),
+            seed=seed,
+            device=device,
+            batch_size=batch_size,
+            precision=precision.value,
+            n=n,
+            mode=mode.value if mode else None,
+            sources=source or [],
+            protocol=protocol.value,
+            draws=draws,
+        )
     for notice in planned.subject.notices:
         stderr.print(notice)
     stderr.print(
@@ -327,9 +337,12 @@ def evaluate(
         from robench.estimate import estimate
         from robench.ledger import Ledger
 
-        _emit(report.costs(estimate(planned, Ledger(results)), format))
+        with _only_results():
+            foreseen = estimate(planned, Ledger(results))
+        _emit(report.costs(foreseen, format))
         return
-    summary = running.run(planned, results, EvaluationProgress(), save_adversarial, scale)
+    with _only_results():
+        summary = running.run(planned, results, EvaluationProgress(), save_adversarial, scale)
     if part:
         ran, everything = scale.ids(planned.wanted, planned.batch_size), len(planned.wanted)
         rest = "" if summary.n == everything else "; the other parts have the rest"
@@ -366,21 +379,22 @@ def verify(
     from robench.console import stderr
     from robench.reading import report
 
-    planned = planning.plan_verification(
-        model,
-        adversarial,
-        dataset=dataset,
-        data_root=data_root,
-        download=download,
-        eps=eps,
-        norm=norm,
-        arch=arch,
-        mean=_numbers(mean),
-        std=_numbers(std),
-        device=device,
-        eight_bit=eight_bit,
-    )
-    found = planned()
+    with _only_results():
+        planned = planning.plan_verification(
+            model,
+            adversarial,
+            dataset=dataset,
+            data_root=data_root,
+            download=download,
+            eps=eps,
+            norm=norm,
+            arch=arch,
+            mean=_numbers(mean),
+            std=_numbers(std),
+            device=device,
+            eight_bit=eight_bit,
+        )
+        found = planned()
     stderr.print(f"{found.model} on {found.n} of {found.dataset}, {found.threat}")
     _emit(report.verification(found, format))
 
@@ -515,6 +529,25 @@ def _emit(output: Any) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=200)
     for table in output:
         console.print(table)
+
+
+@contextmanager
+def _only_results() -> Iterator[None]:
+    """Standard output is for what a command has found: whatever is printed meanwhile, by other people's code or by a
+    process that it starts, goes to standard error; and a request to exit is no end of the command."""
+    sys.stdout.flush()
+    results, sys.stdout = sys.stdout, sys.stderr
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contained("code that the command ran"):
+            yield
+    except ForeignExit as error:
+        raise UserError(str(error)) from None
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        sys.stdout = results
 
 
 def _refuse_launcher() -> None:

@@ -24,9 +24,10 @@ from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.executors import Executor, executor
 from robench.families import longest, shorter
-from robench.judge import Judge
+from robench.integrity import Integrity
+from robench.judge import Judge, Verdicts
 from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
-from robench.memory import keep_memory
+from robench.memory import keep_memory, ran_out
 from robench.outcome import Outcome
 from robench.provenance import run_manifest
 from robench.randomness import reseed, undisturbed
@@ -36,6 +37,9 @@ from robench.search import Search
 from robench.summary import Summary, summarise
 from robench.tuning import Precision, Tuning
 from robench.units import ALONE, Scale, Unit, Watch
+
+CHECKED = 8
+"""Images whose answers must stay the same, whatever attacks do."""
 
 
 class Progress(Watch, Protocol):
@@ -235,11 +239,19 @@ class Prepared:
         keep_memory()
         device = torch.device(evaluation.device)
         self._evaluation, self._split = evaluation, evaluation.split.to(device)
-        self._judge, self._seen = evaluation.judges(device)
-        self._resources = evaluation.resources(device)
         self._attacks = {attack.name: attack for attack in evaluation.attacks}
+        self._load()
+
+    def _load(self) -> None:
+        """Makes copies of the model, and of all that attacks are given, that nobody has touched."""
+        device = torch.device(self._evaluation.device)
+        self._judge, self._seen = self._evaluation.judges(device)
+        self._resources = self._evaluation.resources(device)
         self._lent = ("", self._resources)
         self._searchers: dict[Tuning, Classifier] = {}
+        copies = {self._judge.classifier, self._seen.classifier}
+        repeats = not self._evaluation.behaviour.stochastic
+        self._integrity = Integrity(copies, self._split.floats(slice(CHECKED)), repeats=repeats)
 
     def do(self, unit: Unit, watch: Watch) -> None:
         """Runs what a unit lacks; where it is interrupted, what it has finished is on disk."""
@@ -249,14 +261,17 @@ class Prepared:
                     self._diagnose(unit, watch)
                 else:
                     self._fill(unit, watch)
-        except torch.OutOfMemoryError:
-            raise _out_of_memory(unit.batch_size) from None
+        except Exception as error:
+            if ran_out(error):
+                raise _out_of_memory() from None
+            raise
 
     def _searcher(self, cell: Cell) -> Classifier:
         """What an attack makes its passes by: tuned as it was when its cell was begun."""
         tuning = Tuning.of_json(cell.run["tuning"])
         if tuning not in self._searchers:
             self._searchers[tuning] = self._evaluation.searcher(self._seen, tuning)
+            self._integrity.add(self._searchers[tuning])
         return self._searchers[tuning]
 
     def _diagnose(self, unit: Unit, watch: Watch) -> None:
@@ -274,7 +289,12 @@ class Prepared:
             write_beginning = {steps: stack.enter_context(cell.writer()) for steps, cell in unit.beginnings}
             for run, skip in unit.batches():
                 started = time.perf_counter()
+                self._integrity.begin()
                 columns, begun = rows_of(run)
+                if unit.attack != CLEAN and (broken := self._integrity.broken()):
+                    columns, begun = rows_of.failed(run, broken), {}
+                    self._load()  # so that what comes next starts from a clean model
+                    rows_of = self._rows_of(unit, watch)
                 columns["seconds"] = np.full(len(run), (time.perf_counter() - started) / max(len(run), 1))
                 write(pa.concat_tables([rows.table(columns), rows.table(rows_of.skipped(skip))]))
                 for steps, of_fewer in begun.items():
@@ -303,8 +323,16 @@ class Prepared:
         )
 
 
-def _out_of_memory(batch_size: int) -> UserError:
-    return UserError(f"memory ran out on batches of {batch_size}; ask for fewer with --batch-size")
+def _out_of_memory() -> UserError:
+    return UserError("memory ran out on the fewest images that a pass can take; this model needs a larger machine")
+
+
+def _described(error: Exception, attack: Attack, examples: int) -> str:
+    """An attack's error, in one line for its rows."""
+    if not ran_out(error):
+        return f"{type(error).__name__}: {error}"
+    advice = "; a smaller --batch-size asks for less" if attack.companions and examples > 1 else ""
+    return f"memory ran out ({(str(error).splitlines() or [type(error).__name__])[0]}){advice}"
 
 
 class RowsOf(Protocol):
@@ -314,6 +342,8 @@ class RowsOf(Protocol):
         """And, of an attack, the rows of the beginnings of its runs that are wanted, by their steps."""
 
     def skipped(self, ids: np.ndarray) -> Columns: ...
+    def failed(self, ids: np.ndarray, why: str) -> Columns:
+        """Of an attack that cannot be believed: errors, where there was something to attack."""
 
 
 @dataclass(frozen=True)
@@ -335,6 +365,10 @@ class CleanRows:
     def skipped(self, ids: np.ndarray) -> Columns:
         """None ever is."""
         return rows.skipped(ids, ids, ids)
+
+    def failed(self, ids: np.ndarray, why: str) -> Columns:
+        """None ever is."""
+        return self(ids)[0]
 
 
 @dataclass(frozen=True)
@@ -362,6 +396,11 @@ class AttackRows:
     def skipped(self, ids: np.ndarray) -> Columns:
         return rows.skipped(ids, rows.array(self.split.labels[ids]), self._clean(ids), self.evaluation.seed)
 
+    def failed(self, ids: np.ndarray, why: str) -> Columns:
+        columns = self._untouched(ids)
+        rows.erred(columns, np.flatnonzero(columns["fooled"] == False), why)  # noqa: E712
+        return columns
+
     def _clean(self, ids: np.ndarray) -> np.ndarray:
         clean: np.ndarray = self.predictions.loc[ids.tolist()].to_numpy(dtype=np.int64)
         return clean
@@ -378,11 +417,10 @@ class AttackRows:
         search = self._search(x, y, ids[correct])
         try:
             outcome = self._run(search, ids)
-        except (UserError, torch.OutOfMemoryError):
+        except UserError:
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
-            rows.erred(columns, correct, f"{type(error).__name__}: {error}")
-            return columns, {}
+            return self.failed(ids, _described(error, self.attack, len(correct))), {}
         begun = {steps: self._untouched(ids) for steps in self.beginnings}
         for steps, beginning in begun.items():
             self._enter(beginning, correct, search.begun[steps], x, y)
@@ -429,11 +467,25 @@ class AttackRows:
             verdicts = self.judge(outcome.kept, x, y)
             outcome.fooled = verdicts.fooled
             outcome.last_fooled = self.judge(outcome.last, x, y).fooled
+        self._confirm(outcome, verdicts, x, y)
         if self._final:
             columns["fooled_final"][correct] = rows.array(outcome.last_fooled)
         rows.attacked(columns, correct, outcome, verdicts)
         if not self.evaluation.behaviour.stochastic:
             columns["share_right"][correct] = None
+
+    def _confirm(self, outcome: Outcome, verdicts: Verdicts, x: Tensor, y: Tensor) -> None:
+        """Has what was found judged again, on the model loaded anew: one that changes as it is asked was not fooled."""
+        behaviour = self.evaluation.behaviour
+        found = (outcome.fooled & ~verdicts.unstable).nonzero().squeeze(1)
+        if not len(found) or behaviour.unseeded or behaviour.mixes:  # whose verdicts no second look repeats
+            return
+        anew = self.evaluation.judges(x.device)[0]
+        for row in found[~anew(outcome.kept[found], x[found], y[found]).fooled].tolist():
+            outcome.fooled[row] = outcome.last_fooled[row] = False
+            outcome.failures[row] = (
+                "the model changes as it is asked: what fooled it does not fool it where it is loaded anew"
+            )
 
     def _run(self, search: Search, ids: np.ndarray) -> Outcome:
         if not self.evaluation.meets_chance(self.attack):

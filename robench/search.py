@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from robench import apart
 from robench.access import Access, reveals
 from robench.classifier import Classifier, Layer, Output
+from robench.containment import contained
 from robench.draws import Draws
 from robench.errors import AttackError, UserError
 from robench.foreign import LibraryModel
@@ -82,7 +83,7 @@ class Search:
         self.resources = resources or Resources()
         self._classifier, self._judge, self._access, self._drop = classifier, judge, access, drop
         self._loaded, self._patience = loaded or classifier, classifier.tuning.patience
-        self._everyone = (x, y, draws)
+        self._everyone = (x.clone(), y.clone(), draws)  # of its own: the attack sees copies
         self._outcome = Outcome.of_nothing(x)
         self._judged = torch.zeros_like(self._outcome.fooled)  # whose verdict is that of the candidate kept
         self._begin(0)
@@ -213,7 +214,7 @@ class Search:
             return
         within = self.threat.contains(flat, self._repeated(self.x, flat))
         self._outcome.invalid[self._standing] |= ~within.view(len(self.x), -1).all(1)
-        self._last = flat.view(len(self.x), -1, *self.shape)[:, -1]
+        self._last = flat.view(len(self.x), -1, *self.shape)[:, -1].clone()  # the attack may go on in place
         self._forward(flat, within)
 
     def query(self, points: Tensor) -> Tensor:
@@ -379,7 +380,7 @@ class Search:
                 )
                 try:
                     alone.run(attack, first=self.draws.restart)
-                except (UserError, torch.OutOfMemoryError):
+                except UserError:
                     raise
                 except Exception as error:  # whatever an attack does wrong on one example must not harm the others
                     alone._settle()
@@ -401,7 +402,9 @@ class Search:
                 self._begin(restart)
                 if not len(self._standing):
                     break
-                attack(self)
+                with contained("the attack"):
+                    attack(self)
+                self._check_originals()
                 self._end()
             x, y, _ = self._everyone
             unseen = (~self._judged).nonzero().squeeze(1)  # on whom nothing was tried
@@ -410,6 +413,21 @@ class Search:
             for steps in self._beginnings:  # which it did not reach, for all had fallen
                 self.begun.setdefault(steps, self._outcome)
         return self._outcome
+
+    def _originals(self, index: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Images and labels of these examples of the working set, which no attack can reach."""
+        x, y, _ = self._everyone
+        rows = self._standing[index]
+        return x[rows], y[rows]
+
+    def _check_originals(self) -> None:
+        """Raises AttackError where the attack has changed the images or labels that it was shown."""
+        x, y = self._originals()
+        if not (torch.equal(self.x, x) and torch.equal(self.y, y)):
+            raise AttackError(
+                "the attack changed search.x or search.y, which are the examples as they are; "
+                "write at.x = at.x + step in place of at.x += step, or begin at search.x.clone()"
+            )
 
     def _end(self) -> None:
         """The last look: a candidate may fool the judge though not the search, which rounds or takes fewer draws."""
@@ -422,7 +440,7 @@ class Search:
             new = (self._last != outcome.kept).flatten(1).any(1).nonzero().squeeze(1)
             fooled = outcome.verdicts.fooled.clone()
             if len(new):
-                fooled[new] = self._judge(self._last[new], self.x[new], self.y[new]).fooled
+                fooled[new] = self._judge(self._last[new], *self._originals(new)).fooled
             outcome.last_fooled |= fooled
 
     def _ended_here(self, leaving: Tensor) -> Outcome:
@@ -434,7 +452,7 @@ class Search:
         unseen = (self._fresh | (self._best == -torch.inf)).nonzero().squeeze(1)
         margins = self._best.clone()
         if len(unseen):
-            found = self._judge(self._candidate[unseen], self.x[unseen], self.y[unseen])
+            found = self._judge(self._candidate[unseen], *self._originals(unseen))
             outcome.verdicts.put(self._standing[unseen], found)
             outcome.fooled[self._standing[unseen]] |= found.fooled
             margins[unseen] = found.margin.nan_to_num(-torch.inf)
@@ -507,7 +525,7 @@ class Search:
         suspects = self._suspect.nonzero().squeeze(1)
         if not len(suspects):
             return
-        verdicts = self._judge(self._candidate[suspects], self.x[suspects], self.y[suspects])
+        verdicts = self._judge(self._candidate[suspects], *self._originals(suspects))
         self._verdicts.put(suspects, verdicts)
         self._suspect[suspects] = self._fresh[suspects] = False
         self._best[suspects] = verdicts.margin.nan_to_num(-torch.inf)

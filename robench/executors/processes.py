@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from robench.containment import Stop
 from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.executors import lost
@@ -166,11 +167,16 @@ def _deaf() -> Iterator[None]:
 
 def _work(parcel: Path, name: str, talk: Connection) -> None:
     """What a worker does, until its parent is gone or tells it to end."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # past every `except Exception`, and rows are still written
+    signal.signal(signal.SIGTERM, _stop)  # past every `except Exception`, and rows are still written
+    sys.stdout = sys.stderr  # standard output is for what the command has found
     try:
         _follow(parcel, name, talk)
     finally:
         os._exit(0)  # Python would take seconds to put torch away
+
+
+def _stop(*_: Any) -> None:
+    raise Stop
 
 
 def _follow(parcel: Path, name: str, talk: Connection) -> None:
@@ -207,4 +213,4 @@ class _Telling:
         try:
             self._talk.send((kind, content))
         except LOST:
-            sys.exit(0)
+            raise Stop from None
