@@ -1,7 +1,6 @@
 """A callable on arrays as a model: it shows scores or labels, never a gradient."""
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from robench.errors import UserError
-from robench.fingerprints import fingerprint
 
 ArrayFunction = Callable[[np.ndarray], Any]
 """Images [B, C, H, W], float32 in [0, 1] -> scores [B, classes] (logits or probabilities), or labels [B]."""
-
-
-PROBES = 16
-"""Images on which it is asked, to tell it from others of the same code."""
 
 
 class ArrayModel(nn.Module):
@@ -50,24 +44,3 @@ class ArrayModel(nn.Module):
     @property
     def name(self) -> str:
         return str(getattr(self.function, "__name__", type(self.function).__name__))
-
-    def source(self, shape: Sequence[int]) -> str:
-        """A hash of the function's code and, for what the code does not tell (an object's weights, what it closes
-        over), of its answers on fixed images of this shape, to three digits."""
-        kind = self.function if inspect.isroutine(self.function) else type(self.function)
-        try:
-            code = inspect.getsource(kind)
-        except (OSError, TypeError):  # defined where no file is
-            code = f"{kind.__module__}.{kind.__qualname__}"
-        return fingerprint({"code": code, "answers": self._answers(shape)})
-
-    def _answers(self, shape: Sequence[int]) -> list[Any] | None:
-        """None where they are not numbers, or not the same each time."""
-        brightness = np.linspace(0.1, 1, PROBES, dtype=np.float32)[:, None, None, None]
-        images = brightness * np.random.default_rng(0).random((PROBES, *shape), dtype=np.float32)
-        first, second = (np.asarray(self.function(images.copy())) for _ in range(2))
-        if not np.issubdtype(first.dtype, np.number) or not np.array_equal(first, second, equal_nan=True):
-            return None
-        answers = first.astype(np.float64)
-        largest = np.abs(answers[np.isfinite(answers)]).max(initial=0.0) or 1.0
-        return [f"{largest:.2e}", (np.round(answers / largest, 3) + 0.0).tolist()]  # no negative zero

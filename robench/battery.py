@@ -4,16 +4,18 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from robench import content
 from robench.access import Access, reveals
 from robench.classifier import Layer
 from robench.content import Strict
+from robench.description import Description, describe
 from robench.errors import UserError, unknown
-from robench.fingerprints import library_imports, source_fingerprint
+from robench.fingerprints import library_imports
 from robench.ledger import CLEAN
 from robench.resources import KINDS
 from robench.search import Search
@@ -97,13 +99,23 @@ class Attack:
                 name: value.key() if isinstance(value, Attack) else value for name, value in self.settings.items()
             },
             "restarts": self.restarts,
-            "source": source_fingerprint([self._file]),
-            "libraries": library_imports(self._file),
+            "source": self._described.fingerprint,
+            "libraries": library_imports(Path(inspect.getsourcefile(self.function) or "")),
+            **self._alone,
         }
 
     @property
-    def _file(self) -> Path:
-        return Path(inspect.getsourcefile(self.function) or "")
+    def hidden(self) -> Sequence[str]:
+        """What its outcome may depend on that cannot be described, in words."""
+        return [*self._described.hidden, *(words for attack in self._driven for words in attack.hidden)]
+
+    @cached_property
+    def _alone(self) -> dict[str, str]:
+        return {"alone": uuid4().hex} if self._described.hidden else {}
+
+    @cached_property
+    def _described(self) -> Description:
+        return describe(self.function)
 
 
 class Suite(Strict):

@@ -11,11 +11,12 @@ from typing import Protocol
 import pandas as pd
 
 from robench import checkpoint, measuring, running, training
+from robench.answers import told_apart
 from robench.battery import battery
 from robench.benchmark import Benchmark, Settings, load
 from robench.errors import UserError, unknown
 from robench.evaluation import Evaluation, check_n
-from robench.ledger import CLEAN, DIAGNOSIS, Cell
+from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
 from robench.reading import ranking
 from robench.reading.publishing import paths, publish, publish_benchmark
@@ -105,7 +106,8 @@ def run(
         say(f"measuring {kind}")
         measuring.measure_once(kind, settings, results, where.device)
     evaluated = []
-    for planned in _evaluations(benchmark, where):
+    for asked in _evaluations(benchmark, where):
+        planned, _ = told_apart(asked, Ledger(results))
         _evaluate(planned, benchmark, where)
         evaluated.append(planned)
     written, own = [], pd.DataFrame(columns=list(ranking.FIXED))
@@ -221,6 +223,7 @@ def _trained(plans: Sequence[tuple[str | None, training.Plan]], where: _Where) -
             plan = replace(plan, init=weights)
         latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, where.results)
         if path.is_file():
+            training.finished(plan, path)
             where.say(f"{plan.recipe.name}: using {path}")
         else:
             where.say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")

@@ -39,6 +39,8 @@ class Card:
     processes: int = 1
     """how many trained it, see `robench/distributed.py`"""
     labelled: list[int] = field(default_factory=list)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """what else made it: the fingerprints of its images and of the code"""
 
 
 def used_versions() -> dict[str, str]:

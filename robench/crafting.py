@@ -3,10 +3,8 @@
 An evaluation lets go of who fell and keeps one candidate of each image; here everybody runs to the end.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -14,30 +12,23 @@ import torch
 from pydantic import PlainSerializer, PlainValidator
 from torch import Tensor
 
-from robench import recipe, training
+from robench import recipe
 from robench.battery import Attack, attack
 from robench.classifier import Classifier
 from robench.defense import MODEL, Batch, Defense, Step
+from robench.description import describe
 from robench.draws import Draws
 from robench.errors import UserError
 from robench.evaluation import Evaluation
-from robench.fingerprints import source_fingerprint
 from robench.randomness import reproducible, undisturbed
 from robench.search import Search
 
-SOURCE = source_fingerprint([Path(__file__)])
-
-
-def _attack_key(attack: Attack) -> dict[str, Any]:
-    return {**attack.key(), "crafting": SOURCE}
-
 
 def _defense_key(defense: Defense) -> dict[str, Any]:
-    file = Path(inspect.getsourcefile(type(defense)) or "")
-    return {"settings": asdict(defense), "source": [SOURCE, training.SOURCE, source_fingerprint([file])]}
+    return {"settings": asdict(defense), "source": describe(type(defense)).fingerprint}
 
 
-NamedAttack = Annotated[Attack, PlainValidator(lambda name: attack(str(name))), PlainSerializer(_attack_key)]
+NamedAttack = Annotated[Attack, PlainValidator(lambda name: attack(str(name))), PlainSerializer(Attack.key)]
 """An attack as it is written in a battery: "pgd-20:restarts=50"."""
 
 NamedDefense = Annotated[Defense, PlainValidator(lambda name: recipe.written(str(name))), PlainSerializer(_defense_key)]

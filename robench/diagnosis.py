@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from robench.classifier import Classifier
+from robench.code import code_fingerprint
 from robench.draws import Draws
 from robench.evaluation import Evaluation
-from robench.fingerprints import source_fingerprint
 from robench.judge import Judge
 from robench.losses import cross_entropy
 from robench.randomness import reseed, undisturbed
@@ -53,7 +53,7 @@ class Diagnosis:
 
 def key(evaluation: Evaluation) -> dict[str, Any]:
     """What the fingerprint of a diagnosis's cell is made of."""
-    probes = {"source": source_fingerprint([Path(__file__)]), "seed": evaluation.seed, "protocol": evaluation.protocol}
+    probes = {"source": code_fingerprint(Path(__file__)), "seed": evaluation.seed, "protocol": evaluation.protocol}
     probes["precision"] = evaluation.precision
     draws = {"draws": evaluation.draws} if evaluation.behaviour.stochastic else {}
     return {**evaluation.key(None), "attack": {"diagnosis": probes, **draws}}

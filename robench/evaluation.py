@@ -12,9 +12,9 @@ from robench.battery import Attack, Mode, Readings
 from robench.behaviour import Behaviour
 from robench.checkpoint import used_versions
 from robench.classifier import Classifier
+from robench.code import code_fingerprint
 from robench.data import Split
 from robench.errors import UserError
-from robench.fingerprints import source_fingerprint
 from robench.judge import VOTES, Judge
 from robench.ledger import CLEAN
 from robench.passes import passes_of
@@ -23,13 +23,8 @@ from robench.subject import Subject
 from robench.threat import ThreatModel
 from robench.tuning import Precision, Tuning, tune
 
-ENGINE = (
-    *("threat", "data", "draws", "losses", "classifier", "judge", "resources", "outcome", "search"),
-    *("tuning", "folding", "first_layer", "foreign", "apart", "annex", "randomness", "behaviour", "rows", "units"),
-    *("running", "tanh_gaussian", "models/generators", "models/resnet"),
-)
-SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
-"""Of the modules whose code decides the numbers, as they were when they were imported."""
+WORKER = Path(__file__).with_name("running.py")
+"""Where the numbers are made."""
 
 DRAWS = 10
 
@@ -95,7 +90,7 @@ class Evaluation:
             **({"votes": self.votes} if self.behaviour.stochastic else {}),
             **(self._batch_key() if self.behaviour.mixes else {}),
             "precision": self.precision_of(attack.access) if attack else "float32",
-            "engine": SOURCE,
+            "engine": code_fingerprint(WORKER),
             "libraries": {name: used_versions()[name] for name in ("torch", "numpy")},
         }
 

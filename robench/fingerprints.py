@@ -42,11 +42,15 @@ def library_imports(path: Path) -> dict[str, str]:
 
 @cache
 def _normalised(path: Path) -> bytes:
-    tree = ast.parse(path.read_text())
+    return ast.unparse(without_docstrings(ast.parse(path.read_text()))).encode()
+
+
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree itself, its docstrings removed."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [statement for statement in node.body if not _is_docstring(statement)] or [ast.Pass()]
-    return ast.unparse(tree).encode()
+    return tree
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

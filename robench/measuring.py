@@ -11,9 +11,9 @@ import torch
 from pydantic import TypeAdapter
 
 from robench.checkpoint import used_versions
+from robench.code import code_fingerprint
 from robench.errors import UserError, unknown
-from robench.evaluation import SOURCE, Evaluation
-from robench.fingerprints import source_fingerprint
+from robench.evaluation import WORKER, Evaluation
 from robench.measurements import Measurement, Measurements
 from robench.provenance import run_manifest
 from robench.settings import checked
@@ -35,7 +35,10 @@ def measure_model(evaluation: Evaluation, kind: str, settings: Mapping[str, Any]
 
 def measure_once(kind: str, settings: Mapping[str, Any], results: Path | str, device: str) -> Measurement:
     """A measurement of no model in particular."""
-    key = {"engine": SOURCE, "libraries": {name: used_versions()[name] for name in ("torch", "numpy")}}
+    key = {
+        "engine": code_fingerprint(WORKER),
+        "libraries": {name: used_versions()[name] for name in ("torch", "numpy")},
+    }
     return _measured(_configured(kind, settings), key, {}, results, device)
 
 
@@ -89,7 +92,7 @@ def _measured(
     module = inspect.getmodule(configured.function)
     files = [FOLDER / f"{kind}.py", *getattr(module, "USES", [])]
     machine = {"device": device, "threads": torch.get_num_threads()} if getattr(module, "OF_MACHINE", False) else {}
-    key = {**of, "settings": configured.key, "source": source_fingerprint(files), **machine}
+    key = {**of, "settings": configured.key, "source": code_fingerprint(*files), **machine}
     store = Measurements(results)
     if kept := store.find(kind, key):
         return kept

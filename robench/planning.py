@@ -1,5 +1,6 @@
 """From the words of a command to everything it is about to use, checked before anything is run."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from robench.errors import UserError, unknown
 from robench.evaluation import DRAWS, Evaluation, Protocol
 from robench.resize import common
 from robench.resources import Images, Sources, TrainingImages
-from robench.subject import Subject, load_model
+from robench.subject import NotReused, Subject, load_model
 from robench.threat import Size, ThreatModel
 from robench.training import Plan
 from robench.tuning import Precision, check_precision
@@ -76,9 +77,13 @@ def plan_evaluation(
         suite = "quick" if subject.gives == "gradients" else "black_box"
     configured, chosen = battery(suite, attacks)
     lent = [
-        source if isinstance(source, Subject) else load_model(source, arch=arch, shape=split.shape, mean=mean, std=std)
+        source.afresh()
+        if isinstance(source, Subject)
+        else load_model(source, arch=arch, shape=split.shape, mean=mean, std=std)
         for source in sources
     ]
+    for each in (subject, *lent):
+        each.key()  # as it is before any pass, of which a model may keep something
     device = resolve_device(device)
     behaviours = [_behaviour(source, split, device) for source in lent]
     behaviour = _behaviour(subject, split, device)
@@ -86,6 +91,7 @@ def plan_evaluation(
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
     able, left_out = _able(configured, attacks, threat, subject, {Images, TrainingImages, *([Sources] if lent else [])})
     needs = {kind for attack in able for kind in attack.needs}
+    _say_hidden([(each.name, each.hidden) for each in (subject, *lent)] + [(each.name, each.hidden) for each in able])
     return Evaluation(
         subject,
         split,
@@ -153,15 +159,28 @@ def _subject(
         card = checkpoint.card_of(checkpoint.read(Path(model)))
     dataset = dataset or (card.dataset if card else DATASET)
     split = data.load(dataset, "test", root=data_root, download=download, stream=True)
-    subject = model
-    if not isinstance(subject, Subject):
-        subject = load_model(subject, arch=arch, shape=split.shape, classes=split.classes, mean=mean, std=std)
+    if isinstance(model, Subject):
+        subject = model.afresh()
+    else:
+        subject = load_model(model, arch=arch, shape=split.shape, classes=split.classes, mean=mean, std=std)
     card = subject.card
     threat = ThreatModel.of(
         norm or (card.norm if card else "linf"),
         eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
     )
     return subject, split, threat, dataset
+
+
+def _say_hidden(hidden: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Says of what no row is reused, and why."""
+    for name, things in hidden:
+        if things:
+            warnings.warn(
+                f"it cannot be told what decides the numbers of {name}, so that its rows are not reused in another "
+                f"run: {'; '.join(things[:3])}{' and more' if len(things) > 3 else ''}",
+                NotReused,
+                stacklevel=4,
+            )
 
 
 def _behaviour(subject: Subject, split: data.Split, device: str) -> Behaviour:

@@ -104,10 +104,9 @@ def names() -> list[str]:
     return content.names("defenses", "recipes/*.yaml")
 
 
-def defense_of(name: str, settings: Mapping[str, Any]) -> tuple[str, Defense]:
-    """The defense that a recipe of ours names, with these settings, and its file's name."""
-    file = _read(name)
-    return file.defense, configure(content.defense_class(file.defense), settings, name)
+def defense_of(name: str, settings: Mapping[str, Any]) -> Defense:
+    """The defense that a recipe of ours names, with these settings."""
+    return configure(content.defense_class(_read(name).defense), settings, name)
 
 
 def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str, Any]) -> Recipe:

@@ -14,6 +14,7 @@ from robench.battery import battery
 from robench.benching import Reporter
 from robench.data import Split
 from robench.deadline import Deadline, OutOfTime
+from robench.description import decides_nothing
 from robench.errors import UserError
 from robench.ledger import CLEAN, DIAGNOSIS, Cell
 from robench.planning import checkpoint_path, plan_evaluation, resolve_device
@@ -157,7 +158,9 @@ class _Work:
     def _found(self, item: Item) -> Iterator[str]:
         """Trains what is not trained and attacks what is not attacked; the accuracies of each evaluation."""
         plan, path = self.place.plan(item)
-        if not path.is_file():
+        if path.is_file():
+            training.finished(plan, path)
+        else:
             self.say(f"{item.name}: training for {plan.recipe.setup.epochs} epochs")
             progress = self.reporter.training() if self.reporter else None
             training.train(plan, path, device=self.place.device, resume=True, progress=progress, deadline=self.deadline)
@@ -188,6 +191,7 @@ class _Work:
         return reached(plan, path, parts)
 
 
+@decides_nothing
 def _before_a_pass(deadline: Deadline, model: nn.Module, inputs: tuple[Tensor]) -> None:
     """A hook of the model: the passes of a library's attack are asked as well, which tells nobody of its steps."""
     deadline.check()

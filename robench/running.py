@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from robench import diagnosis, rows
+from robench.answers import told_apart
 from robench.atomic import make_folder, replacing
 from robench.battery import Attack
 from robench.classifier import Classifier
@@ -69,6 +70,8 @@ def run(
 ) -> Summary:
     """Evaluates into the ledger of the results folder, and summarises. `save_adversarial` is a folder: an archive for
     each attack, ATTACK.npz, with x_adv [N, ...] in float32, the labels y [N] and ids [N], the rows in the data set."""
+    if scale.part and (hidden := evaluation.subject.hidden):
+        raise UserError(f"a part needs a model whose rows can be told to be of one, but {hidden[0]}; run the whole")
     if save_adversarial is not None:
         if scale.part:
             raise UserError(f"part {scale.part} has not all x_adv to save; save them in a run of the whole")
@@ -97,10 +100,11 @@ def evaluate(
     ends as it would have without the interruption. `keep_images`: the cells keep their adversarial examples, and make
     again those they lack.
     """
+    evaluation, answers = told_apart(evaluation, ledger)
     progress, ids = progress or Silent(), scale.ids(evaluation.wanted, evaluation.batch_size)
     with executor(scale.executor, evaluation, scale.workers) as on:
         run = {**run, "batch_size": evaluation.batch_size, "threads": on.threads}
-        clean = ledger.cell(evaluation.key(None), evaluation.about(None), run)
+        clean = ledger.cell(evaluation.key(None), evaluation.about(None), {**run, "answers": answers})
         probed = evaluation.wanted[: -(-diagnosis.EXAMPLES // evaluation.batch_size) * evaluation.batch_size]
         with_probed = range(max(ids.stop, probed.stop)) if ids.start == 0 else ids
         _fill(Unit(CLEAN, with_probed, clean, clean), on, progress, scale)

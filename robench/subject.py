@@ -1,13 +1,13 @@
 """What is evaluated: a model with what is known of it, from a checkpoint, a factory, or Python."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from robench import checkpoint, content, recipe
@@ -15,10 +15,14 @@ from robench.access import Access
 from robench.arrays import ArrayFunction, ArrayModel
 from robench.checkpoint import weights_fingerprint
 from robench.defense import MODEL
+from robench.description import Description, can_be_weights, describe
 from robench.errors import UserError
-from robench.fingerprints import fingerprint, source_fingerprint
-from robench.models import build, source_files
+from robench.models import build
 from robench.threat import ThreatModel
+
+
+class NotReused(UserWarning):
+    """Rows are made again in each run, since it cannot be told whether they would be the same."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,45 @@ class Subject:
     """without its test-time transform, where it has one"""
     gives: Access = "gradients"
     """what it shows of itself"""
-    source: str = ""
-    """a hash of the code that the model runs"""
     notices: list[str] = field(default_factory=list)
+    token: str = ""
+    """which makes its key no other's, whatever is seen of it"""
 
     def key(self) -> dict[str, Any]:
-        """What of the model could change its predictions."""
-        return {
-            "arch": self.arch,
-            "weights": weights_fingerprint(dict([*self.model.named_parameters(), *self.model.named_buffers()])),
-            "source": self.source,
-        }
+        """What of the model could change its predictions, as it was when this was first asked: its weights, and all
+        else that its answers depend on. Where something of that cannot be seen, the key is no other subject's."""
+        return {"weights": self._weights, "source": self._described.fingerprint, **self._alone}
+
+    @cached_property
+    def hidden(self) -> Sequence[str]:
+        """What of the model cannot be described, in words."""
+        return self._described.hidden
+
+    def alone(self) -> "Subject":
+        """The same, whose key is no other's."""
+        return replace(self, token=uuid4().hex)
+
+    def afresh(self) -> "Subject":
+        """The same, whose key is that of the model as it is now."""
+        return replace(self)
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        return {name: tensor for name, tensor in named if can_be_weights(tensor)}
+
+    @cached_property
+    def _weights(self) -> str:
+        return weights_fingerprint(self._tensors)
+
+    @cached_property
+    def _described(self) -> Description:
+        return describe(self.model, apart=self._tensors.values())
+
+    @cached_property
+    def _alone(self) -> dict[str, str]:
+        token = self.token or (uuid4().hex if self.hidden else "")
+        return {"alone": token} if token else {}
 
     def about(self) -> dict[str, Any]:
         """Names and numbers for people; none of it changes a prediction."""
@@ -95,14 +127,12 @@ def load_model(
     dropped = checkpoint.load_weights(network, state, str(path))
     notices = [f"{len(dropped)} unused weights in {path} were dropped (sub_block1)"] if dropped else []
     name = arch or card.arch if card else str(arch)
-    source = source_fingerprint(source_files(name))
-    network.eval()
+    subject = Subject(network.eval(), path.stem, name, card, notices=notices)
     if card is None:
-        return Subject(network, path.stem, name, card, source=source, notices=notices)
+        return subject
     if card.defense.endswith(".py"):
         notices.append(f"{card.defense} trained it; a test-time transform that it may have is not applied")
-        return Subject(network, path.stem, name, card, source=source, notices=notices)
-    subject = Subject(network, path.stem, name, card, source=source, notices=notices)
+        return subject
     return _deployed(subject, checkpoint.helpers_of(document))
 
 
@@ -113,7 +143,7 @@ def _deployed(subject: Subject, helpers: Mapping[str, Mapping[str, Tensor]]) -> 
     assert card is not None
     if card.defense not in recipe.names():  # of a version that had others
         return subject
-    file, defense = recipe.defense_of(card.defense, card.recipe.get("settings", {}))
+    defense = recipe.defense_of(card.defense, card.recipe.get("settings", {}))
     players = {MODEL: subject.model}
     for name, helper in defense.helpers(subject.model, card.shape, card.classes).items():
         if name in helpers:
@@ -122,64 +152,26 @@ def _deployed(subject: Subject, helpers: Mapping[str, Mapping[str, Tensor]]) -> 
     model = defense.deploy(players, ThreatModel.of(card.norm, card.eps)).eval()
     if model is subject.model:
         return subject
-    source = fingerprint(
-        {
-            "network": subject.source,
-            "defense": source_fingerprint([content.defense_file(file)]),
-            "transform": _code_fingerprint(model),
-        }
-    )
     notices = [*subject.notices, f"it is deployed behind the test-time transform of {card.defense}"]
-    return replace(subject, model=model, bare=subject.model, source=source, notices=notices)
+    return replace(subject, model=model, bare=subject.model, notices=notices)
 
 
 def from_module(model: nn.Module) -> Subject:
-    """A module of the user's own. Two with the same code, structure, attributes and weights count as the same."""
+    """A module of the user's own. Two that give the same description and have the same weights count as the same."""
     kind = type(model)
-    return Subject(model, kind.__name__, f"{kind.__module__}.{kind.__qualname__}", source=_code_fingerprint(model))
+    return Subject(model, kind.__name__, f"{kind.__module__}.{kind.__qualname__}")
 
 
 def from_function(function: ArrayFunction, shape: Sequence[int] | None, classes: int | None) -> Subject:
-    """A callable on arrays. Two with the same code and the same answers on a few images count as the same."""
+    """A callable on arrays. Two that give the same description count as the same."""
     if not callable(function) or shape is None or classes is None:
         raise UserError(f"expected a checkpoint's path, an nn.Module or a function on arrays, got {function!r}")
     model = ArrayModel(function, classes)
     try:
         gives: Access = "labels" if model.gives_labels(np.zeros((1, *shape), dtype=np.float32)) else "scores"
-        source = model.source(shape)
     except Exception as error:  # whatever the user's function does
         raise UserError(f"{model.name} cannot take images of shape {tuple(shape)}: {error}") from None
-    return Subject(model, model.name, f"function on arrays, {gives}", gives=gives, source=source)
-
-
-def _code_fingerprint(model: nn.Module) -> str:
-    """Of what a module does beside its weights: the source of its parts' classes, and their plain attributes."""
-    parts: dict[str, Any] = {"structure": str(model)}
-    for name, part in model.named_modules():
-        kind = type(part)
-        if not kind.__module__.startswith("torch.nn."):
-            try:
-                parts[f"{name} source"] = inspect.getsource(kind)
-            except (OSError, TypeError):  # defined where no file is: its name must do
-                parts[f"{name} source"] = f"{kind.__module__}.{kind.__qualname__}"
-        for attribute, value in vars(part).items():
-            if attribute.startswith("_") or attribute == "training":
-                continue
-            if isinstance(value, Tensor):
-                parts[f"{name}.{attribute}"] = weights_fingerprint({attribute: value})
-            elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-                parts[f"{name}.{attribute}"] = weights_fingerprint({attribute: torch.from_numpy(value.copy())})
-            elif _is_plain(value):
-                parts[f"{name}.{attribute}"] = repr(value)
-    return fingerprint(parts)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.items()))
-    return isinstance(value, bool | int | float | str)
+    return Subject(model, model.name, f"function on arrays, {gives}", gives=gives)
 
 
 def _from_factory(path: Path, function: str, shape: Sequence[int] | None, classes: int | None) -> Subject:
@@ -192,10 +184,7 @@ def _from_factory(path: Path, function: str, shape: Sequence[int] | None, classe
     except Exception as error:
         raise UserError(f"{path}:{function} failed: {type(error).__name__}: {error}") from error
     if callable(model) and not isinstance(model, nn.Module):
-        made = from_function(model, shape, classes)
-        source = fingerprint({"file": path.read_text(), "function": made.source})
-        return replace(made, name=f"{path.stem}-{function}", source=source)
+        return replace(from_function(model, shape, classes), name=f"{path.stem}-{function}")
     if not isinstance(model, nn.Module):
         raise UserError(f"expected {path}:{function} to return an nn.Module, got {type(model).__name__}")
-    source = fingerprint({"file": path.read_text(), "module": _code_fingerprint(model)})
-    return Subject(model.eval(), f"{path.stem}-{function}", f"{path.name}:{function}", source=source)
+    return Subject(model.eval(), f"{path.stem}-{function}", f"{path.name}:{function}")

@@ -5,9 +5,10 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 import torch
 from accelerate import Accelerator
@@ -16,18 +17,20 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from robench import checkpoint, content, resize
+from robench import checkpoint, resize
 from robench import metrics as metrics_file
 from robench.atomic import make_folder
 from robench.checkpoint import Card, weights_fingerprint
+from robench.code import code_fingerprint
 from robench.data import Split
 from robench.deadline import Deadline, OutOfTime
 from robench.defense import LABELLED, MODEL, Helper, Step
+from robench.description import describe
 from robench.distributed import TIMEOUT, DistributedWarning, Processes, differences, running_statistics
 from robench.errors import UserError
-from robench.fingerprints import fingerprint, source_fingerprint
+from robench.fingerprints import fingerprint
 from robench.memory import keep_memory
-from robench.models import build, source_files
+from robench.models import architecture, build
 from robench.models.transformed import as_network
 from robench.recipe import Recipe
 from robench.sampling import BatchGenerator
@@ -38,30 +41,6 @@ from robench.threat import ThreatModel
 
 SAVE_SECONDS = 60.0
 """A killed training loses at most this long."""
-
-ENGINE = (
-    "threat",
-    "data",
-    "losses",
-    "ascend",
-    "augment",
-    "defense",
-    "distributed",
-    "sampling",
-    "schedule",
-    "selection",
-    "smoothness",
-    "streams",
-    "svgd",
-    "tanh_gaussian",
-    "models/discriminators",
-    "models/generators",
-    "models/resnet",
-    "models/wide_resnet",
-    "training",
-)
-SOURCE = source_fingerprint(Path(__file__).parent / f"{name}.py" for name in ENGINE)
-"""Of the modules whose code decides the weights, as they were when they were imported."""
 
 
 class Progress(Protocol):
@@ -123,12 +102,23 @@ class Plan:
         }
 
     def key(self) -> dict[str, Any]:
-        files = [content.defense_file(self.recipe.source), *source_files(self.recipe.setup.arch)]
+        """Everything that could change its weights, by what it is called where two trainings differ."""
+        return {**self.describe(), "seed": self.seed, **self.inputs}
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What of its key no recipe tells: the images, and all code that makes the weights."""
+        code = {
+            "defense": describe(type(self.recipe.defense)),
+            "network": describe(architecture(self.recipe.setup.arch)),
+        }
         return {
-            **self.describe(),
             "data": [split.fingerprint for split in (self.split, self.target) if split],
-            "seed": self.seed,
-            "source": [SOURCE, source_fingerprint(files)],
+            "source": {
+                "engine": code_fingerprint(Path(__file__)),
+                **{name: each.fingerprint for name, each in code.items()},
+            },
+            **({"alone": uuid4().hex} if any(each.hidden for each in code.values()) else {}),
         }
 
     @property
@@ -248,7 +238,7 @@ class _Loop:
         if resume and self.state_file.is_file():
             self._restore()
         elif resume and self.out.is_file():
-            return self._finished()
+            return finished(self.plan, self.out)
         self._meet()
         saved = self.epoch_began = time.monotonic()
         self.progress.begin(self.plan.recipe.name, total, run.step)
@@ -450,22 +440,18 @@ class _Loop:
         return average.module if average and name == MODEL else self._player(name)
 
     def _save_state(self) -> None:
-        checkpoint.save_document(self.state_file, {"plan": fingerprint(self.plan.key()), **self.run_state.state()})
+        key = self.plan.key()
+        checkpoint.save_document(self.state_file, {"plan": fingerprint(key), "key": key, **self.run_state.state()})
 
     def _restore(self) -> None:
         state = checkpoint.read(self.state_file)
-        if state.get("plan") != fingerprint(self.plan.key()):
+        key = self.plan.key()
+        if state.get("plan") != fingerprint(key):
             raise UserError(
-                f"{self.state_file} is of a training with other settings; remove it, or train without --resume"
+                f"{self.state_file} is of another training ({_difference(state.get('key'), key)}); remove it, or train "
+                "without --resume"
             )
         self.run_state.restore(state)
-
-    def _finished(self) -> Card:
-        """The card of the checkpoint, if it is what this training would end in."""
-        card = checkpoint.card_of(checkpoint.read(self.out))
-        if card is None or (card.recipe, card.seed) != (self.plan.describe(), self.plan.seed):
-            raise UserError(f"{self.out} is of a training with other settings; name another --out to keep both")
-        return card
 
     def _finish(self) -> Card:
         card = self._write(self.out)
@@ -494,6 +480,7 @@ class _Loop:
             versions=checkpoint.used_versions(),
             processes=self.processes.count,
             labelled=self._labelled_rows(),
+            inputs=plan.inputs,
         )
         if not self.processes.main:
             return card
@@ -518,3 +505,43 @@ def _seed_layers(device: torch.device, seed: int) -> None:
 def _seed(seed: int, purpose: str, index: int) -> int:
     """An independent seed for each purpose and index."""
     return int(fingerprint({"seed": seed, "purpose": purpose, "index": index}), 16) >> 1
+
+
+def finished(plan: Plan, path: Path) -> Card:
+    """The card of the checkpoint, which must be what this training would end in."""
+    card = checkpoint.card_of(checkpoint.read(path))
+    if card is None:
+        raise UserError(f"{path} is no checkpoint of robench's; name another --out to keep both")
+    made, key = {**card.recipe, "seed": card.seed, **card.inputs}, plan.key()
+    if fingerprint(made) != fingerprint(key):
+        raise UserError(f"{path} is of another training ({_difference(made, key)}); name another --out to keep both")
+    return card
+
+
+def _difference(made: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
+    """What differs between the keys of two trainings, for people; the settings by their names and values."""
+    if made is None:
+        return "an earlier version of robench began it"
+    if "data" not in made and "source" not in made:
+        return "an earlier version of robench made it, which did not note its images and code"
+    found = []
+    for name in sorted({*made, *wanted}):
+        old, new = made.get(name), wanted.get(name)
+        if old == new:
+            continue
+        if name in ("setup", "settings") and isinstance(old, Mapping) and isinstance(new, Mapping):
+            changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+            found += [f"{key} {old.get(key)}, not {new.get(key)}" for key in changed]
+        elif name in _WORDS:
+            found.append(_WORDS[name])
+        else:
+            found.append(f"{name} {old}, not {new}")
+    return "; ".join(found)
+
+
+_WORDS = {
+    "data": "other training images",
+    "source": "other code",
+    "init": "other weights to begin with",
+    "alone": "its code cannot be fully described, so it cannot be told whether it is the same",
+}

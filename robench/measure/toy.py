@@ -2,14 +2,13 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robench import content, training
+from robench import content
 from robench.defense import MODEL, Batch, Defense, Helper, Step
 from robench.models.network import Network
 from robench.recipe import written
@@ -25,10 +24,7 @@ DEFENSES = {
 }
 """The discriminator is that of ATLD's recipe for the digits. Of two classes a smoothing of 0.5 would leave no label."""
 
-USES = [
-    *(content.defense_file(name) for name in DEFENSES),
-    *(Path(training.__file__).parent / f"{name}.py" for name in training.ENGINE),
-]
+USES = [content.defense_file(name) for name in DEFENSES]
 
 SCHEMES = ("pgd_at", "feature_scatter", "atld")
 """Those that perturb."""

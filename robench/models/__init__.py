@@ -1,8 +1,6 @@
 """The networks, by the name that a checkpoint and `--arch` call them."""
 
-import inspect
 from collections.abc import Sequence
-from pathlib import Path
 
 from robench.errors import UserError, unknown
 from robench.models.conv_large import ConvLarge
@@ -27,11 +25,11 @@ ARCHITECTURES: dict[str, type[Network]] = {
 }
 
 
-def source_files(arch: str) -> list[Path]:
-    """The files whose code a network runs."""
-    if arch not in ARCHITECTURES:
-        raise unknown("architecture", arch, ARCHITECTURES)
-    return [Path(inspect.getfile(kind)) for kind in (Network, ARCHITECTURES[arch])]
+def architecture(name: str) -> type[Network]:
+    """The class of the networks of that name."""
+    if name not in ARCHITECTURES:
+        raise unknown("architecture", name, ARCHITECTURES)
+    return ARCHITECTURES[name]
 
 
 def build(
@@ -43,11 +41,10 @@ def build(
     std: Sequence[float] = (1.0,),
 ) -> Network:
     """A fresh network for images [C, H, W]; `mean` and `std`, one for all channels or one each, normalise its input."""
-    if arch not in ARCHITECTURES:
-        raise unknown("architecture", arch, ARCHITECTURES)
+    kind = architecture(arch)
     if len(shape) != 3:
         raise UserError(f"expected images of shape (channels, height, width), got {tuple(shape)}")
-    smallest = ARCHITECTURES[arch].smallest
+    smallest = kind.smallest
     if min(shape[1:]) < smallest:
         raise UserError(f"{arch} needs images of at least {smallest}x{smallest} pixels, got {shape[1]}x{shape[2]}")
     for name, values in (("mean", mean), ("std", std)):
@@ -55,6 +52,6 @@ def build(
             raise UserError(f"expected 1 or {shape[0]} values for the {name}, got {len(values)}")
     if min(std) <= 0:
         raise UserError(f"expected a std above 0, got {min(std)}")
-    network = ARCHITECTURES[arch](shape, classes)
+    network = kind(shape, classes)
     network.normalize.set(mean, std)
     return network
