@@ -13,6 +13,7 @@ from robench.classifier import Classifier
 from robench.judge import Judge
 from robench.losses import cross_entropy
 from robench.memory import ran_out
+from robench.summary import Summary
 from robench.threat import ThreatModel
 from tests.helpers import Ran, Trained, linear_case, run_attack
 
@@ -41,7 +42,7 @@ def mine(search, *, how: str = "honest"):
 """
 
 
-def evaluated(model: nn.Module, *attacks: str, n: int = 30, eps: str = "0.1") -> robench.api.Summary:
+def evaluated(model: nn.Module, *attacks: str, n: int = 30, eps: str = "0.1") -> Summary:
     return robench.evaluate(model, attacks=attacks, n=n, eps=eps, device="cpu", batch_size=16)
 
 
@@ -154,9 +155,7 @@ def test_gradients_are_taken_where_a_clamping_model_has_them(name: str, digits_m
     x = x.round()  # every pixel on a face of the box
     y = digits_model.model(x).argmax(1)
     threat = ThreatModel.of("linf", "0.1")
-    plain, clamped = (
-        run_attack(name, model, x, y, threat) for model in (digits_model.model, Clamps(digits_model.model))
-    )
+    plain, clamped = (run_attack(name, kind(digits_model.model), x, y, threat) for kind in (nn.Sequential, Clamps))
     assert int(plain.fooled.sum()) > 5
     assert int(clamped.fooled.sum()) >= int(plain.fooled.sum()) - 2
 
@@ -184,7 +183,7 @@ class Recomputes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         from torch.utils.checkpoint import checkpoint
 
-        return checkpoint(self.layer, x, use_reentrant=True)  # type: ignore[no-any-return, no-untyped-call]
+        return checkpoint(self.layer, x, use_reentrant=True)  # type: ignore[no-any-return]
 
 
 def odd(kind: str) -> nn.Module:
@@ -228,7 +227,7 @@ def test_an_odd_model_is_attacked_as_any_other(kind: str, inference: bool) -> No
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("could not create a primitive"), True),
         (
-            RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
             True,
         ),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
@@ -238,10 +237,9 @@ def test_an_odd_model_is_attacked_as_any_other(kind: str, inference: bool) -> No
 )
 def test_memory_that_ran_out_is_known_by_any_name(error: Exception, memory: bool) -> None:
     assert ran_out(error) == memory
-    try:
-        raise ValueError("as it loaded") from error
-    except ValueError as wrapped:
-        assert ran_out(wrapped) == memory
+    wrapped = ValueError("as it loaded")
+    wrapped.__cause__ = error
+    assert ran_out(wrapped) == memory
 
 
 def test_a_library_that_differentiates_is_given_smaller_passes_where_memory_runs_out() -> None:
