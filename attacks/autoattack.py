@@ -5,7 +5,7 @@ from typing import Literal
 
 from pyautoattack import AutoAttack, checks
 
-from robench.access import sees
+from robench.access import Settings, Sight, sees
 from robench.search import Search
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
@@ -13,7 +13,26 @@ logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it re
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-@sees("gradients", stops=True, companions=True)
+PARTS = {
+    "apgd-ce": Sight("gradients"),
+    "apgd-dlr": Sight("gradients", unsaturated=True),
+    "apgd-t": Sight("gradients", unsaturated=True),
+    "fab-t": Sight("gradients", unsaturated=True),
+    "square": Sight("scores", unsaturated=True),
+}
+NEEDS = {"apgd-dlr": 3, "apgd-t": 4}
+"""Classes, of the parts that use the difference of logits ratio."""
+
+
+def parts(settings: Settings, classes: int, stochastic: bool) -> dict[str, Sight]:
+    """Those that are run with the settings on such a model."""
+    random = settings["version"] == "rand" or (settings["version"] == "auto" and stochastic)
+    whole = ("apgd-ce", "apgd-dlr") if random else ("apgd-ce", "apgd-t", "fab-t", "square")
+    named = whole if settings["component"] == "all" else (settings["component"],)
+    return {name: PARTS[name] for name in named if classes >= NEEDS.get(name, 2)}
+
+
+@sees("gradients", stops=True, companions=True, parts=parts)
 def autoattack(
     search: Search,
     *,
@@ -42,10 +61,9 @@ def autoattack(
         run.fab.n_target_classes = min(run.fab.n_target_classes, targets)
         if component != "all":
             run.attacks_to_run = [component]
-        needs = {"apgd-dlr": 3, "apgd-t": 4}
-        run.attacks_to_run = [name for name in run.attacks_to_run if search.classes >= needs.get(name, 2)]
+        run.attacks_to_run = [name for name in run.attacks_to_run if search.classes >= NEEDS.get(name, 2)]
         if not run.attacks_to_run:
-            raise ValueError(f"{component} needs {needs[component]} classes, the model has {search.classes}")
+            raise ValueError(f"{component} needs {NEEDS[component]} classes, the model has {search.classes}")
         x_adv, _ = run.run_standard_evaluation(search.x, search.y, batch_size=len(search.x))
         checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts calls in a global
     search.offer(x_adv)

@@ -338,8 +338,13 @@ def evaluate(
             f"{summary.n} of {everything}{rest}"
         )
     _emit(report.evaluation(summary, format))
+    failures = report.failures(summary)
+    for sentence in failures:
+        stderr.print(sentence)
     if fail_under is not None and not report.passes(summary, fail_under):
         stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")
+        raise typer.Exit(1)
+    if failures:
         raise typer.Exit(1)
 
 

@@ -70,7 +70,7 @@ def _named(written: str, evaluated: Sequence[Run]) -> str:
 def _where(run: Run) -> str:
     """The images and the threat themselves, whatever they are called."""
     key = run.cells[CLEAN].key
-    return fingerprint({"dataset": key["dataset"], "threat": key["threat"]})
+    return fingerprint({"dataset": key["dataset"], "threat": run.threat})
 
 
 def _comparison(first: Run, second: Run) -> Comparison:
@@ -81,7 +81,7 @@ def _comparison(first: Run, second: Run) -> Comparison:
         contests.append(_contest(WORST_CASE, first, second, shared))
     found = [contest for contest in contests if contest]
     names, about = (first.about["model"], second.about["model"]), first.about
-    return Comparison(*names, about["dataset"], f"{about['norm']} {about['eps']}", found)
+    return Comparison(*names, about["dataset"], first.threat, found)
 
 
 def _contest(name: str, first: Run, second: Run, attacks: Sequence[str]) -> Contest | None:
