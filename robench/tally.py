@@ -125,7 +125,7 @@ def condensed(cells: Mapping[str, Cell], ids: range) -> dict[str, Tally]:
     found = {name: Tally.of(ROW.empty_table()) for name in cells if name != DIAGNOSIS}
     for window in windows(ids):
         more = tally(cells, ids=window)
-        found = _condensed({name: _concatenated(each, more[name]) for name, each in found.items()})
+        found = condensed_tallies({name: _concatenated(each, more[name]) for name, each in found.items()})
     return found
 
 
@@ -134,8 +134,8 @@ def _concatenated(*tallies: Tally) -> Tally:
     return Tally(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 
-def _condensed(tallies: Mapping[str, Tally]) -> dict[str, Tally]:
-    """Of tallies over the same examples."""
+def condensed_tallies(tallies: Mapping[str, Tally]) -> dict[str, Tally]:
+    """Of tallies over the same examples, with a row for all that fared alike."""
     fates = np.stack([next(iter(tallies.values())).label, *map(_fate, tallies.values())], axis=1)
     _, first, group = np.unique(fates, axis=0, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[group.reshape(-1)]  # groups in order of their first examples

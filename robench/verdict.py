@@ -137,10 +137,10 @@ def _lacking(evidence: Evidence) -> Iterator[str]:
         yield "no example is classified correctly, so there was none to attack"
         return
     sights = [sight for name in evidence.tallies for sight in evidence.sights[name]]
-    if not any(map(_follows, sights)):
-        yield "no attack with gradients was run (--suite white_box has them)"
-    elif without := _mostly_without_gradient(evidence):
+    if without := _mostly_without_gradient(evidence):
         yield without
+    elif not any(map(_follows, sights)):
+        yield "no attack with gradients was run (--suite white_box has them)"
     if not any(map(_gropes, sights)):
         yield "no attack without gradients was run (--suite black_box has them)"
     if any(each.n < ENOUGH for each in evidence.tallies.values()):
