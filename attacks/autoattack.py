@@ -13,23 +13,17 @@ logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it re
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-PARTS = {
-    "apgd-ce": Sight("gradients"),
-    "apgd-dlr": Sight("gradients", unsaturated=True),
-    "apgd-t": Sight("gradients", unsaturated=True),
-    "fab-t": Sight("gradients", unsaturated=True),
-    "square": Sight("scores", unsaturated=True),
-}
-NEEDS = {"apgd-dlr": 3, "apgd-t": 4}
-"""Classes, of the parts that use the difference of logits ratio."""
+SLOPES, ON_LOGITS = Sight("gradients"), Sight("gradients", unsaturated=True)
+SQUARE = {"square": Sight("scores", unsaturated=True)}
+STANDARD = {"apgd-ce": SLOPES, "apgd-t": ON_LOGITS, "fab-t": ON_LOGITS, **SQUARE}
+RAND = {"apgd-ce": SLOPES, "apgd-dlr": ON_LOGITS}
+NEEDS = {"apgd-dlr": 3, "apgd-t": 4}  # classes
 
 
 def parts(settings: Settings, classes: int, stochastic: bool) -> dict[str, Sight]:
-    """Those that are run with the settings on such a model."""
     random = settings["version"] == "rand" or (settings["version"] == "auto" and stochastic)
-    whole = ("apgd-ce", "apgd-dlr") if random else ("apgd-ce", "apgd-t", "fab-t", "square")
-    named = whole if settings["component"] == "all" else (settings["component"],)
-    return {name: PARTS[name] for name in named if classes >= NEEDS.get(name, 2)}
+    able = {name: sight for name, sight in (RAND if random else STANDARD).items() if classes >= NEEDS.get(name, 2)}
+    return able if settings["component"] == "all" else {settings["component"]: STANDARD[settings["component"]]}
 
 
 @sees("gradients", stops=True, companions=True, parts=parts)

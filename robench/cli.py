@@ -135,6 +135,8 @@ def bench(
     )
     if len(frame):
         _print_leaderboard(frame, LeaderboardFormat.table)
+    if (frame["at_least"] < frame["at_most"]).any():  # errors leave a worst case unknown, as the notes say
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -206,8 +206,8 @@ def _spread(tally: Tally) -> float | None:
 
 
 def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
-    """How many examples each attack broke that no other did; nothing where one was spared some."""
-    if any(each.skipped.any() for each in tallies.values()):
+    """How many examples each attack broke that no other did; nothing where one was spared some, or erred on some."""
+    if any(not each.finished.all() for each in tallies.values()):
         return {}
     breakers = np.sum([each.fooled for each in tallies.values()], axis=0)
     return {name: each.total(each.fooled & (breakers == 1) & each.correct) for name, each in tallies.items()}

@@ -99,7 +99,8 @@ def comparison(found: "Comparison", format: str) -> Output:
     rows = []
     for each in found.contests:
         counts = [str(each.only_first), str(each.only_second), f"{each.p:.2g}"]
-        rows.append([each.name, str(each.n), percent_interval(each.first), percent_interval(each.second), *counts])
+        name = f"{each.name}, unknown on {each.unknown} more" if each.unknown else each.name
+        rows.append([name, str(each.n), percent_interval(each.first), percent_interval(each.second), *counts])
     title = f"{found.first} and {found.second} on {found.dataset}, {found.threat} (accuracies in %)"
     return _render(title, header, rows, format, [])
 
