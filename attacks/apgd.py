@@ -17,7 +17,7 @@ LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr, "margin": margin}
 Name = Literal["ce", "dlr", "margin"]
 
 
-@sees("gradients", stops=True)
+@sees("gradients", stops=True, unsaturated=lambda settings: settings["targets"] or settings["loss"] != "ce")
 def apgd(search: Search, *, steps: int = 100, loss: Name = "ce", targets: int | None = None) -> None:
     """Auto-PGD (Croce & Hein 2020, Algorithm 1) up the cross-entropy, their difference of logits ratio, or the margin;
     with `targets`, up the margin to so many other classes in turn, highest logit at x first, to more in each restart.

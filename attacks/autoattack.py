@@ -5,7 +5,7 @@ from typing import Literal
 
 from pyautoattack import AutoAttack, checks
 
-from robench.access import sees
+from robench.access import Settings, Sight, sees
 from robench.search import Search
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
@@ -13,7 +13,20 @@ logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it re
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-@sees("gradients", stops=True, companions=True)
+SLOPES, ON_LOGITS = Sight("gradients"), Sight("gradients", unsaturated=True)
+SQUARE = {"square": Sight("scores", unsaturated=True)}
+STANDARD = {"apgd-ce": SLOPES, "apgd-t": ON_LOGITS, "fab-t": ON_LOGITS, **SQUARE}
+RAND = {"apgd-ce": SLOPES, "apgd-dlr": ON_LOGITS}
+NEEDS = {"apgd-dlr": 3, "apgd-t": 4}  # classes
+
+
+def parts(settings: Settings, classes: int, stochastic: bool) -> dict[str, Sight]:
+    random = settings["version"] == "rand" or (settings["version"] == "auto" and stochastic)
+    able = {name: sight for name, sight in (RAND if random else STANDARD).items() if classes >= NEEDS.get(name, 2)}
+    return able if settings["component"] == "all" else {settings["component"]: STANDARD[settings["component"]]}
+
+
+@sees("gradients", stops=True, companions=True, parts=parts)
 def autoattack(
     search: Search,
     *,
@@ -42,10 +55,9 @@ def autoattack(
         run.fab.n_target_classes = min(run.fab.n_target_classes, targets)
         if component != "all":
             run.attacks_to_run = [component]
-        needs = {"apgd-dlr": 3, "apgd-t": 4}
-        run.attacks_to_run = [name for name in run.attacks_to_run if search.classes >= needs.get(name, 2)]
+        run.attacks_to_run = [name for name in run.attacks_to_run if search.classes >= NEEDS.get(name, 2)]
         if not run.attacks_to_run:
-            raise ValueError(f"{component} needs {needs[component]} classes, the model has {search.classes}")
+            raise ValueError(f"{component} needs {NEEDS[component]} classes, the model has {search.classes}")
         x_adv, _ = run.run_standard_evaluation(search.x, search.y, batch_size=len(search.x))
         checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts calls in a global
     search.offer(x_adv)

@@ -17,7 +17,7 @@ from robench.threat import Norm, ThreatModel
 LIBRARY = {"linf": LinfinityBrendelBethgeAttack, "l2": L2BrendelBethgeAttack}
 
 
-@sees("gradients", stops=True, alone=True)
+@sees("gradients", stops=True, alone=True, unsaturated=True)
 def bb(search: Search, *, images: Images, steps: int = 1000, lr: float = 1e-3, seconds: float = 60.0) -> None:
     """From an adversarial point far off, along the boundary to the one nearest to x (Brendel & Bethge 2019).
 

@@ -6,7 +6,7 @@ from robench.search import Search
 from robench.threat import Size
 
 
-@sees("gradients", grows="steps")
+@sees("gradients", grows="steps", unsaturated=True)
 def cw(search: Search, *, steps: int = 30, step_size: Size = "eps/4", random_start: bool = True) -> None:
     """PGD on the margin max_{j != y} z_j - z_y (Carlini & Wagner 2017, as Madry et al. 2018 use it).
 

@@ -11,7 +11,7 @@ from robench.search import Search
 from robench.threat import Size
 
 
-@sees("gradients", stops=True)
+@sees("gradients", stops=True, unsaturated=True)
 def feature(
     search: Search,
     *,

@@ -8,7 +8,7 @@ from robench.losses import margin
 from robench.search import Search
 
 
-@sees("gradients", stops=True)
+@sees("gradients", stops=True, drives=True)
 def in_turn(search: Search, *, first: Attack, then: Attack, rise: float = 0.0) -> None:
     """`first`, then `then`, which may go on from what the first has found (`Search.best`).
 

@@ -10,7 +10,7 @@ from robench.search import Search
 from robench.threat import Size
 
 
-@sees("gradients", stops=True)
+@sees("gradients", stops=True, unsaturated=True)
 def multi_targeted(
     search: Search, *, targets: int = 3, steps: int = 10, step_size: Size = "2*eps", diversify: int = 2
 ) -> None:

@@ -10,7 +10,7 @@ from robench.errors import UserError
 from robench.search import Search
 
 
-@sees("labels", norms=["linf"], stops=True)
+@sees("labels", norms=["linf"], stops=True, unsaturated=True)
 def rays(search: Search, *, queries: int = 10_000, tolerance: float = 1e-3) -> None:
     """Flips blocks of a sign vector, and keeps a flip that brings the boundary nearer along it (Chen & Gu 2020).
 

@@ -8,7 +8,7 @@ from robench.losses import margin
 from robench.search import Search
 
 
-@sees("scores", stops=True)
+@sees("scores", stops=True, unsaturated=True)
 def spsa(search: Search, *, evaluations: int = 256, steps: int = 100, delta: float = 0.001, lr: float = 0.01) -> None:
     """Climbs the margin along a gradient estimated by finite differences (Uesato et al. 2018).
 

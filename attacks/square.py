@@ -12,7 +12,7 @@ logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it re
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-@sees("scores", stops=True, companions=True)
+@sees("scores", stops=True, companions=True, unsaturated=True)
 def square(search: Search) -> None:
     """Random search with square-shaped changes (Andriushchenko et al. 2020), 5,000 queries, as AutoAttack runs it."""
     with search.lend() as model:

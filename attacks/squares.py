@@ -14,7 +14,7 @@ HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 """Shares of the queries after which the area of the squares is halved."""
 
 
-@sees("scores", stops=True)
+@sees("scores", stops=True, unsaturated=True)
 def squares(search: Search, *, queries: int = 2000, tries: int = 8, area: float = 0.8, windows: int = 10) -> None:
     """Changes each channel by 2 eps up or down in a random square, and keeps what raises the margin (Andriushchenko et
     al. 2020); goes on from the best candidate of the run so far or, where there is none, begins at vertical stripes.

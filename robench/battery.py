@@ -10,7 +10,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from robench import content
-from robench.access import Access, reveals
+from robench.access import Access, Sight, reveals
 from robench.classifier import Layer
 from robench.content import Strict
 from robench.description import Description, describe
@@ -69,6 +69,17 @@ class Attack:
     def _driven(self) -> list["Attack"]:
         return [value for value in self.settings.values() if isinstance(value, Attack)]
 
+    def sights(self, classes: int, stochastic: bool) -> dict[str, Sight]:
+        """What each of its parts goes by on such a model, by their names: of an attack that is no composite, itself."""
+        function: Any = self.function
+        if function.drives:
+            driven = (attack.sights(classes, stochastic) for attack in self._driven)
+            return {name: sight for parts in driven for name, sight in parts.items()}
+        if function.parts:
+            return dict(function.parts(self.settings, classes, stochastic))
+        declared = function.unsaturated
+        return {self.name: Sight(self.access, bool(declared(self.settings) if callable(declared) else declared))}
+
     def __call__(self, search: Search) -> None:
         lent: dict[str, Any] = {keyword: search.resources.of(kind) for keyword, kind in self.resources.items()}
         function = partial(self.function, **self.settings, **lent)
@@ -124,6 +135,8 @@ class Suite(Strict):
     attacks: list[str]
     readings: Readings = "any"
     mode: Mode = "columns"
+    minimum: bool = False
+    """models that met all of it are ranked together, whatever else they met"""
 
 
 def attack(written: str) -> Attack:

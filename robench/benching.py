@@ -20,6 +20,7 @@ from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, resolve_device
 from robench.reading import ranking
 from robench.reading.publishing import paths, publish, publish_benchmark
+from robench.reading.report import failures
 from robench.reading.runs import evaluation_id
 from robench.recipe import default_eps
 from robench.subject import Subject, load_model
@@ -195,7 +196,8 @@ def _radii(benchmark: Benchmark, subject: Subject, dataset: str) -> list[Size]:
 def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
     where.say(f"{planned.subject.name}: evaluating at {planned.threat}")
     progress = where.reporter.evaluation() if where.reporter else None
-    running.run(planned, where.results, progress, scale=where.scale)
+    for failure in failures(running.run(planned, where.results, progress, scale=where.scale)):
+        where.say(f"{planned.subject.name}: {failure}")
     for kind, settings in {**ALWAYS, **benchmark.measure}.items():
         where.say(f"{planned.subject.name}: measuring {kind}")
         measuring.measure_model(planned, kind, settings, where.results)

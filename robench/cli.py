@@ -139,6 +139,8 @@ def bench(
         )
     if len(frame):
         _print_leaderboard(frame, LeaderboardFormat.table)
+    if (frame["at_least"] < frame["at_most"]).any():  # errors leave a worst case unknown, as the notes say
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -351,8 +353,13 @@ def evaluate(
             f"{summary.n} of {everything}{rest}"
         )
     _emit(report.evaluation(summary, format))
+    failures = report.failures(summary)
+    for sentence in failures:
+        stderr.print(sentence)
     if fail_under is not None and not report.passes(summary, fail_under):
         stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")
+        raise typer.Exit(1)
+    if failures:
         raise typer.Exit(1)
 
 

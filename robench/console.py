@@ -25,7 +25,7 @@ class EvaluationProgress:
         self._task = self._bar.add_task("", total=examples, detail="")
         self._name, self._started, self._first_pass = attack, time.monotonic(), None
         self._done = self._robust = 0
-        self._rate = self._accuracy = ""
+        self._rate = self._so_far = ""
         self._live = Live(Group(*self._found, self._bar), console=stderr, transient=True)
         if stderr.is_terminal:
             self._live.start()
@@ -38,18 +38,18 @@ class EvaluationProgress:
         seconds = max(time.monotonic() - self._started, 1e-9)
         if passes > self._first_pass:
             self._rate = f", {(passes - self._first_pass) / seconds:,.0f} passes/s"
-        self._bar.update(self._task, detail=f"{self._accuracy}standing {examples}{self._rate}")
+        self._bar.update(self._task, detail=f"{self._so_far}standing {examples}{self._rate}")
 
     def advance(self, examples: int, robust: int) -> None:
         self._done += examples
         self._robust += robust
-        self._accuracy = f"accuracy {100 * self._robust / max(self._done, 1):.1f} %, "
-        self._bar.update(self._task, advance=examples, detail=f"{self._accuracy.rstrip(', ')}{self._rate}")
+        self._so_far = f"{self._robust} of {self._done} robust, "
+        self._bar.update(self._task, advance=examples, detail=f"{self._so_far.rstrip(', ')}{self._rate}")
 
     def end(self) -> None:
         self._live.stop()
         if not stderr.is_terminal and self._done:
-            stderr.print(f"{self._name:<12} {self._done} examples, {self._accuracy.rstrip(', ')}{self._rate}")
+            stderr.print(f"{self._name:<12} {self._so_far.rstrip(', ')}{self._rate}")
 
     def show(self, summary: Summary) -> None:
         self._found = list(report.evaluation(summary, "table"))

@@ -1,7 +1,7 @@
 """What is evaluated: a model against a battery on a data set within a threat."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,6 +188,7 @@ class Evaluation:
             "eps": self.threat.eps_written,
             "attack": self._called(attack) if attack else CLEAN,
             "access": attack.access if attack else None,
+            **({"parts": self._about_parts(attack)} if attack else {}),
             "protocol": self.protocol if attack else None,
             "draws": self.draws if self.behaviour.stochastic else None,
             **(self._about_sources() if attack and Sources in attack.needs else {}),
@@ -195,6 +196,10 @@ class Evaluation:
             "unseeded": self.behaviour.unseeded,
             "classes": self.split.classes,
         }
+
+    def _about_parts(self, attack: Attack) -> dict[str, dict[str, Any]]:
+        sights = attack.sights(self.split.classes, self.behaviour.stochastic)
+        return {name: asdict(sight) for name, sight in sights.items()}
 
     def _about_sources(self) -> dict[str, Any]:
         return {

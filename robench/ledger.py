@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,9 @@ DIAGNOSIS = "diagnosis"
 
 UNFINISHED = ("error", "skipped")
 """The states of a row that tell nothing of the attack."""
+
+SAME = 1e-6
+"""How far two radii may be apart and be one: the absolute tolerance of the judge."""
 
 NEEDED = {
     "key": ("model", "dataset", "threat", "attack"),
@@ -104,6 +108,12 @@ class Cell:
     @property
     def run(self) -> dict[str, Any]:
         return self._document["run"]
+
+    @property
+    def threat(self) -> str:
+        """The norm and the radius, however that was written: "linf 8/255"."""
+        norm, eps = self.key["threat"]
+        return f"{norm} {radius(eps)}"
 
     @property
     def found(self) -> dict[str, Any] | None:
@@ -299,6 +309,18 @@ def finished(table: pa.Table) -> np.ndarray:
     """Which rows [N] tell something of the attack."""
     told: np.ndarray = ~np.isin(table["status"].to_numpy(), UNFINISHED)
     return told
+
+
+def radius(eps: float | str) -> str:
+    """As people write it, whoever wrote it how: a short decimal, else so many of 255 levels, else six digits."""
+    try:
+        value = float(Fraction(eps))
+    except (ValueError, ZeroDivisionError):  # of a ledger that someone else wrote
+        return str(eps)
+    short, levels = f"{value:.3g}", round(value * 255)
+    if abs(float(short) - value) <= SAME:
+        return short
+    return f"{levels}/255" if levels and abs(levels / 255 - value) <= SAME else f"{value:.6g}"
 
 
 def now() -> str:

@@ -281,7 +281,7 @@ class Prepared:
     def _diagnose(self, unit: Unit, watch: Watch) -> None:
         ids = _correct(unit)
         x, y = self._split.floats(ids), self._split.labels[ids]
-        found = diagnosis.diagnose(self._evaluation, self._seen, self._searcher(unit.cell), x, y, ids)
+        found = diagnosis.diagnose(self._evaluation, self._judge, self._seen, self._searcher(unit.cell), x, y, ids)
         unit.cell.record(found.to_json())
         watch.advance(len(ids), sum(found.standing["eps"]))
 

@@ -24,6 +24,19 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(share, low if successes else 0.0, high if successes < n else 1.0)  # the ends free of rounding
 
 
+class Bounds(NamedTuple):
+    """Of an accuracy that is not known of all examples: what it is at least, if those were all broken, and at most, if
+    they were robust."""
+
+    least: Interval
+    most: Interval
+
+
+def bounds(known: int, unknown: int, n: int, level: float = 0.95) -> Bounds:
+    """Where `known` of n examples are robust, and of `unknown` others that is not known."""
+    return Bounds(wilson(known, n, level), wilson(known + unknown, n, level))
+
+
 def mcnemar(only_first: int, only_second: int) -> float:
     """The two-sided exact p-value that two models err equally often, from the examples only one of them gets right."""
     from scipy.stats import binomtest

@@ -4,14 +4,15 @@ To count a cell of any size, examples that fared alike under all attacks are put
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from robench.ledger import ROW, UNFINISHED, Cell, windows
+from robench import signs
+from robench.ledger import CLEAN, DIAGNOSIS, ROW, UNFINISHED, Cell, windows
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +27,8 @@ class Tally:
     """Columns of the ledger, each [N], in order of example. `fooled` and `final` are False where they are not `known`
     or not `read`; `first_step` is -1 where no candidate fooled; `variance` is that of being right over the draws of a
     stochastic model, and NaN for a deterministic one. A row stands for `count` examples, of which `dearest` is the
-    largest number of backward passes."""
+    largest number of backward passes. `signs`, of the clean images, are the bits of what the diagnosis found
+    (`robench.signs`), elsewhere 0."""
 
     example: Array
     count: Array
@@ -45,6 +47,7 @@ class Tally:
     seconds: Array
     variance: Array
     dearest: Array
+    signs: Array
 
     @classmethod
     def of(cls, rows: pa.Table) -> "Tally":
@@ -56,6 +59,7 @@ class Tally:
             count=np.ones(len(rows), dtype=np.int64),
             variance=share_right * (1 - share_right),
             dearest=columns["backwards"].to_numpy(),
+            signs=np.zeros(len(rows), dtype=np.int64),
             fooled=columns["fooled"].fill_null(False).to_numpy(),
             known=columns["fooled"].is_valid().to_numpy(),
             final=columns["fooled_final"].fill_null(False).to_numpy(),
@@ -105,18 +109,23 @@ class Tally:
 
 
 def tally(cells: Mapping[str, Cell], ids: range | None = None) -> dict[str, Tally]:
-    """Of each cell, over the examples that all of them have, of `ids` where they are given."""
-    everything = {name: Tally.of(cell.table(ids)) for name, cell in cells.items()}
+    """Of each cell, over the examples that all of them have, of `ids` where they are given; what a diagnosis found is
+    with the clean images."""
+    everything = {name: Tally.of(cell.table(ids)) for name, cell in cells.items() if name != DIAGNOSIS}
+    if DIAGNOSIS in cells:
+        clean = everything[CLEAN]
+        bits = signs.bits_of(cells[DIAGNOSIS].found, clean.example, clean.correct)
+        everything[CLEAN] = replace(clean, signs=bits)
     shared = reduce(_intersection, (each.example for each in everything.values()))
     return {name: each.at(shared) for name, each in everything.items()}
 
 
 def condensed(cells: Mapping[str, Cell], ids: range) -> dict[str, Tally]:
     """As `tally` of `ids`, with a row for all examples that fared alike, so that its size does not depend on theirs."""
-    found = dict.fromkeys(cells, Tally.of(ROW.empty_table()))
+    found = {name: Tally.of(ROW.empty_table()) for name in cells if name != DIAGNOSIS}
     for window in windows(ids):
         more = tally(cells, ids=window)
-        found = _condensed({name: _concatenated(each, more[name]) for name, each in found.items()})
+        found = condensed_tallies({name: _concatenated(each, more[name]) for name, each in found.items()})
     return found
 
 
@@ -125,8 +134,8 @@ def _concatenated(*tallies: Tally) -> Tally:
     return Tally(**{name: np.concatenate(parts) for name, parts in columns.items()})
 
 
-def _condensed(tallies: Mapping[str, Tally]) -> dict[str, Tally]:
-    """Of tallies over the same examples."""
+def condensed_tallies(tallies: Mapping[str, Tally]) -> dict[str, Tally]:
+    """Of tallies over the same examples, with a row for all that fared alike."""
     fates = np.stack([next(iter(tallies.values())).label, *map(_fate, tallies.values())], axis=1)
     _, first, group = np.unique(fates, axis=0, return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first))[group.reshape(-1)]  # groups in order of their first examples
@@ -139,7 +148,8 @@ def _fate(tally: Tally) -> Array:
     finite = tally.clean_prediction != -1
     for bit in (tally.fooled, tally.known, tally.final, tally.read, tally.correct, finite, np.isnan(tally.variance)):
         status = 2 * status + bit
-    return status
+    fate: Array = status * 2**signs.COUNT + tally.signs
+    return fate
 
 
 def _gathered(tally: Tally, first: Array, group: Array) -> Tally:

@@ -16,7 +16,7 @@ from robench.errors import UserError
 from robench.ledger import DIAGNOSIS, Cell
 from robench.reading import ranking, report
 from robench.reading.runs import LedgerWarning
-from robench.stats import wilson
+from robench.stats import Bounds, wilson
 from robench.summary import Summary, summarise
 from tests.helpers import Ran
 from tests.ledgers import CLEAN, clean, fooled, write
@@ -39,11 +39,13 @@ def test_the_worst_case_is_taken_example_by_example(tmp_path: Path) -> None:
 def test_errors_are_neither_robust_nor_fooled(tmp_path: Path) -> None:
     broken: list[bool | None] = [None, *fooled(1)[1:]]
     summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", broken)))
-    assert summary.attacks["a"].accuracy == wilson(5, 7)
+    assert summary.attacks["a"].accuracy is None
+    assert summary.attacks["a"].bounds == Bounds(wilson(5, 8), wilson(6, 8))
     assert (summary.attacks["a"].n_run, summary.attacks["a"].errors) == (7, 1)
-    assert summary.worst_case == wilson(5, 7)
+    assert (summary.worst_case, summary.worst_case_bounds) == (None, Bounds(wilson(5, 8), wilson(6, 8)))
+    assert not report.passes(summary, 0.0)
     both = summarise(by_name(clean(tmp_path), write(tmp_path, "a", broken), write(tmp_path, "b", fooled(0))))
-    assert both.worst_case == wilson(5, 8)  # that b broke example 0 is known
+    assert (both.worst_case, both.worst_case_bounds) == (wilson(5, 8), None)  # that b broke example 0 is known
     assert summary.verdict.reliable is False
     assert "a ended in an error on 1 of 8 examples" in summary.verdict.reasons[0]
 
@@ -63,7 +65,7 @@ def test_an_attack_that_never_ran_has_no_accuracy(tmp_path: Path) -> None:
     assert summary.worst_case is None
     document = summary.to_json()
     assert document["attacks"]["a"]["accuracy"] is None
-    assert document["worst_case"] == {"accuracy": None, "low": None, "high": None}
+    assert document["worst_case"] == {"accuracy": None, "low": 0.0, "high": 1.0, "at_least": 0.0, "at_most": 1.0}
 
 
 def test_one_step_that_beats_many_is_flagged(tmp_path: Path) -> None:
@@ -139,8 +141,8 @@ def test_json_has_the_promised_words(tmp_path: Path) -> None:
     summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0))))
     document = json.loads(str(report.evaluation(summary, "json")))
     assert list(document) == [
-        *("model", "dataset", "threat", "n", "mode", "clean", "attacks", "worst_case", "classes", "verdict"),
-        *("skipped", "ledger"),
+        *("model", "dataset", "threat", "n", "mode", "clean", "attacks", "worst_case", "classes", "diagnosis"),
+        *("verdict", "skipped", "ledger"),
     ]
     assert set(document["attacks"]["a"]) >= {
         *("accuracy", "accuracy_final", "low", "high", "n_run", "kills", "invalid", "errors"),

@@ -30,8 +30,8 @@ from robench.parcel import pack, unpack
 from robench.planning import plan_evaluation
 from robench.running import Silent, run
 from robench.stored import StoredImages
-from robench.summary import Summary, summarise, summarise_tallies, tallies_of
-from robench.tally import condensed
+from robench.summary import Summary, summarise, summarise_tallies
+from robench.tally import condensed, tally
 from robench.units import Part, Scale, Unit
 from tests import ledgers
 from tests.helpers import Linear, Ran, Trained
@@ -93,7 +93,7 @@ def model(in_tmp: Path, digits_model: Trained) -> Path:
 
 def told(ran: Ran) -> list[str]:
     """What was shown of each attack, without its speed."""
-    return [re.sub(r", [\d,]+ passes/s", "", line) for line in ran.err.splitlines() if " examples, accuracy" in line]
+    return [re.sub(r", [\d,]+ passes/s", "", line) for line in ran.err.splitlines() if " robust" in line]
 
 
 @pytest.mark.parametrize(
@@ -466,10 +466,10 @@ def test_what_fared_alike_is_counted_as_each_by_itself(
         fooled[np.isin(status, ("error", "skipped"))] = None
         status[-1], fooled[-1] = status[0], fooled[0]
         cells[name] = cell(tmp_path, name, labels, wrong, fooled, status, rng)
-    together, whole = summarise(cells), summarise_tallies(cells, tallies_of(cells))
+    together, whole = summarise(cells), summarise_tallies(cells, tally(cells))
     assert content(together) == content(whole)
     assert sum(each.errors for each in whole.attacks.values()) > 20
-    alike, each = condensed(cells, range(n)), tallies_of(cells)
+    alike, each = condensed(cells, range(n)), tally(cells)
     assert len(alike[CLEAN]) < n
     assert [(t.n, t.dearest.max()) for t in alike.values()] == [(t.n, t.dearest.max()) for t in each.values()]
 

@@ -19,7 +19,7 @@ from robench.losses import dlr, margin, others, targeted_margin
 from robench.planning import plan_evaluation
 from robench.running import evaluate, run
 from robench.search import Search
-from robench.summary import tallies_of
+from robench.tally import tally
 from robench.threat import ThreatModel
 from tests.helpers import Linear, Trained, hadamard_case, linear_case, minimal_eps, run_attack
 
@@ -278,8 +278,8 @@ def test_strong_runs_on_survivors_whatever_the_batches(digits_model: Trained, tm
     assert first.kills + then.kills == right - round(40 * summary.worst_case.value)  # type: ignore[union-attr]
     other = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=40, batch_size=40)
     again, apart = (
-        tallies_of(evaluate(each, Ledger(tmp_path / folder), {})) for each, folder in ((planned, "a"), (other, "b"))
+        tally(evaluate(each, Ledger(tmp_path / folder), {})) for each, folder in ((planned, "a"), (other, "b"))
     )
-    for name, tally in again.items():
-        assert np.array_equal(tally.fooled, apart[name].fooled)
-        assert np.array_equal(tally.status, apart[name].status)
+    for name, each in again.items():
+        assert np.array_equal(each.fooled, apart[name].fooled)
+        assert np.array_equal(each.status, apart[name].status)

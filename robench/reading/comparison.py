@@ -18,7 +18,8 @@ WORST_CASE = "worst case"
 
 @dataclass(frozen=True)
 class Contest:
-    """Two accuracies on the same `n` examples; McNemar's exact `p` that the models err equally often."""
+    """Two accuracies on the same `n` examples; McNemar's exact `p` that the models err equally often. On `unknown`
+    others an attack ended in an error."""
 
     name: str
     n: int
@@ -27,6 +28,7 @@ class Contest:
     only_first: int
     only_second: int
     p: float
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _named(written: str, evaluated: Sequence[Run]) -> str:
 def _where(run: Run) -> str:
     """The images and the threat themselves, whatever they are called."""
     key = run.cells[CLEAN].key
-    return fingerprint({"dataset": key["dataset"], "threat": key["threat"]})
+    return fingerprint({"dataset": key["dataset"], "threat": run.threat})
 
 
 def _comparison(first: Run, second: Run) -> Comparison:
@@ -81,7 +83,7 @@ def _comparison(first: Run, second: Run) -> Comparison:
         contests.append(_contest(WORST_CASE, first, second, shared))
     found = [contest for contest in contests if contest]
     names, about = (first.about["model"], second.about["model"]), first.about
-    return Comparison(*names, about["dataset"], f"{about['norm']} {about['eps']}", found)
+    return Comparison(*names, about["dataset"], first.threat, found)
 
 
 def _contest(name: str, first: Run, second: Run, attacks: Sequence[str]) -> Contest | None:
@@ -97,4 +99,5 @@ def _contest(name: str, first: Run, second: Run, attacks: Sequence[str]) -> Cont
     if n == 0:
         return None
     p = mcnemar(only_first, only_second)
-    return Contest(name, n, wilson(int(a.sum()), n), wilson(int(b.sum()), n), only_first, only_second, p)
+    accuracies, unknown = (wilson(int(a.sum()), n), wilson(int(b.sum()), n)), int((~both).sum())
+    return Contest(name, n, *accuracies, only_first, only_second, p, unknown)

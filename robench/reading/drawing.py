@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Canvas
 
 from robench.atomic import replacing
 from robench.benchmark import Figure, load_exhibit
+from robench.ledger import radius
 from robench.measurements import Measurement, Measurements
 from robench.reading import runs
 from robench.reading.published import Published, published
@@ -89,7 +90,7 @@ class Drawing:
 
 def _terms(measurement: Measurement) -> tuple[Any, ...]:
     about = measurement.about
-    return about["norm"], about["eps"], about["arch"], measurement.key["n"]
+    return about["norm"], radius(about["eps"]), about["arch"], measurement.key["n"]
 
 
 def _model(measurement: Measurement) -> str:

@@ -1,7 +1,6 @@
-"""All evaluated models side by side: one row a model, grouped by data set and threat, best worst case first."""
+"""All evaluated models side by side, a row each: by data set, threat and battery, best worst case first."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +10,9 @@ from robench.atomic import replacing
 from robench.errors import UserError
 from robench.ledger import Cell
 from robench.reading.latex import tabular, tex
+from robench.reading.places import APART, Place, places
 from robench.reading.runs import Run, distinctions, runs
-from robench.stats import Interval
+from robench.stats import Bounds, Interval
 from robench.summary import Summary
 
 FIXED = (
@@ -26,7 +26,13 @@ FIXED = (
     "worst_case",
     "worst_case_low",
     "worst_case_high",
+    "at_least",
+    "at_most",
     "verdict",
+    "rank",
+    "battery",
+    "apart",
+    "note",
     "settings",
 )
 
@@ -37,33 +43,32 @@ def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = 
 
 
 def ranked(evaluated: Iterable[Run]) -> list[Run]:
-    """By data set and threat, best worst case first, those whose verdict is `unreliable` below the others."""
-    return sorted(evaluated, key=_place)
-
-
-def _place(run: Run) -> tuple[object, ...]:
-    summary = run.summary
-    worst = summary.worst_case.value if summary.worst_case else -1.0
-    return summary.dataset, summary.threat, summary.verdict.reliable is False, -worst, summary.model
+    """In the order of the leaderboard: see `robench.reading.places`."""
+    return [place.run for place in places(evaluated)]
 
 
 def frame_of(evaluated: Sequence[Run], results: Path | str = "results") -> pd.DataFrame:
-    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run;
-    `settings` are those in which a model differs from another of its defense."""
+    """Columns `FIXED`, then one for each attack; accuracies are fractions, missing where an attack was not run or where
+    errors leave it unknown, and then the worst case is `at_least` and `at_most` so much. `rank` is among the rows of
+    the same data set, threat and `battery`; `apart` where these are not the ones that most work went into; `note`: why
+    a row has no rank, and what it supersedes; `settings` are those in which a model differs from another of its
+    defense."""
     if not evaluated:
         raise nothing_in(results)
-    rows = [_row(run, settings) for run, settings in zip(evaluated, distinctions(evaluated), strict=True)]
+    told = {run.id: settings for run, settings in zip(evaluated, distinctions(evaluated), strict=True)}
+    rows = [_row(place, told[place.run.id]) for place in places(evaluated)]
     attacks = sorted({name for row in rows for name in row} - set(FIXED))
-    return pd.DataFrame(rows, columns=[*FIXED, *attacks])
+    frame = pd.DataFrame(rows, columns=[*FIXED, *attacks])
+    return frame.astype({"rank": "Int64"})
 
 
 def nothing_in(results: Path | str) -> UserError:
     return UserError(f"there is nothing in {results} to rank yet; robench bench quickstart fills it")
 
 
-def _row(run: Run, settings: Mapping[str, object]) -> dict[str, object]:
-    summary, about = run.summary, run.about
-    worst = summary.worst_case
+def _row(place: Place, settings: Mapping[str, object]) -> dict[str, object]:
+    summary, about = place.run.summary, place.run.about
+    worst, unknown = summary.worst_case, summary.worst_case_bounds
     return {
         "model": summary.model,
         "defense": about["defense"] or "",
@@ -73,9 +78,15 @@ def _row(run: Run, settings: Mapping[str, object]) -> dict[str, object]:
         "n": summary.n,
         "clean": summary.clean.value,
         "worst_case": worst.value if worst else None,
-        "worst_case_low": worst.low if worst else None,
-        "worst_case_high": worst.high if worst else None,
+        "worst_case_low": worst.low if worst else unknown.least.low if unknown else None,
+        "worst_case_high": worst.high if worst else unknown.most.high if unknown else None,
+        "at_least": worst.value if worst else unknown.least.value if unknown else None,
+        "at_most": worst.value if worst else unknown.most.value if unknown else None,
         "verdict": str(summary.verdict),
+        "rank": place.rank,
+        "battery": place.battery,
+        "apart": not place.leads,
+        "note": "; ".join(filter(None, (place.why, place.run.supersedes))),
         "settings": " ".join(f"{name}={value}" for name, value in settings.items()),
         **_columns(summary),
     }
@@ -96,37 +107,50 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """A table for each data set and threat; accuracies in percent."""
+    """A table for each data set, threat and battery; accuracies in percent."""
     lines = []
-    for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
+    for title, group in _sections(frame):
         header, body = _cells(group)
         alignment = ["---:", "---", "---"] + ["---:"] * (len(header) - 3)
-        lines += [f"### {dataset}, {threat}", "", *map(pipe, [header, alignment, *body]), ""]
+        notes = [f"- {note}" for note in _notes(group)]
+        lines += [f"### {title}", "", *map(pipe, [header, alignment, *body]), "", *notes, *([""] if notes else [])]
     return "\n".join(lines)
 
 
 def to_latex(frame: pd.DataFrame) -> str:
-    """A tabular for each data set and threat; accuracies in percent."""
+    """A tabular for each data set, threat and battery; accuracies in percent."""
     lines = []
-    for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
+    for title, group in _sections(frame):
         header, body = _cells(group)
         escaped = [list(map(tex, line)) for line in [header, *body]]
-        columns = "rll" + "r" * (len(header) - 3)
-        lines += [f"% {dataset}, {threat} (accuracies in %)", *tabular(columns, escaped[:1], escaped[1:]), ""]
+        comments = [f"% {line}" for line in (f"{title} (accuracies in %)", *_notes(group))]
+        lines += [*comments, *tabular("rll" + "r" * (len(header) - 3), escaped[:1], escaped[1:]), ""]
     return "\n".join(lines)
 
 
 def to_rich(frame: pd.DataFrame) -> list[Table]:
     tables = []
-    for (dataset, threat), group in frame.groupby(["dataset", "threat"], sort=False):
+    for title, group in _sections(frame):
         header, body = _cells(group)
-        table = Table(title=f"{dataset}, {threat} (accuracies in %)")
+        table = Table(title=f"{title} (accuracies in %)", caption="\n".join(_notes(group)) or None)
         for position, name in enumerate(header):
             table.add_column(name, justify="left" if position in (1, 2) else "right")
         for row in body:
             table.add_row(*row)
         tables.append(table)
     return tables
+
+
+def _sections(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows that may be ranked together, with a title."""
+    for (dataset, threat, battery), group in frame.groupby(["dataset", "threat", "battery"], sort=False):
+        yield f"{dataset}, {threat}: {battery}", group
+
+
+def _notes(group: pd.DataFrame) -> list[str]:
+    """What is said under the table of a section."""
+    of_rows = [f"{row['model']}: {row['note']}" for _, row in group.iterrows() if row["note"]]
+    return [*([APART] if group["apart"].any() else []), *of_rows]
 
 
 def write(frame: pd.DataFrame, results: Path | str) -> None:
@@ -143,10 +167,9 @@ def paths(results: Path | str) -> list[Path]:
 def _cells(group: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     attacks = [name for name in group.columns if name not in FIXED and group[name].notna().any()]
     header = ["#", "model", "verdict", "n", "clean", "worst case [95 %]", *attacks]
-    ranks = count(1)
     body = [
         [
-            "-" if row["verdict"] == "unreliable" else str(next(ranks)),
+            "-" if pd.isna(row["rank"]) else str(row["rank"]),
             f"{row['model']} ({row['settings']})" if row["settings"] else row["model"],
             row["verdict"],
             str(row["n"]),
@@ -160,9 +183,9 @@ def _cells(group: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def _with_interval(row: pd.Series) -> str:
-    if pd.isna(row["worst_case"]):
-        return "-"
-    return percent_interval(Interval(row["worst_case"], row["worst_case_low"], row["worst_case_high"]))
+    if not pd.isna(row["worst_case"]):
+        return percent_interval(Interval(row["worst_case"], row["worst_case_low"], row["worst_case_high"]))
+    return "-" if pd.isna(row["at_least"]) else _unknown(row["at_least"], row["at_most"])
 
 
 def percent(value: float | None) -> str:
@@ -171,6 +194,17 @@ def percent(value: float | None) -> str:
 
 def percent_interval(interval: Interval | None) -> str:
     return f"{percent(interval.value)} [{percent(interval.low)}, {percent(interval.high)}]" if interval else "-"
+
+
+def estimate(accuracy: Interval | None, bounds: Bounds | None) -> str:
+    """An accuracy with its interval or, where errors leave it unknown, what it may be."""
+    if bounds is None:
+        return percent_interval(accuracy)
+    return _unknown(bounds.least.value, bounds.most.value)
+
+
+def _unknown(least: float, most: float) -> str:
+    return f"unknown ({percent(least)} to {percent(most)})"
 
 
 def pipe(cells: Sequence[str]) -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from robench.reading.ranking import percent, percent_interval
-from robench.stats import Interval
-from robench.summary import Summary
+from robench.reading.ranking import estimate, percent, percent_interval
+from robench.summary import Probes, Summary
 
 if TYPE_CHECKING:
     from robench.estimate import Cost
@@ -31,22 +30,42 @@ def evaluation(summary: Summary, format: str) -> Output:
     finals = any(attack.accuracy_final is not None for attack in summary.attacks.values())
     last = ["last iterate"] if finals else []
     header = ["attack", "accuracy [95 %]", *last, "run on", "kills", "unique", "invalid", "errors", "passes", "seconds"]
-    rows = [["clean", _accuracy(summary.clean, summary.spread)]]
+    rows = [["clean", _with_spread(percent_interval(summary.clean), summary.spread)]]
     for name, attack in summary.attacks.items():
         passes = f"{attack.forwards + attack.backwards:,}"
         unique = "" if attack.unique is None else attack.unique
         counts = map(str, (attack.n_run, attack.kills, unique, attack.invalid, attack.errors))
         last = [percent(attack.accuracy_final)] if finals else []
-        rows.append([name, _accuracy(attack.accuracy, attack.spread), *last, *counts, passes, f"{attack.seconds:.1f}"])
-    rows.append(["worst case", percent_interval(summary.worst_case)])
+        accuracy = _with_spread(estimate(attack.accuracy, attack.bounds), attack.spread)
+        rows.append([name, accuracy, *last, *counts, passes, f"{attack.seconds:.1f}"])
+    rows.append(["worst case", estimate(summary.worst_case, summary.worst_case_bounds)])
     if worst := summary.worst_class:
         rows.append([f"worst class ({worst.label})", percent_interval(worst.worst_case), *last, str(worst.n)])
     rows = [row + [""] * (len(header) - len(row)) for row in rows]
-    notes = [f"{name}: {attack.message}" for name, attack in summary.attacks.items() if attack.message]
+    notes = failures(summary) + _diagnosed(summary.diagnosis)
     notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
     return _render(title, header, rows, format, notes)
+
+
+def failures(summary: Summary) -> list[str]:
+    """A sentence for each attack that ended in an error."""
+    return [
+        f"{name} ended in an error on {attack.errors} of {summary.n} examples: {attack.message}"
+        for name, attack in summary.attacks.items()
+        if attack.errors
+    ]
+
+
+def _diagnosed(found: Probes | None) -> list[str]:
+    """What of the diagnosis's own attack is in the worst case, and what a face of the box hides."""
+    notes = []
+    if found and found.kills:
+        notes.append(f"the PGD of the diagnosis broke {found.kills} that every attack left; the worst case counts them")
+    if found and found.faces:
+        notes.append(f"{100 * found.faces:.0f} % of the pixels at 0 and 1 have a gradient only just inside the box")
+    return notes
 
 
 def verification(found: "Verification", format: str) -> Output:
@@ -80,14 +99,15 @@ def comparison(found: "Comparison", format: str) -> Output:
     rows = []
     for each in found.contests:
         counts = [str(each.only_first), str(each.only_second), f"{each.p:.2g}"]
-        rows.append([each.name, str(each.n), percent_interval(each.first), percent_interval(each.second), *counts])
+        name = f"{each.name}, unknown on {each.unknown} more" if each.unknown else each.name
+        rows.append([name, str(each.n), percent_interval(each.first), percent_interval(each.second), *counts])
     title = f"{found.first} and {found.second} on {found.dataset}, {found.threat} (accuracies in %)"
     return _render(title, header, rows, format, [])
 
 
-def _accuracy(accuracy: Interval | None, spread: float | None) -> str:
-    """With its interval and, for a stochastic model, its standard deviation over draws."""
-    return percent_interval(accuracy) + (f" ± {percent(spread)}" if spread is not None else "")
+def _with_spread(accuracy: str, spread: float | None) -> str:
+    """For a stochastic model, an accuracy with its standard deviation over draws."""
+    return accuracy + (f" ± {percent(spread)}" if spread is not None else "")
 
 
 def costs(costs: "Sequence[Cost]", format: str) -> Output:
@@ -129,13 +149,15 @@ def reproduction(found: "Report") -> Output:
 
 
 def passes(summary: Summary, fail_under: float) -> bool:
-    """Whether the worst case's lower end reaches the gate, with a verdict that is not `unreliable`."""
-    worst = summary.worst_case
-    return worst is not None and worst.low >= fail_under and summary.verdict.reliable is not False
+    """Whether the worst case's lower end reaches the gate, that of what it is at least where it is unknown, with a
+    verdict that is not `unreliable`."""
+    worst, unknown = summary.worst_case, summary.worst_case_bounds
+    lowest = unknown.least if unknown else worst
+    return lowest is not None and lowest.low >= fail_under and summary.verdict.reliable is not False
 
 
 def gate(summary: Summary, fail_under: float) -> str:
-    worst = percent_interval(summary.worst_case)
+    worst = estimate(summary.worst_case, summary.worst_case_bounds)
     return f"worst case {worst} % against {100 * fail_under:g} %, verdict {summary.verdict}"
 
 

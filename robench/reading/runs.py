@@ -3,16 +3,16 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from robench.errors import UserError
 from robench.fingerprints import fingerprint
-from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest
-from robench.summary import Summary, summarise_tallies, tallies_of
-from robench.tally import Tally
+from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger, newest, radius
+from robench.summary import Summary, summarise_tallies
+from robench.tally import Tally, tally
 
 
 class LedgerWarning(UserWarning):
@@ -21,9 +21,11 @@ class LedgerWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Run:
-    """`cells` by the name of their attack, `CLEAN` among them."""
+    """`cells` by the name of their attack, `CLEAN` among them. `superseded`: attacked runs of other weights of the same
+    recipe and seed, earlier ones, in whose place it is shown."""
 
     cells: Mapping[str, Cell]
+    superseded: Sequence["Run"] = ()
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -51,6 +53,36 @@ class Run:
         return float(self.cells[CLEAN].key["threat"][1])
 
     @property
+    def threat(self) -> str:
+        """The norm and the radius, however that was written."""
+        return self.cells[CLEAN].threat
+
+    @cached_property
+    def battery(self) -> Mapping[str, str]:
+        """Its attacks by name, those of a transfer from any source as one, each with what makes it what it is."""
+        return {
+            name.partition(" from ")[0]: fingerprint(_configured(cell.key["attack"]))
+            for name, cell in self.cells.items()
+            if name not in (CLEAN, DIAGNOSIS)
+        }
+
+    @property
+    def recipe_id(self) -> str:
+        """What it shares with the other seeds of its recipe; without a recipe its own."""
+        about = self.about
+        return fingerprint({"recipe": about["recipe"], "on": about["trained_on"]}) if about["recipe"] else self.id
+
+    @property
+    def supersedes(self) -> str:
+        """In words, which earlier trainings it is shown in the place of; empty where there are none."""
+        days = sorted(run.started.partition("T")[0] for run in self.superseded)
+        if not days:
+            return ""
+        when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+        number = "an earlier training" if len(days) == 1 else f"{len(days)} earlier trainings"
+        return f"supersedes {number} of the same recipe and seed, attacked {when}"
+
+    @property
     def attacked(self) -> bool:
         return any(name not in (CLEAN, DIAGNOSIS) for name in self.cells)
 
@@ -65,7 +97,7 @@ class Run:
     @cached_property
     def tallies(self) -> Mapping[str, Tally]:
         """Of the clean images and of each attack, over the examples that all of them have."""
-        return tallies_of(self.cells)
+        return tally(self.cells)
 
     @cached_property
     def summary(self) -> Summary:
@@ -92,7 +124,13 @@ def settings_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def evaluation_id(key: Mapping[str, Any]) -> str:
     """The fingerprint of a model on a data set within a threat, from the key of a cell or a measurement."""
-    return fingerprint({name: key[name] for name in ("model", "dataset", "threat")})
+    return fingerprint({"model": key["model"], "dataset": key["dataset"], "threat": _threat(key)})
+
+
+def _threat(key: Mapping[str, Any]) -> list[str]:
+    """The same for the same radius, to whatever digit it was written."""
+    norm, eps = key["threat"]
+    return [norm, radius(eps)]
 
 
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
@@ -112,9 +150,7 @@ def countable(found: Iterable[Run], broken: list[str]) -> list[Run]:
             kept.append(run)
         except UserError as error:
             about = run.about
-            broken.append(
-                f"{about['model']} on {about['dataset']}, {about['norm']} {about['eps']} cannot be shown: {error}"
-            )
+            broken.append(f"{about['model']} on {about['dataset']}, {run.threat} cannot be shown: {error}")
     return kept
 
 
@@ -125,19 +161,24 @@ def leave_out(broken: Iterable[str]) -> None:
 
 
 def runs_of(cells: Iterable[Cell]) -> list[Run]:
-    """Newest first. A model is given once on a data set and threat: of two trainings of one recipe, architecture and
-    seed the newest that was attacked, and of two runs of one attack on it the wider, then the newer."""
+    """Newest first. A model is given once on a data set and threat: of several trainings of one recipe, architecture
+    and seed the newest that was attacked, which says that it supersedes the others; and of two runs of one attack on it
+    the wider, then the newer."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in newest(cells):
         groups[evaluation_id(cell.key)].append(cell)
-    found: dict[str, Run] = {}
+    trainings: dict[str, list[Run]] = defaultdict(list)
     for group in groups.values():  # newest first
         chosen = _chosen(_as_deployed(group))
         if CLEAN in chosen:
-            run, identity = Run(chosen), _identity(chosen[CLEAN])
-            if identity not in found or (run.attacked and not found[identity].attacked):
-                found[identity] = run
-    return sorted(found.values(), key=lambda run: run.started, reverse=True)
+            trainings[_identity(chosen[CLEAN])].append(Run(chosen))
+    return sorted(map(_newest_attacked, trainings.values()), key=lambda run: run.started, reverse=True)
+
+
+def _newest_attacked(trainings: Sequence[Run]) -> Run:
+    """Of trainings of one recipe and seed, newest first."""
+    attacked = [run for run in trainings if run.attacked]
+    return replace(attacked[0], superseded=attacked[1:]) if attacked else trainings[0]
 
 
 def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
@@ -186,4 +227,16 @@ def _identity(cell: Cell) -> str:
     about, key = cell.about, cell.key
     trained = {name: about[name] for name in ("recipe", "train_seed", "trained_on")}
     what = trained if about["recipe"] else {"model": key["model"]}
-    return fingerprint({**what, "dataset": key["dataset"], "threat": key["threat"]})
+    return fingerprint({**what, "dataset": key["dataset"], "threat": _threat(key)})
+
+
+def _configured(attack: Any) -> dict[str, Any]:
+    """Of an attack's key what its user chose, its code, seed and batches aside; of the attacks it drives likewise."""
+    if not isinstance(attack, dict):
+        return {"function": attack}
+    settings = {
+        name: _configured(value) if isinstance(value, dict) else value
+        for name, value in attack.get("settings", {}).items()
+    }
+    chosen = {name: attack.get(name) for name in ("function", "restarts", "protocol")}
+    return {**chosen, "settings": settings}

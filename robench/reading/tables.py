@@ -9,7 +9,7 @@ from typing import Any
 
 from robench.benchmark import Table, TrainedDefense, load_exhibit, trained
 from robench.fingerprints import fingerprint
-from robench.ledger import CLEAN
+from robench.ledger import CLEAN, radius
 from robench.reading.measured import Measured, Meter
 from robench.reading.published import Published, published
 from robench.reading.runs import Run, runs
@@ -110,7 +110,7 @@ def _grid(id: str, meter: Meter, printed: Sequence[Published], evaluated: Sequen
 
 
 def _data(run: Run) -> str:
-    return f"{run.task}, {run.about['norm']} {run.about['eps']}"
+    return f"{run.task}, {run.threat}"
 
 
 def _is_own(run: Run, printed: Published) -> bool:
@@ -162,6 +162,7 @@ def _provenance(table: Table, trainings: Sequence[Run], found: Iterable[Measured
     differs = _differences(table, run, of_paper) if of_paper else []
     if of_paper and n != TEST_IMAGES.get(of_paper, n):
         differs.append(f"n {n} (paper: {TEST_IMAGES[of_paper]})")
+    differs += [each.supersedes for each in trainings if each.superseded]
     return Provenance(run.about["arch"], ", ".join(words), n, seeds, differs)
 
 
@@ -173,8 +174,9 @@ def _differences(table: Table, run: Run, of_paper: str | None) -> list[str]:
         for name, value in papers.items()
         if name != "eps_warmup" and not _same(run.setting(name), value)
     ]
-    trained_for, attacked_at = run.about.get("trained_threat"), f"{run.about['norm']} {run.about['eps']}"
-    found += [f"trained for {trained_for}"] if trained_for and trained_for != attacked_at else []
+    if trained_for := run.about.get("trained_threat"):
+        norm, _, eps = trained_for.partition(" ")
+        found += [f"trained for {trained_for}"] if f"{norm} {radius(eps)}" != run.threat else []
     return found + ([f"{run.setting('limit'):,} training images"] if run.setting("limit") else [])
 
 

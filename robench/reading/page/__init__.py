@@ -18,6 +18,7 @@ from robench.reading.page.gallery import Gallery
 from robench.reading.page.groups import anchor, details_of, groups_of
 from robench.reading.page.plot import HEIGHT, LEFT, RIGHT, WIDTH, plots
 from robench.reading.page.survey import Survey, survey
+from robench.reading.places import APART
 from robench.reading.ranking import percent
 from robench.reading.runs import Run
 
@@ -56,6 +57,7 @@ def render(found: Survey) -> str:
         unread=found.unread,
         unfinished=found.unfinished,
         anchor=anchor,
+        apart=APART,
         plots=plots,
         size={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
         style=Markup(style),

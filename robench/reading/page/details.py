@@ -12,6 +12,7 @@ import numpy as np
 from robench.fingerprints import fingerprint
 from robench.ledger import CLEAN, DIAGNOSIS
 from robench.reading.runs import Run
+from robench.signs import GRADIENT, Signs, count
 from robench.summary import AttackSummary, ClassSummary
 from robench.tally import Array, Tally
 
@@ -54,7 +55,7 @@ class OverSeeds:
 
 @dataclass(frozen=True)
 class Details:
-    """`rank`, among `ranks`, is None where the verdict is `unreliable`; `series` numbers the attacks for their colours.
+    """`rank`, among `ranks`, is None where the run has none; `series` numbers the attacks for their colours.
     `seeds`: the runs of its recipe there, this one among them, where there are several; `elsewhere`: those of the same
     model on other data or within another threat; `before` and `after` stand above and below it."""
 
@@ -74,7 +75,8 @@ class Details:
         tallies = {name: each for name, each in self.run.tallies.items() if name != CLEAN}
         costs = {name: int((t.forwards + t.backwards).sum(dtype=np.int64)) / len(t) for name, t in tallies.items()}
         order = sorted(tallies, key=lambda name: (costs[name], name))
-        left = _left([tallies[name] for name in order]) if self.run.summary.worst_case else [None] * len(order)
+        probed = Signs.of(self.run.tallies[CLEAN].signs).broken
+        left = _left([tallies[name] for name in order], probed) if self.run.summary.worst_case else [None] * len(order)
         return [
             Attacked(
                 name,
@@ -89,8 +91,8 @@ class Details:
 
     @property
     def classes(self) -> list[ClassSummary]:
-        """By label; of many those of the lowest worst case."""
-        known = [(each.worst_case.value, each.label, each) for each in self.run.summary.classes if each.worst_case]
+        """By label; of many those of the lowest worst case, or the lowest that an unknown one may be."""
+        known = [(_least(each), each.label, each) for each in self.run.summary.classes if _attacked(each)]
         lowest = known if len(known) <= CLASSES else sorted(known)[:CLASSES]
         return [each for _, _, each in lowest]
 
@@ -98,6 +100,11 @@ class Details:
     def diagnosis(self) -> Mapping[str, Any] | None:
         """What was found of the gradients."""
         return self.run.cells[DIAGNOSIS].found if DIAGNOSIS in self.run.cells else None
+
+    @property
+    def signs(self) -> Mapping[str, int]:
+        """Of each sign that a gradient misleads, on how many of the examples probed it was found."""
+        return {sign: count(self.diagnosis or {}, sign) for sign in GRADIENT}
 
     @property
     def recipe(self) -> dict[str, dict[str, str]]:
@@ -155,19 +162,24 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 
-def _broken(tallies: Sequence[Tally]) -> tuple[Array, Array]:
-    """Which examples some attack broke, and of which it is known whether one did: as the worst case counts them."""
-    broken = np.any([each.fooled | each.skipped for each in tallies], axis=0)
-    erred = np.any([each.status == "error" for each in tallies], axis=0)
-    return broken, broken | ~erred
+def _attacked(of: ClassSummary) -> bool:
+    return bool(of.worst_case or of.worst_case_bounds)
 
 
-def _left(tallies: Sequence[Tally]) -> Iterator[float]:
-    """The share that stands after each attack and those before it."""
-    _, known = _broken(tallies)
-    for end in range(1, len(tallies) + 1):
-        broken, _ = _broken(tallies[:end])
-        yield float((known & ~broken).sum() / known.sum())
+def _least(of: ClassSummary) -> float:
+    """What its worst case is at least."""
+    found = of.worst_case_bounds.least if of.worst_case_bounds else of.worst_case
+    assert found is not None
+    return found.value
+
+
+def _left(tallies: Sequence[Tally], probed: Array) -> Iterator[float]:
+    """The share that stands after each attack and those before it, and after the diagnosis, which broke the examples
+    `probed` [N]; where it is known of all at the end."""
+    broken = probed
+    for each in tallies:
+        broken = broken | each.fooled | each.skipped
+        yield float((~broken).sum() / len(broken))
 
 
 def _steps(configured: Any) -> int:

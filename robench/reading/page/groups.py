@@ -1,11 +1,11 @@
-"""The runs of a page: grouped by data set and threat, ranked, and each beside those it belongs with."""
+"""The runs of a page: grouped by data set, threat and battery, ranked, and each beside those it belongs with."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count, groupby
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -22,8 +22,8 @@ COLOURS = 8
 
 @dataclass(frozen=True)
 class Group:
-    """The runs on one data set within one threat, in the leaderboard's order. By the id of their run: `rows` of the
-    leaderboard, `rank` where the verdict is not `unreliable`, `recipes` where others differ only in their seed."""
+    """The runs that may be ranked together, in the leaderboard's order. By the id of their run: `rows` of the
+    leaderboard, `rank` where it has one, `recipes` where others differ only in their seed."""
 
     runs: Sequence[Run]
     rows: Mapping[str, Mapping[str, Any]]
@@ -37,6 +37,16 @@ class Group:
     @property
     def threat(self) -> str:
         return self.runs[0].summary.threat
+
+    @property
+    def battery(self) -> str:
+        """What they met, on how many examples."""
+        return str(self.rows[self.runs[0].id]["battery"])
+
+    @property
+    def apart(self) -> bool:
+        """Others on the data set within the threat met more."""
+        return bool(self.rows[self.runs[0].id]["apart"])
 
     @property
     def attacks(self) -> list[str]:
@@ -57,16 +67,21 @@ class Group:
         return sorted(once.values(), key=lambda recipe: (-(recipe.means["worst_case"] or 0), recipe.means["defense"]))
 
 
+SECTION = ("dataset", "threat", "battery")
+"""What rows share that may be ranked together."""
+
+
 def groups_of(runs: Sequence[Run]) -> list[Group]:
+    """Of runs in the order of the leaderboard."""
     if not runs:
         return []
     frame = frame_of(runs)
     rows = {run.id: row for run, row in zip(runs, _records(frame), strict=True)}
     recipes = _recipes(runs, rows, _records(over_seeds(frame)))
     groups = []
-    for _, members in groupby(runs, key=lambda run: (run.summary.dataset, run.summary.threat)):
-        group, ranks = {run.id: run for run in members}, count(1)
-        rank = {id: next(ranks) for id, run in group.items() if run.summary.verdict.reliable is not False}
+    for _, members in groupby(runs, key=lambda run: [rows[run.id][name] for name in SECTION]):
+        group = {run.id: run for run in members}
+        rank = {id: rows[id]["rank"] for id in group if rows[id]["rank"] is not None}
         own = {id: recipe for id, recipe in recipes.items() if id in group}
         groups.append(Group(list(group.values()), {id: rows[id] for id in group}, rank, own))
     return groups
@@ -76,7 +91,7 @@ def _recipes(
     runs: Sequence[Run], rows: Mapping[str, Mapping[str, Any]], means: Sequence[Mapping[str, Any]]
 ) -> dict[str, OverSeeds]:
     """By the id of each run whose recipe was trained with several seeds."""
-    same = ("dataset", "threat", "defense", "settings")
+    same = (*SECTION, "defense", "settings")
     members: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.about["train_seed"] or 0):
         members[tuple(rows[run.id][name] for name in same)].append(run)

@@ -63,8 +63,7 @@ def _unfinished_attacks(cells: Sequence[Cell], run: Run, sizes: Mapping[Cell, in
 
 
 def _name(cell: Cell) -> str:
-    about = cell.about
-    return f"{about['model']} on {about['dataset']}, {about['norm']} {about['eps']}"
+    return f"{cell.about['model']} on {cell.about['dataset']}, {cell.threat}"
 
 
 def _goes_on(cell: Cell) -> str:
