@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from robench.access import sees
+from robench.access import Needs, Settings, Task, sees
 from robench.losses import Loss, cross_entropy, dlr, margin, others, towards
 from robench.search import Search
 from robench.threat import per_example
@@ -16,12 +16,17 @@ LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr, "margin": margin}
 Name = Literal["ce", "dlr", "margin"]
 
 
-@sees("gradients", stops=True)
+def _asks(settings: Settings, task: Task) -> Needs:
+    return Needs(classes=3 if settings["loss"] == "dlr" and settings["targets"] is None else 2)
+
+
+@sees("gradients", asks=_asks, stops=True)
 def apgd(search: Search, *, steps: int = 100, loss: Name = "ce", targets: int | None = None) -> None:
     """Auto-PGD (Croce & Hein 2020, Algorithm 1) up the cross-entropy, their difference of logits ratio, or the margin;
     with `targets`, up the margin to so many other classes in turn, highest logit at x first, to more in each restart.
 
-    It is our own, whose fallen leave at each step; apgd-ce and apgd-t are the parts of AutoAttack from its library.
+    The ratio needs 3 classes. It is our own, whose fallen leave at each step; apgd-ce and apgd-t are the parts of
+    AutoAttack from its library.
     """
     aim = search.state(others=others(search.query(search.x), search.y))
     for number in range(min((search.draws.restart + 1) * targets, search.classes - 1) if targets else 1):

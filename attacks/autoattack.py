@@ -5,18 +5,38 @@ from typing import Literal
 
 from pyautoattack import AutoAttack, checks
 
-from robench.access import sees
+from robench.access import LeftOut, Needs, Settings, Task, sees
 from robench.search import Search
+from robench.tiles import square_needs
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
 
 NORMS = {"linf": "Linf", "l2": "L2"}
+VERSIONS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd-ce", "apgd-dlr")}
 
 
-@sees("gradients", stops=True, companions=True)
+def _parts(settings: Settings, task: Task) -> dict[str, Needs]:
+    """What it consists of. DLR divides by a difference to the third logit, its targeted form to the fourth as well; FAB
+    and Square are defined for 2 classes."""
+    needs = {
+        "apgd-ce": Needs("gradients"),
+        "apgd-dlr": Needs("gradients", classes=3),
+        "apgd-t": Needs("gradients", classes=4),
+        "fab-t": Needs("gradients"),
+        "square": square_needs(task),
+    }
+    version = settings["version"]
+    if version == "auto":
+        version = "rand" if task.stochastic else "standard"
+    names = VERSIONS[version] if settings["component"] == "all" else [settings["component"]]
+    return {name: needs[name] for name in names}
+
+
+@sees("gradients", parts=_parts, stops=True, companions=True)
 def autoattack(
     search: Search,
     *,
+    left_out: LeftOut,
     version: Literal["auto", "standard", "rand"] = "auto",
     component: Literal["all", "apgd-ce", "apgd-t", "fab-t"] = "all",
 ) -> None:
@@ -24,7 +44,7 @@ def autoattack(
 
     `standard`: APGD-CE, targeted APGD on the DLR loss, targeted FAB, Square. `rand`: APGD-CE and APGD-DLR with 20 draws
     a step. `auto` is `rand` for a stochastic model. The library judges its own successes and drops those examples; what
-    it returns is judged again. DLR needs 3 classes and its targeted form 4: with fewer, what uses them is left out.
+    it returns is judged again. Parts that the model or its images do not give enough for are left out.
     """
     targets = search.classes - 1
     if version == "auto":
@@ -42,10 +62,7 @@ def autoattack(
         run.fab.n_target_classes = min(run.fab.n_target_classes, targets)
         if component != "all":
             run.attacks_to_run = [component]
-        needs = {"apgd-dlr": 3, "apgd-t": 4}
-        run.attacks_to_run = [name for name in run.attacks_to_run if search.classes >= needs.get(name, 2)]
-        if not run.attacks_to_run:
-            raise ValueError(f"{component} needs {needs[component]} classes, the model has {search.classes}")
+        run.attacks_to_run = [name for name in run.attacks_to_run if name not in left_out]
         x_adv, _ = run.run_standard_evaluation(search.x, search.y, batch_size=len(search.x))
         checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts calls in a global
     search.offer(x_adv)
