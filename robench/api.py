@@ -83,8 +83,8 @@ def attack(name: str) -> Callable[..., Tensor]:
             threat, split, lent.kinds, [planning.probed(from_module(s), split, x.device) for s in sources]
         )
         if obstacle := configured.obstacle(task):
-            asked = "images=(x, y), sources=[model] or training=(x, y)"
-            raise UserError(f"{name} cannot be run: {obstacle}; give {asked} where it says so")
+            asked = "; give images=(x, y), sources=[model] or training=(x, y) where it says so"
+            raise UserError(f"{name} cannot be run: {obstacle}{asked if configured.needs - lent.kinds else ''}")
         configured.check_lengths(threat, split.shape)
         for part, why in configured.unfit(task).items():
             warnings.warn(f"{part} of {name} was skipped: {why}", Notice, stacklevel=2)

@@ -112,9 +112,10 @@ class Attack:
             whole = (attack.whole_obstacle(source) for attack in self._driven for source in task.sources)
             return next((f"on a source model, {why}" for why in whole if why), None)
         parts = self._obstacles(task).values()
-        if parts and all(why for _, why in parts):
-            return "; ".join(f"{name}: {why}" for name, why in parts)
-        return None
+        if not parts or not all(why for _, why in parts):
+            return None
+        whys = {why for _, why in parts}
+        return str(whys.pop()) if len(whys) == 1 else "; ".join(f"{name}: {why}" for name, why in parts)
 
     def whole_obstacle(self, task: Task) -> str | None:
         """Why it, or a part of it, cannot be run."""
@@ -143,7 +144,7 @@ class Attack:
     def check_lengths(self, threat: ThreatModel, shape: Sequence[int]) -> None:
         """Refuses settings, its own and those of the attacks that it drives, that no length within the box can be."""
         for key in self.lengths:
-            threat.check_length(self.settings[key], shape, f"{self.name}: {key}")
+            threat.check_length(self.settings[key], shape, f"a {key} of {self.name}")
         for attack in self._driven:
             attack.check_lengths(threat, shape)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from robench.errors import UserError
+from robench.errors import Notice, UserError
 
 app = typer.Typer(
     name="robench",
@@ -557,6 +557,7 @@ def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, never a traceback, and a warning of ours one
     line."""
     warnings.showwarning = _show_warning
+    warnings.simplefilter("always", Notice)
     try:
         app()
     except UserError as error:

@@ -171,7 +171,7 @@ def _resolved(
     hints = get_type_hints(kind)
     for key, value in asdict(defense).items():
         if hints[key] == Size:
-            threat.check_length(value, shape, f"{key}")
+            threat.check_length(value, shape, f"a {key}")
     return Recipe(name, defense, setup, settings_of, file.defense)
 
 

@@ -87,7 +87,7 @@ class ThreatModel:
         if value < whole:
             return
         plain = re.fullmatch(r"[\d.]+", str(written).strip()) and value / 255 < whole
-        hint = f"did you mean {str(written).strip()}/255?" if plain else "lengths are in units of [0, 1]"
+        hint = f"did you mean {value:g}/255?" if plain else "lengths are in units of [0, 1]"
         of_whole = "the whole box [0, 1]" if self.norm == "linf" else f"sqrt({'*'.join(map(str, shape))}) = {whole:.4g}"
         raise UserError(f"expected {what} below {whole:.4g} for {self.norm} ({of_whole}), got {written}; {hint}")
 

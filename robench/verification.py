@@ -175,7 +175,7 @@ def _nearer(image: Tensor, nearer: Tensor, x: Tensor, threat: ThreatModel) -> Te
         return nearer.where((image - x).abs() > threat.reach, image)
     gained = ((image - x).double().square() - (nearer - x).double().square()).flatten(1).clamp(min=0)
     way = (nearer - image).abs().flatten(1).masked_fill(gained == 0, torch.inf)
-    order = way.argsort(1, stable=True)
+    order = way.argsort(dim=1, stable=True)
     before = gained.gather(1, order).cumsum(1) - gained.gather(1, order)
     lacking = (image - x).double().flatten(1).square().sum(1, keepdim=True) - threat.eps**2
     chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, (before < lacking) & (lacking > 0))
