@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robench.access import sees
+from robench.access import Needs, Settings, Task, sees
 from robench.losses import Loss, cross_entropy, dlr, margin, others, targeted_margin
 from robench.search import Search
 from robench.threat import per_example
@@ -17,12 +17,21 @@ LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr, "margin": margin}
 Name = Literal["ce", "dlr", "margin"]
 
 
-@sees("gradients", stops=True, unsaturated=lambda settings: settings["targets"] or settings["loss"] != "ce")
+def _asks(settings: Settings, task: Task) -> Needs:
+    return Needs(classes=3 if settings["loss"] == "dlr" and settings["targets"] is None else 2)
+
+
+def _unsaturated(settings: Settings) -> bool:
+    return settings["targets"] is not None or settings["loss"] != "ce"
+
+
+@sees("gradients", asks=_asks, stops=True, unsaturated=_unsaturated)
 def apgd(search: Search, *, steps: int = 100, loss: Name = "ce", targets: int | None = None) -> None:
     """Auto-PGD (Croce & Hein 2020, Algorithm 1) up the cross-entropy, their difference of logits ratio, or the margin;
     with `targets`, up the margin to so many other classes in turn, highest logit at x first, to more in each restart.
 
-    It is our own, whose fallen leave at each step; apgd-ce and apgd-t are the parts of AutoAttack from its library.
+    The ratio needs 3 classes. It is our own, whose fallen leave at each step; apgd-ce and apgd-t are the parts of
+    AutoAttack from its library.
     """
     aim = search.state(others=others(search.query(search.x), search.y))
 

@@ -5,31 +5,38 @@ from typing import Literal
 
 from pyautoattack import AutoAttack, checks
 
-from robench.access import Settings, Sight, sees
+from robench.access import LeftOut, Needs, Settings, Task, sees
 from robench.search import Search
+from robench.tiles import square_needs
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
 
 NORMS = {"linf": "Linf", "l2": "L2"}
+VERSIONS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd-ce", "apgd-dlr")}
 
 
-SLOPES, ON_LOGITS = Sight("gradients"), Sight("gradients", unsaturated=True)
-SQUARE = {"square": Sight("scores", unsaturated=True)}
-STANDARD = {"apgd-ce": SLOPES, "apgd-t": ON_LOGITS, "fab-t": ON_LOGITS, **SQUARE}
-RAND = {"apgd-ce": SLOPES, "apgd-dlr": ON_LOGITS}
-NEEDS = {"apgd-dlr": 3, "apgd-t": 4}  # classes
+def _parts(settings: Settings, task: Task) -> dict[str, Needs]:
+    """What it consists of. DLR divides by a difference to the third logit, its targeted form to the fourth as well; FAB
+    and Square are defined for 2 classes."""
+    needs = {
+        "apgd-ce": Needs("gradients"),
+        "apgd-dlr": Needs("gradients", classes=3, unsaturated=True),
+        "apgd-t": Needs("gradients", classes=4, unsaturated=True),
+        "fab-t": Needs("gradients", unsaturated=True),
+        "square": square_needs(task),
+    }
+    version = settings["version"]
+    if version == "auto":
+        version = "rand" if task.stochastic else "standard"
+    names = VERSIONS[version] if settings["component"] == "all" else [settings["component"]]
+    return {name: needs[name] for name in names}
 
 
-def parts(settings: Settings, classes: int, stochastic: bool) -> dict[str, Sight]:
-    random = settings["version"] == "rand" or (settings["version"] == "auto" and stochastic)
-    able = {name: sight for name, sight in (RAND if random else STANDARD).items() if classes >= NEEDS.get(name, 2)}
-    return able if settings["component"] == "all" else {settings["component"]: STANDARD[settings["component"]]}
-
-
-@sees("gradients", stops=True, companions=True, parts=parts)
+@sees("gradients", parts=_parts, stops=True, companions=True)
 def autoattack(
     search: Search,
     *,
+    left_out: LeftOut,
     version: Literal["auto", "standard", "rand"] = "auto",
     component: Literal["all", "apgd-ce", "apgd-t", "fab-t"] = "all",
 ) -> None:
@@ -37,7 +44,7 @@ def autoattack(
 
     `standard`: APGD-CE, targeted APGD on the DLR loss, targeted FAB, Square. `rand`: APGD-CE and APGD-DLR with 20 draws
     a step. `auto` is `rand` for a stochastic model. The library judges its own successes and drops those examples; what
-    it returns is judged again. DLR needs 3 classes and its targeted form 4: with fewer, what uses them is left out.
+    it returns is judged again. Parts that the model or its images do not give enough for are left out.
     """
     targets = search.classes - 1
     if version == "auto":
@@ -55,9 +62,7 @@ def autoattack(
         run.fab.n_target_classes = min(run.fab.n_target_classes, targets)
         if component != "all":
             run.attacks_to_run = [component]
-        run.attacks_to_run = [name for name in run.attacks_to_run if search.classes >= NEEDS.get(name, 2)]
-        if not run.attacks_to_run:
-            raise ValueError(f"{component} needs {NEEDS[component]} classes, the model has {search.classes}")
+        run.attacks_to_run = [name for name in run.attacks_to_run if name not in left_out]
         x_adv, _ = run.run_standard_evaluation(search.x, search.y, batch_size=len(search.x))
         checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts calls in a global
     search.offer(x_adv)

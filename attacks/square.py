@@ -6,13 +6,14 @@ from pyautoattack import AutoAttack, checks
 
 from robench.access import sees
 from robench.search import Search
+from robench.tiles import square_needs
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-@sees("scores", stops=True, companions=True, unsaturated=True)
+@sees("scores", asks=lambda settings, task: square_needs(task), stops=True, companions=True, unsaturated=True)
 def square(search: Search) -> None:
     """Random search with square-shaped changes (Andriushchenko et al. 2020), 5,000 queries, as AutoAttack runs it."""
     with search.lend() as model:

@@ -6,7 +6,7 @@ from robench.resources import Sources
 from robench.search import Search
 
 
-@sees("labels")
+@sees("labels", elsewhere=True)
 def transfer(search: Search, *, sources: Sources, by: Attack) -> None:
     """Shows the model what `by` ends in on each source, all its steps taken and whatever the source made of it.
 

@@ -11,24 +11,25 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import benching, data, reproducing, running, training
+from robench import benching, data, planning, reproducing, running, training
 from robench.arrays import ArrayFunction
 from robench.battery import Attack
 from robench.battery import attack as configured_attack
-from robench.behaviour import check_model
 from robench.checkpoint import Card
-from robench.classifier import Classifier, shown_layers
+from robench.classifier import Classifier
 from robench.deadline import Deadline
 from robench.draws import Draws
-from robench.errors import UserError
-from robench.judge import Judge
+from robench.errors import Notice, UserError
+from robench.evaluation import DRAWS
+from robench.judge import VOTES, Judge
 from robench.planning import checkpoint_path, plan_evaluation, plan_training, plan_verification, resolve_device
+from robench.randomness import reseed, undisturbed
 from robench.reading import comparison, drawing, ranking, tables
 from robench.reading.comparison import Comparison
 from robench.reproducing import Report
 from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.search import Search
-from robench.subject import Subject, load_model
+from robench.subject import Subject, from_module, load_model
 from robench.summary import Summary
 from robench.threat import Size, ThreatModel
 from robench.units import Scale
@@ -48,11 +49,12 @@ class Trained:
 def attack(name: str) -> Callable[..., Tensor]:
     """The attack of that name (or "FILE.py:key=value") as a function.
 
-    It takes (model, x, y, *, eps, norm="linf", seed=0, images=None, sources=(), training=None): x [B, C, H, W] floats
-    in [0, 1], y [B] integers; and gives x_adv [B, C, H, W]: of each example the first candidate that fooled the model,
-    else the nearest to it. `images` (x, y) is the pool that an attack such as `feature` draws its targets from,
-    `sources` are the models that `transfer` attacks in place of this one, `training` (x, y) the images on which an
-    attack such as `adt_exp_am` trains its generator.
+    It takes (model, x, y, *, eps, norm="linf", seed=0, draws=10, images=None, sources=(), training=None): x
+    [B, C, H, W] floats in [0, 1], y [B] integers; and gives x_adv [B, C, H, W]: of each example the first candidate
+    that fooled the model, else the nearest to it. `images` (x, y) is the pool that an attack such as `feature` draws
+    its targets from, `sources` are the models that `transfer` attacks in place of this one, `training` (x, y) the
+    images on which an attack such as `adt_exp_am` trains its generator. A stochastic model is judged by votes as in
+    `evaluate`, and the attack sees the mean of `draws` passes.
     """
     configured = configured_attack(name)
 
@@ -65,20 +67,32 @@ def attack(name: str) -> Callable[..., Tensor]:
         eps: Size,
         norm: str = "linf",
         seed: int = 0,
+        draws: int = DRAWS,
         images: tuple[Tensor, Tensor] | None = None,
         sources: Sequence[nn.Module] = (),
         training: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        threat = ThreatModel.of(norm, eps)
+        split = _checked(x, y)
+        threat = ThreatModel.asked(norm, eps, split.shape)
+        target = planning.probed(from_module(model), split, x.device)
         lent = Resources(
             Images.of(*images) if images else None,
             Sources(tuple(Classifier(source, x.device) for source in sources)) if sources else None,
             TrainingImages(*training) if training else None,
         )
-        if obstacle := configured.obstacle(threat.norm, "gradients", shown_layers(model), lent.kinds):
-            asked = "images=(x, y), sources=[model] or training=(x, y)"
-            raise UserError(f"{name} cannot be run: {obstacle}; give {asked} where it says so")
-        return _run_attack(configured, model, _checked(x, y), threat, seed, lent)
+        task = target.task(
+            threat, split, lent.kinds, [planning.probed(from_module(s), split, x.device) for s in sources]
+        )
+        if obstacle := configured.obstacle(task):
+            asked = "; give images=(x, y), sources=[model] or training=(x, y) where it says so"
+            raise UserError(f"{name} cannot be run: {obstacle}{asked if configured.needs - lent.kinds else ''}")
+        configured.check_lengths(threat, split.shape)
+        for part, why in configured.unfit(task).items():
+            warnings.warn(f"{part} of {name} was skipped: {why}", Notice, stacklevel=2)
+        stochastic = target.behaviour.stochastic
+        classifier = Classifier(model, x.device, draws if stochastic else 1)
+        judge = Judge(classifier, threat, VOTES if stochastic else 1)
+        return _run_attack(configured.fitted(task), judge, split, seed, lent)
 
     return run
 
@@ -89,16 +103,13 @@ def _checked(x: Tensor, y: Tensor) -> data.Split:
     return data.Split("x", x.detach().float().clone(), y.detach().long().clone())  # tensors of inference too
 
 
-def _run_attack(
-    configured: Attack, model: nn.Module, images: data.Split, threat: ThreatModel, seed: int, lent: Resources
-) -> Tensor:
+def _run_attack(configured: Attack, judge: Judge, images: data.Split, seed: int, lent: Resources) -> Tensor:
     x, y = images.floats(slice(None)), images.labels
-    classifier = Classifier(model, x.device)
-    check_model(classifier, images, type(model).__name__)
     draws = Draws(seed, np.arange(len(x)), x.device)
-    judge = Judge(classifier, threat)
-    search = Search(classifier, judge, threat, x, y, draws, access=configured.access, resources=lent)
-    outcome = search.run(configured, configured.restarts)
+    search = Search(judge.classifier, judge, judge.threat, x, y, draws, access=configured.access, resources=lent)
+    with undisturbed(x.device):
+        reseed(seed)
+        outcome = search.run(configured, configured.restarts)
     for row, why in outcome.failures.items():
         warnings.warn(f"{configured.name} failed on example {row}: {why}", RuntimeWarning, stacklevel=3)
     return outcome.kept

@@ -2,15 +2,15 @@
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
 from robench import content
-from robench.access import Access, Sight, reveals
+from robench.access import Access, LeftOut, Needs, Sight, Task, most
 from robench.classifier import Layer
 from robench.content import Strict
 from robench.description import Description, describe
@@ -20,7 +20,7 @@ from robench.ledger import CLEAN
 from robench.resources import KINDS
 from robench.search import Search
 from robench.settings import assignment, checked
-from robench.threat import Norm
+from robench.threat import Size, ThreatModel
 
 Readings = Literal["any", "final"]
 """Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
@@ -42,6 +42,14 @@ class Attack:
     """keywords that the engine fills, with the types that say by what"""
     layers: tuple[Layer, ...] = ()
     """of the features that it looks at"""
+    lengths: tuple[str, ...] = ()
+    """keywords whose values are lengths"""
+    told: str = ""
+    """the keyword by which the function is told what is left out, if it asks"""
+    left_out: LeftOut = LeftOut()  # noqa: RUF009
+    """parts that are not run: names of an ensemble's, or the keywords of attacks that it drives"""
+    granted: Access | None = None
+    """what the parts that are left of an ensemble see; None: what it declares"""
 
     @property
     def file_name(self) -> str:
@@ -50,7 +58,9 @@ class Attack:
 
     @property
     def access(self) -> Access:
-        return self.function.access  # type: ignore[attr-defined, no-any-return]
+        """What it may see of the model, by itself or through the parts that are run."""
+        own: Access = self.granted or self.function.access  # type: ignore[attr-defined]
+        return most([own, *(attack.access for attack in self._parts_driven.values())])
 
     @property
     def companions(self) -> bool:
@@ -67,40 +77,108 @@ class Attack:
 
     @property
     def _driven(self) -> list["Attack"]:
-        return [value for value in self.settings.values() if isinstance(value, Attack)]
+        return [value for key, value in self.settings.items() if isinstance(value, Attack) and key not in self.left_out]
+
+    @property
+    def _parts_driven(self) -> dict[str, "Attack"]:
+        """The attacks that it drives on the model itself, by their keywords, but for those left out."""
+        if self.function.elsewhere:  # type: ignore[attr-defined]
+            return {}
+        driven = {key: value for key, value in self.settings.items() if isinstance(value, Attack)}
+        return {key: attack for key, attack in driven.items() if key not in self.left_out}
 
     def sights(self, classes: int, stochastic: bool) -> dict[str, Sight]:
         """What each of its parts goes by on such a model, by their names: of an attack that is no composite, itself."""
         function: Any = self.function
         if function.drives:
-            driven = (attack.sights(classes, stochastic) for attack in self._driven)
+            driven = (attack.sights(classes, stochastic) for attack in self._parts_driven.values())
             return {name: sight for parts in driven for name, sight in parts.items()}
         if function.parts:
-            return dict(function.parts(self.settings, classes, stochastic))
+            task = Task("linf", "gradients", classes, (1, 32, 32), stochastic=stochastic)
+            run = {name: needs for name, needs in self._library(task).items() if not needs.obstacle(task)}
+            return {name: Sight(needs.access, needs.unsaturated) for name, needs in run.items()}
         declared = function.unsaturated
         return {self.name: Sight(self.access, bool(declared(self.settings) if callable(declared) else declared))}
 
     def __call__(self, search: Search) -> None:
         lent: dict[str, Any] = {keyword: search.resources.of(kind) for keyword, kind in self.resources.items()}
-        function = partial(self.function, **self.settings, **lent)
+        settings = {key: _nothing if key in self.left_out else value for key, value in self.settings.items()}
+        told = {self.told: self.left_out} if self.told else {}
+        function = partial(self.function, **settings, **lent, **told)
         if self.function.alone:  # type: ignore[attr-defined]
             search.separately(function)
         else:
             function(search)
 
-    def obstacle(self, norm: Norm, gives: Access, shown: Collection[Layer], lent: Collection[type]) -> str | None:
-        """Why it cannot be run within a norm, on a model that gives so much and shows these layers of features, with
-        these kinds of resources."""
-        norms: Sequence[Norm] = self.function.norms  # type: ignore[attr-defined]
-        if norm not in norms:
-            return f"it is defined for {' and '.join(norms)}, not for {norm}"
-        if not reveals(gives, self.access):
-            return f"it needs {self.access}, the model gives only {gives}"
+    def obstacle(self, task: Task) -> str | None:
+        """Why it cannot be run; of one that is made of parts, why none of them can."""
+        for needs in self._asked(task):
+            if obstacle := needs.obstacle(task):
+                return obstacle
         for layer in self.layers:
-            if layer not in shown:
-                return f"it needs features (layer: {layer}), the model shows {' and '.join(sorted(shown)) or 'none'}"
-        lacking = [words for kind, words in KINDS.items() if kind in self.needs and kind not in lent]
-        return f"it needs {lacking[0]}, and none were given" if lacking else None
+            if layer not in task.layers:
+                return (
+                    f"it needs features (layer: {layer}), the model shows {' and '.join(sorted(task.layers)) or 'none'}"
+                )
+        own = self.resources.values()
+        if lacking := [words for kind, words in KINDS.items() if kind in own and kind not in task.resources]:
+            return f"it needs {lacking[0]}, and none were given"
+        if self.function.elsewhere:  # type: ignore[attr-defined]
+            whole = (attack.whole_obstacle(source) for attack in self._driven for source in task.sources)
+            return next((f"on a source model, {why}" for why in whole if why), None)
+        parts = self._obstacles(task).values()
+        if not parts or not all(why for _, why in parts):
+            return None
+        whys = {why for _, why in parts}
+        return str(whys.pop()) if len(whys) == 1 else "; ".join(f"{name}: {why}" for name, why in parts)
+
+    def whole_obstacle(self, task: Task) -> str | None:
+        """Why it, or a part of it, cannot be run."""
+        return self.obstacle(task) or next((f"{name}: {why}" for name, why in self.unfit(task).items()), None)
+
+    def fitted(self, task: Task) -> "Attack":
+        """Without the parts that cannot be run on the task."""
+        driven = {key: attack.fitted(task) for key, attack in self._parts_driven.items() if not attack.obstacle(task)}
+        unfit = {key for key, (_, obstacle) in self._obstacles(task).items() if obstacle}
+        kept = [needs.access for name, needs in self._library(task).items() if name not in unfit]
+        return replace(
+            self,
+            settings=self.settings | driven,
+            left_out=LeftOut(self.left_out | unfit),
+            granted=most(kept) if kept else None,
+        )
+
+    def unfit(self, task: Task) -> dict[str, str]:
+        """The parts that cannot be run on the task, by their names for people, with the reasons; and theirs."""
+        found = {name: obstacle for name, obstacle in self._obstacles(task).values() if obstacle}
+        for attack in self._parts_driven.values():
+            if attack.name not in found:
+                found |= {f"{name} of {attack.name}": why for name, why in attack.unfit(task).items()}
+        return found
+
+    def check_lengths(self, threat: ThreatModel, shape: Sequence[int]) -> None:
+        """Refuses settings, its own and those of the attacks that it drives, that no length within the box can be."""
+        for key in self.lengths:
+            threat.check_length(self.settings[key], shape, f"a {key} of {self.name}")
+        for attack in self._driven:
+            attack.check_lengths(threat, shape)
+
+    def _asked(self, task: Task) -> list[Needs]:
+        """What it asks for by itself; of an ensemble each part sees for itself."""
+        function: Any = self.function
+        own = Needs("labels" if function.parts else function.access, function.norms)
+        return [own, function.asks(self.settings, task)] if function.asks else [own]
+
+    def _library(self, task: Task) -> Mapping[str, Needs]:
+        """The parts of an ensemble that are run."""
+        parts = self.function.parts  # type: ignore[attr-defined]
+        declared: Mapping[str, Needs] = parts(self.settings, task) if parts else {}
+        return {name: needs for name, needs in declared.items() if name not in self.left_out}
+
+    def _obstacles(self, task: Task) -> dict[str, tuple[str, str | None]]:
+        """Of each part that is run the name for people, and why it cannot be."""
+        found = {name: (name, needs.obstacle(task)) for name, needs in self._library(task).items()}
+        return found | {key: (attack.name, attack.obstacle(task)) for key, attack in self._parts_driven.items()}
 
     def key(self) -> dict[str, Any]:
         """What of the attack could change its outcome. Its name cannot."""
@@ -110,6 +188,7 @@ class Attack:
                 name: value.key() if isinstance(value, Attack) else value for name, value in self.settings.items()
             },
             "restarts": self.restarts,
+            **({"left_out": sorted(self.left_out)} if self.left_out else {}),
             "source": self._described.fingerprint,
             "libraries": library_imports(Path(inspect.getsourcefile(self.function) or "")),
             **self._alone,
@@ -165,7 +244,9 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
     }
     hints = {key: parameter.annotation for key, parameter in parameters.items()} | {"restarts": int}
     resources = {key: hints[key] for key in parameters if hints[key] in KINDS}
-    values = {key: value.default for key, value in parameters.items() if key not in resources} | {"restarts": 1}
+    told = next((key for key in parameters if hints[key] is LeftOut), "")
+    filled = {*resources, told}
+    values = {key: value.default for key, value in parameters.items() if key not in filled} | {"restarts": 1}
     for key, value in settings.items():
         if key not in values:
             raise UserError(f"attack {name}: {unknown('setting', key, values)}")
@@ -179,7 +260,12 @@ def configure(function: Callable[..., None], settings: dict[str, Any], *, name: 
             values[key] = checked(value, hints[key], f"attack {name}: {key}")
     restarts = values.pop("restarts")
     layers = tuple(value for key, value in values.items() if hints[key] == Layer)
-    return Attack(name, function, values, restarts, resources, layers)
+    lengths = tuple(key for key in values if hints[key] == Size)
+    return Attack(name, function, values, restarts, resources, layers, lengths, told)
+
+
+def _nothing(search: Search) -> None:
+    """Stands for an attack that is left out."""
 
 
 def suite(name: str) -> Suite:

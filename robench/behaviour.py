@@ -7,12 +7,16 @@ from torch import Tensor
 
 from robench.classifier import Classifier
 from robench.data import Split
-from robench.errors import UserError
+from robench.errors import NoGradient, UserError
+from robench.losses import cross_entropy
 from robench.randomness import reseed, undisturbed
 
 IMAGES, PASSES = 16, 8
 ROUNDING = 1e-4
 """Logits that differ by less than this share of the largest one are the same."""
+
+PATHLESS = ("does not require grad", "appears to not have been used in the graph", "is not implemented")
+"""What autograd says where no path leads back, or one leads through what has no derivative."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,14 @@ class Behaviour:
     mixes: bool = False
 
 
-def check_model(classifier: Classifier, split: Split, name: str) -> None:
-    """Refuses a model that does not give logits for these images, or has fewer classes than their labels."""
+def check_model(classifier: Classifier, split: Split, name: str) -> int:
+    """The number of the model's classes; one that does not give logits for these images, or has fewer classes than
+    their labels, is refused."""
     try:
         with torch.no_grad():
-            split.check_labels(classifier.logits(split.floats(slice(1)).to(classifier.device)).shape[1])
+            classes = classifier.logits(split.floats(slice(1)).to(classifier.device)).shape[1]
+        split.check_labels(classes)
+        return classes
     except UserError:
         raise
     except Exception as error:  # whatever the user's model does
@@ -50,6 +57,20 @@ def observe(classifier: Classifier, x: Tensor) -> Behaviour:
         n = len(x)
         among_copies, among_negatives = (classifier.logits_once(torch.cat([x, y]))[:n] for y in (x, 1 - x))
     return Behaviour(mixes=_differ(among_copies, among_negatives))
+
+
+def differentiable(classifier: Classifier, x: Tensor) -> bool:
+    """Whether a path leads from the logits back to the images x [B, ...]; a gradient of zero is one too. What else
+    goes wrong on the way is for the attacks to meet."""
+    x = x[:1]
+    try:
+        with undisturbed(classifier.device):
+            classifier.logits_and_gradient(x, torch.zeros(len(x), dtype=torch.int64, device=x.device), cross_entropy)
+    except (NoGradient, NotImplementedError):
+        return False
+    except RuntimeError as error:
+        return not any(words in str(error) for words in PATHLESS)
+    return True
 
 
 def _differ(first: Tensor, second: Tensor) -> bool:

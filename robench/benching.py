@@ -22,13 +22,13 @@ from robench.reading import ranking
 from robench.reading.publishing import paths, publish, publish_benchmark
 from robench.reading.report import failures
 from robench.reading.runs import evaluation_id
-from robench.recipe import default_eps
+from robench.recipe import default_threat
 from robench.subject import Subject, load_model
-from robench.threat import Size, ThreatModel, parse_size
+from robench.threat import Size, parse_size
 from robench.units import Scale
 
-ALWAYS: dict[str, Settings] = {"gallery": {"attack": "pgd-20"}}
-"""What is measured of every model: the pictures on its page."""
+PICTURED = {"gradients": "pgd-20", "scores": "squares", "labels": "rays"}
+"""The attack that makes the pictures on a model's page, by what the model shows of itself."""
 
 
 class Reporter(Protocol):
@@ -188,9 +188,11 @@ def _evaluated_on(benchmark: Benchmark, subject: Subject) -> str:
 
 def _radii(benchmark: Benchmark, subject: Subject, dataset: str) -> list[Size]:
     shape = subject.card.shape if subject.card else ()
-    eps = default_eps(dataset, shape) if benchmark.eps is None else benchmark.eps
-    value = ThreatModel.of(benchmark.norm, eps).eps
-    return [eps if radius == "eps" else f"{parse_size(radius, value):.12g}" for radius in benchmark.radii]
+    threat = default_threat(dataset, shape).with_(benchmark.norm, benchmark.eps, shape)
+    return [
+        threat.eps_written if radius == "eps" else f"{parse_size(radius, threat.eps):.12g}"
+        for radius in benchmark.radii
+    ]
 
 
 def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
@@ -198,7 +200,8 @@ def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
     progress = where.reporter.evaluation() if where.reporter else None
     for failure in failures(running.run(planned, where.results, progress, scale=where.scale)):
         where.say(f"{planned.subject.name}: {failure}")
-    for kind, settings in {**ALWAYS, **benchmark.measure}.items():
+    pictures: dict[str, Settings] = {"gallery": {"attack": PICTURED[planned.subject.gives]}}
+    for kind, settings in {**pictures, **benchmark.measure}.items():
         where.say(f"{planned.subject.name}: measuring {kind}")
         measuring.measure_model(planned, kind, settings, where.results)
 

@@ -1,6 +1,7 @@
 """The command line: parse, call one function, print. Heavy imports wait inside the commands."""
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -13,7 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from robench.containment import ForeignExit, contained
-from robench.errors import UserError
+from robench.errors import Notice, UserError
 
 app = typer.Typer(
     name="robench",
@@ -267,14 +268,19 @@ def evaluate(
     mean: Annotated[str | None, typer.Option(help="Of each channel, for a bare state dict: 0.49,0.48,0.45.")] = None,
     std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="A checkpoint to transfer attacks from.")] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(help="A model to transfer attacks from: a checkpoint, or 'FILE;arch=NAME;mean=...;std=...'."),
+    ] = None,
     mode: Annotated[
         Mode | None, typer.Option(help="Every attack on every example, or only on survivors; by default the suite's.")
     ] = None,
     protocol: Annotated[
         Protocol, typer.Option(help="Whether the attacker sees a test-time transform, or attacks without it.")
     ] = Protocol.adaptive,
-    draws: Annotated[int, typer.Option(help="Passes whose mean an attack on a stochastic model sees.")] = 10,
+    draws: Annotated[
+        int | None, typer.Option(help="Passes whose mean an attack on a stochastic model sees, by default 10.")
+    ] = None,
     seed: int = 0,
     device: Device = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples attacked together.")] = None,
@@ -303,6 +309,8 @@ def evaluate(
     from robench.reading import report
     from robench.units import Scale
 
+    if fail_under is not None and math.isnan(fail_under):
+        raise UserError("expected --fail-under from 0 to 1, got nan")
     scale = Scale.of(workers, executor, part)
     if part and fail_under is not None:
         raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
@@ -567,12 +575,9 @@ def _refuse_launcher() -> None:
 
 
 def _numbers(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"expected numbers separated by commas, got {text!r}") from None
+    from robench.subject import numbers
+
+    return None if text is None else numbers(text)
 
 
 def _show_warning(
@@ -592,6 +597,7 @@ def main() -> None:
     """The entry point: a user's mistake is one sentence and exit code 2, never a traceback, and a warning of ours one
     line."""
     warnings.showwarning = _show_warning
+    warnings.simplefilter("always", Notice)
     try:
         app()
     except UserError as error:

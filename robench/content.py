@@ -23,7 +23,7 @@ Folder = Literal["attacks", "defenses", "benchmarks"]
 class Strict(BaseModel):
     """A block of YAML: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 StrictModel = TypeVar("StrictModel", bound=Strict)

@@ -91,9 +91,10 @@ class WholeSearch(Search):
 
 def ends(evaluation: Evaluation, attack: Attack, examples: Examples, seed: int) -> Tensor:
     """Where all restarts of an attack end, [B, k, ...]: one point a restart, or as many as it draws at its end."""
-    if obstacle := attack.obstacle(evaluation.threat.norm, evaluation.subject.gives, (), ()):
+    task = evaluation.task(())
+    if obstacle := attack.obstacle(task):
         raise UserError(f"{attack.name} cannot be run: {obstacle}")
-    search = WholeSearch(evaluation, attack, examples, seed)
+    search = WholeSearch(evaluation, attack.fitted(task), examples, seed)
     return torch.cat([search.drive(restart) for restart in range(attack.restarts)], 1)
 
 

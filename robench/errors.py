@@ -8,6 +8,10 @@ class UserError(Exception):
     """The user's input was wrong. The message is one sentence: what was expected, what was given, the remedy."""
 
 
+class Notice(UserWarning):
+    """Something was done otherwise than the words of a call may suggest."""
+
+
 class AttackError(Exception):
     """An attack broke its contract (asked for what it may not see, offered images of another shape)."""
 

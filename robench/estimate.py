@@ -38,7 +38,8 @@ def estimate(evaluation: Evaluation, ledger: Ledger) -> list[Cost]:
 
 
 def probe(evaluation: Evaluation) -> tuple[float, float]:
-    """Seconds a forward and a backward pass of one image take, from a batch run twice after a warm-up."""
+    """Seconds a forward and a backward pass of one image take, from a batch run twice after a warm-up; none for a
+    backward pass of a model that gives no gradients."""
     seen = evaluation.judges(evaluation.device)[1]
     classifier = evaluation.searcher(seen, evaluation.tune(seen, evaluation.precision))
     x = evaluation.split.floats(slice(evaluation.batch_size)).to(classifier.device)
@@ -49,11 +50,12 @@ def probe(evaluation: Evaluation) -> tuple[float, float]:
         with torch.no_grad():
             classifier.logits(x)
         times.append(_now(classifier.device))
-        classifier.logits_and_gradient(x, y, cross_entropy)
+        if evaluation.subject.gives == "gradients":
+            classifier.logits_and_gradient(x, y, cross_entropy)
         times.append(_now(classifier.device))
         totals[repeat] = np.diff(times)
     forward, both = np.minimum(totals[1], totals[2]) / len(x)
-    return float(forward), float(max(both - forward, 0.0))
+    return float(forward), float(max(both - forward, 0.0)) if evaluation.subject.gives == "gradients" else 0.0
 
 
 def _now(device: torch.device) -> float:

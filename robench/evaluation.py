@@ -1,17 +1,17 @@
 """What is evaluated: a model against a battery on a data set within a threat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from robench.access import Access
+from robench.access import Access, Task
 from robench.battery import Attack, Mode, Readings
 from robench.behaviour import Behaviour
 from robench.checkpoint import used_versions
-from robench.classifier import Classifier
+from robench.classifier import Classifier, shown_layers
 from robench.code import code_fingerprint
 from robench.data import Split
 from robench.errors import UserError
@@ -69,11 +69,25 @@ class Evaluation:
     """of the passes of attacks that take gradients; what they find is judged in float32"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """attacks of the suite that cannot be run here, with the reason"""
+    classes: int | None = None
+    """of the model; None: as many as the labels tell"""
     data_root: Path | str = "data"
     """where the data sets lie, for measurements that train"""
 
     def __post_init__(self) -> None:
         check_n(self.n)
+
+    def task(self, resources: Collection[type]) -> Task:
+        """What an attack that is given these kinds of resources is run on."""
+        return Task(
+            self.threat.norm,
+            self.subject.gives,
+            self.classes or self.split.classes,
+            tuple(self.split.shape),
+            shown_layers(self.subject.model),
+            resources,
+            self.behaviour.stochastic and self.protocol == "adaptive",
+        )
 
     @property
     def wanted(self) -> range:
@@ -132,7 +146,9 @@ class Evaluation:
         """Forward and backward passes of an example that stands to the end."""
         image = self.split.floats(slice(1))
         images = self.resources(image.device).images
-        forwards, backwards = passes_of(attack, self.threat, image, self.split.classes, images, len(self.sources))
+        forwards, backwards = passes_of(
+            attack, self.threat, image, self.classes or self.split.classes, images, len(self.sources)
+        )
         draws = self.draws if self.behaviour.stochastic and self.protocol == "adaptive" else 1
         return forwards * draws, backwards * draws
 
@@ -189,6 +205,7 @@ class Evaluation:
             "attack": self._called(attack) if attack else CLEAN,
             "access": attack.access if attack else None,
             **({"parts": self._about_parts(attack)} if attack else {}),
+            **({"left_out": sorted(attack.left_out)} if attack and attack.left_out else {}),
             "protocol": self.protocol if attack else None,
             "draws": self.draws if self.behaviour.stochastic else None,
             **(self._about_sources() if attack and Sources in attack.needs else {}),

@@ -2,24 +2,28 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
 
 from robench import checkpoint, data, recipe, verification
-from robench.arrays import ArrayFunction
+from robench.access import Task
+from robench.arrays import ArrayFunction, ArrayModel
 from robench.battery import Attack, Mode, attack, battery
-from robench.behaviour import IMAGES, Behaviour, check_model, observe
+from robench.behaviour import IMAGES, Behaviour, check_model, differentiable, observe
+from robench.checkpoint import Card
 from robench.classifier import Classifier, shown_layers
-from robench.errors import UserError, unknown
+from robench.errors import Notice, UserError, unknown
 from robench.evaluation import DRAWS, Evaluation, Protocol
+from robench.recipe import DefaultThreat
 from robench.resize import common
 from robench.resources import Images, Sources, TrainingImages
-from robench.subject import NotReused, Subject, load_model
-from robench.threat import Size, ThreatModel
+from robench.subject import NotReused, Subject, described, is_weights_file, load_model
+from robench.threat import Norm, Size, ThreatModel
 from robench.training import Plan
 from robench.tuning import Precision, check_precision
 from robench.verification import Verification
@@ -54,7 +58,7 @@ def plan_evaluation(
     mode: Mode | None = None,
     sources: Sequence[str | Path | nn.Module | Subject] = (),
     protocol: Protocol = "adaptive",
-    draws: int = DRAWS,
+    draws: int | None = None,
 ) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, the mode from the suite, else
     from the defaults."""
@@ -68,38 +72,47 @@ def plan_evaluation(
         raise UserError(f"expected a seed of at least 0, got {seed}")
     if seed >= SEEDS:
         raise UserError(f"expected a seed below {SEEDS}, got {seed}")
-    if draws < 1:
+    if draws is not None and draws < 1:
         raise UserError(f"expected at least 1 draw, got {draws}")
     subject, split, threat, dataset = _subject(
         model, dataset, data_root, download, eps=eps, norm=norm, arch=arch, mean=mean, std=std
     )
+    if protocol == "static" and subject.bare is None:
+        raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
+    device = resolve_device(device)
+    target = probed(subject, split, device, protocol)
+    subject, behaviour = target.subject, target.behaviour
+    if subject.gives == "scores" and not isinstance(subject.model, ArrayModel):
+        _say(f"{subject.name} gives no gradient, for no path leads from its logits back to the image: scores alone")
     if suite is None and not attacks:
         suite = "quick" if subject.gives == "gradients" else "black_box"
     configured, chosen = battery(suite, attacks)
     lent = [
-        source.afresh()
-        if isinstance(source, Subject)
-        else load_model(source, arch=arch, shape=split.shape, mean=mean, std=std)
+        probed(source.afresh() if isinstance(source, Subject) else load_model(source, shape=split.shape), split, device)
         for source in sources
     ]
-    for each in (subject, *lent):
-        each.key()  # as it is before any pass, of which a model may keep something
-    device = resolve_device(device)
-    behaviours = [_behaviour(source, split, device) for source in lent]
-    behaviour = _behaviour(subject, split, device)
-    if protocol == "static" and subject.bare is None:
-        raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
-    able, left_out = _able(configured, attacks, threat, subject, {Images, TrainingImages, *([Sources] if lent else [])})
+    kinds = {Images, TrainingImages, *([Sources] if lent else [])}
+    task = target.task(threat, split, kinds, lent, stochastic=behaviour.stochastic and protocol == "adaptive")
+    able, left_out = _able(configured, attacks, task)
+    for each in able:
+        each.check_lengths(threat, split.shape)
+    hidden = [(each.name, each.hidden) for each in (target.subject, *(source.subject for source in lent))]
+    _say_hidden(hidden + [(each.name, each.hidden) for each in able])
     needs = {kind for attack in able for kind in attack.needs}
-    _say_hidden([(each.name, each.hidden) for each in (subject, *lent)] + [(each.name, each.hidden) for each in able])
+    if lent and Sources not in needs:
+        _say("source models were given, but no attack of the battery transfers from them")
+    if draws is not None and not behaviour.stochastic:
+        _say(f"{draws} draws were asked for, but {subject.name} gives the same each time: one pass is taken")
+    if n is not None and n > len(split):
+        _say(f"{n} examples were asked for, {split.name} has {len(split)}: these are taken")
     return Evaluation(
         subject,
         split,
         threat,
         able,
         images=_pool(dataset, data_root, download, POOL) if Images in needs else None,
-        sources=lent,
-        sources_draw=any(behaviour.stochastic for behaviour in behaviours),
+        sources=[source.subject for source in lent],
+        sources_draw=any(source.behaviour.stochastic for source in lent),
         training=_pool(dataset, data_root, download, TRAINING) if TrainingImages in needs else None,
         readings=chosen.readings,
         seed=seed,
@@ -109,9 +122,10 @@ def plan_evaluation(
         n=n,
         mode=mode or chosen.mode,
         behaviour=behaviour,
-        draws=draws,
+        draws=draws or DRAWS,
         protocol=protocol,
         left_out=left_out,
+        classes=target.classes,
         data_root=data_root,
     )
 
@@ -137,7 +151,7 @@ def plan_verification(
     )
     given = verification.read(adversarial, split)
     where = resolve_device(device)
-    behaviour = _behaviour(subject, given.originals, where)
+    behaviour = probed(subject, given.originals, where).behaviour
     return partial(verification.verify, subject, given, threat, behaviour=behaviour, device=where, eight_bit=eight_bit)
 
 
@@ -154,21 +168,42 @@ def _subject(
     std: Sequence[float] | None,
 ) -> tuple[Subject, data.Split, ThreatModel, str]:
     """The model, its test images, the threat and the data set's name; what is not given comes from the checkpoint."""
-    card = None
-    if isinstance(model, str | Path) and not str(model).rpartition(":")[0].endswith(".py"):
-        card = checkpoint.card_of(checkpoint.read(Path(model)))
+    card = _card(model)
     dataset = dataset or (card.dataset if card else DATASET)
     split = data.load(dataset, "test", root=data_root, download=download, stream=True)
     if isinstance(model, Subject):
         subject = model.afresh()
     else:
         subject = load_model(model, arch=arch, shape=split.shape, classes=split.classes, mean=mean, std=std)
-    card = subject.card
-    threat = ThreatModel.of(
-        norm or (card.norm if card else "linf"),
-        eps if eps is not None else card.eps if card else recipe.default_eps(dataset, split.shape),
-    )
+    default = _default_threat(subject, dataset, split.shape)
+    threat = default.with_(norm, eps, split.shape)
+    if norm is None and threat.norm != "linf":
+        _say(f"the norm is {threat.norm}, that of {default.whose}", level=4)
     return subject, split, threat, dataset
+
+
+def _card(model: str | Path | nn.Module | Subject | ArrayFunction) -> Card | None:
+    """What a checkpoint of ours says of itself."""
+    if isinstance(model, Subject):
+        return model.card
+    if not is_weights_file(model):
+        return None
+    return checkpoint.card_of(checkpoint.read(Path(described(str(model))[0])))
+
+
+def _default_threat(subject: Subject, dataset: str, shape: Sequence[int]) -> DefaultThreat:
+    """The checkpoint's, which is for the data that it is for; else the data set's."""
+    card = subject.card
+    if card is None:
+        return recipe.default_threat(dataset, shape)
+    if data.called(dataset, "test") == data.called(card.dataset, "test"):
+        return DefaultThreat(cast(Norm, card.norm), card.eps, subject.name)
+    return DefaultThreat(cast(Norm, card.norm), None, f"{subject.name}, made for {card.dataset}, on {dataset}")
+
+
+def _say(text: str, level: int = 3) -> None:
+    """Tells the caller of a plan, so many calls up, what is done otherwise than its words suggest."""
+    warnings.warn(text, Notice, stacklevel=level)
 
 
 def _say_hidden(hidden: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -183,19 +218,54 @@ def _say_hidden(hidden: Sequence[tuple[str, Sequence[str]]]) -> None:
             )
 
 
-def _behaviour(subject: Subject, split: data.Split, device: str) -> Behaviour:
-    """How the model behaves, after it has taken its first image."""
+@dataclass(frozen=True)
+class Probed:
+    """A model with what a few passes tell of it."""
+
+    subject: Subject
+    behaviour: Behaviour
+    classes: int
+
+    def task(
+        self,
+        threat: ThreatModel,
+        split: data.Split,
+        resources: set[type],
+        sources: "Sequence[Probed]" = (),
+        *,
+        stochastic: bool | None = None,
+    ) -> Task:
+        """What attacks that are given these kinds of resources are run on; `stochastic`: whether the attacker sees a
+        stochastic model, by default whether it is one."""
+        return Task(
+            threat.norm,
+            self.subject.gives,
+            self.classes,
+            tuple(split.shape),
+            shown_layers(self.subject.model),
+            resources,
+            self.behaviour.stochastic if stochastic is None else stochastic,
+            [source.task(threat, split, resources - {Sources}) for source in sources],
+        )
+
+
+def probed(subject: Subject, split: data.Split, device: str | torch.device, protocol: Protocol = "adaptive") -> Probed:
+    """A module through which no gradient comes gives its scores alone."""
+    subject.key()  # as it is before any pass, of which a model may keep something
     classifier = Classifier(subject.model, device)
-    check_model(classifier, split, subject.name)
-    return observe(classifier, split.floats(slice(IMAGES)).to(device))
+    classes = check_model(classifier, split, subject.name)
+    x = split.floats(slice(IMAGES)).to(device)
+    behaviour = observe(classifier, x)
+    seen = classifier if protocol == "adaptive" or subject.bare is None else Classifier(subject.bare, device)
+    if subject.gives == "gradients" and not differentiable(seen, x):
+        subject = replace(subject, gives="scores")
+    return Probed(subject, behaviour, classes)
 
 
-def _able(
-    chosen: Sequence[Attack], named: Sequence[str], threat: ThreatModel, subject: Subject, lent: set[type]
-) -> tuple[list[Attack], dict[str, str]]:
-    """The attacks that can be run, and of a suite's others the reasons; one that was named must be."""
-    shown = shown_layers(subject.model)
-    obstacles = {attack.name: attack.obstacle(threat.norm, subject.gives, shown, lent) for attack in chosen}
+def _able(chosen: Sequence[Attack], named: Sequence[str], task: Task) -> tuple[list[Attack], dict[str, str]]:
+    """The attacks that can be run, without those of their parts that cannot; and of a suite's others and of these parts
+    the reasons. One that was named must be able to run."""
+    obstacles = {attack.name: attack.obstacle(task) for attack in chosen}
     for name in named:
         configured = attack(name).name
         if obstacle := obstacles[configured]:
@@ -204,7 +274,9 @@ def _able(
     able = [attack for attack in chosen if attack.name not in left_out]
     if not able:
         raise UserError("; ".join(f"{name} cannot be run: {obstacle}" for name, obstacle in left_out.items()))
-    return able, left_out
+    for each in able:
+        left_out |= {f"{part} of {each.name}": why for part, why in each.unfit(task).items()}
+    return [each.fitted(task) for each in able], left_out
 
 
 def _pool(dataset: str, data_root: Path | str, download: bool, size: int) -> data.Split:
@@ -250,7 +322,11 @@ def plan_training(
         domain = data.load(resolved.setup.target_domain, "train", root=data_root, download=download)
         shape = common(split.shape, domain.shape)
         split, domain = split.shaped(shape), domain.shaped(shape)
-    return Plan(resolved, dataset, split, limit, seed, precision, weights, domain)
+    plan = Plan(resolved, dataset, split, limit, seed, precision, weights, domain)
+    there = len(split) - resolved.setup.holdout
+    if limit is not None and limit > there:
+        _say(f"a limit of {limit} images was asked for, {dataset} has {there} to train on: these are taken")
+    return plan
 
 
 def checkpoint_path(plan: Plan, results: Path | str) -> Path:

@@ -124,7 +124,7 @@ def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str,
         raise UserError(f"recipe {name} has no settings for {dataset}; it has them for {', '.join(file.datasets)}")
     entry = file.datasets[settings_of]
     kind = content.defense_class(file.defense)
-    return _resolved(name, kind, entry, file, settings_of, changes)
+    return _resolved(name, kind, entry, file, settings_of, shape, changes)
 
 
 def _read(name: str) -> _RecipeFile:
@@ -135,7 +135,13 @@ def _read(name: str) -> _RecipeFile:
 
 
 def _resolved(
-    name: str, kind: type[Defense], entry: _Entry, file: _RecipeFile, settings_of: str, changes: Mapping[str, Any]
+    name: str,
+    kind: type[Defense],
+    entry: _Entry,
+    file: _RecipeFile,
+    settings_of: str,
+    shape: Sequence[int],
+    changes: Mapping[str, Any],
 ) -> Recipe:
     hyperparameters = {field.name for field in fields(kind)}
     if shared := hyperparameters & set(Setup.model_fields):
@@ -148,6 +154,8 @@ def _resolved(
     of_training = {key: value for key, value in changes.items() if key in Setup.model_fields}
     base = {**_setup(entry.setup), **entry.train}
     where = f"training settings of {name}"
+    if ("mean" in of_training) != ("std" in of_training):
+        raise UserError(f"{where}: expected mean and std together, got one of them")
     longest = content.parse(Setup, base, where)
     factor = content.parse(Setup, {**base, **of_training}, where).epochs / longest.epochs
     scaled = {
@@ -157,9 +165,13 @@ def _resolved(
     setup = content.parse(Setup, {**base, **scaled, **of_training}, where)
     of_defense = {key: value for key, value in changes.items() if key in hyperparameters}
     defense = configure(kind, {**file.settings, **entry.settings, **of_defense}, name)
-    recipe = Recipe(name, defense, setup, settings_of, file.defense)
-    assert recipe.threat  # refuses an eps that is not one
-    return recipe
+    usual = DefaultThreat(longest.norm, longest.eps, f"{name} for {settings_of}")
+    threat = usual.with_(of_training.get("norm"), of_training.get("eps"), shape)
+    hints = get_type_hints(kind)
+    for key, value in asdict(defense).items():
+        if hints[key] == Size:
+            threat.check_length(value, shape, f"a {key}")
+    return Recipe(name, defense, setup, settings_of, file.defense)
 
 
 def written(text: str) -> Defense:
@@ -193,10 +205,28 @@ def _setup(name: str) -> dict[str, Any]:
     return setups[name]
 
 
-def default_eps(dataset: str, shape: Sequence[int]) -> Size:
-    """The radius usual on a data set, or on that with images of the same shape."""
+@dataclass(frozen=True)
+class DefaultThreat:
+    """A norm with the radius that goes with it, and whose they are ("digits"); eps None: there is no usual one."""
+
+    norm: Norm
+    eps: Size | None
+    whose: str
+
+    def with_(self, norm: str | None, eps: Size | None, shape: Sequence[int]) -> ThreatModel:
+        """The threat of what is given, on images of `shape`. What is not comes from here, but a radius never without
+        its norm: it would mean something else in another."""
+        if eps is None and self.eps is None:
+            raise UserError(f"there is no usual radius for {self.whose}; give one with --eps")
+        if eps is None and norm not in (None, self.norm):
+            raise UserError(
+                f"the radius of {self.whose}, {self.eps}, is for {self.norm}, not for {norm}; give one with --eps"
+            )
+        return ThreatModel.asked(norm or self.norm, self.eps if eps is None else eps, shape)  # type: ignore[arg-type]
+
+
+def default_threat(dataset: str, shape: Sequence[int]) -> DefaultThreat:
+    """The threat usual on a data set, or on that with images of the same shape."""
     known = dataset if dataset in ("digits", "mnist", "cifar10", "cifar100", "svhn") else RELATIVES.get(tuple(shape))
-    if known is None:
-        raise UserError(f"there is no usual eps for {dataset}; give one with --eps")
-    eps: Size = _setup(known)["eps"]
-    return eps
+    setup = _setup(known) if known else {}
+    return DefaultThreat(setup.get("norm", "linf"), setup.get("eps"), dataset)

@@ -129,6 +129,7 @@ def check(items: Sequence[Item], place: Place) -> None:
     """What is wrong with any item is said before anything is trained."""
     for item in items:
         training_of(item, place.shape(item))
+        ThreatModel.asked(item.shared.norm, item.shared.eps, place.shape(item))
         for asked in item.evaluations.values():
             battery(None, asked.attacks)
 

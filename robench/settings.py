@@ -1,5 +1,6 @@
 """Settings of attacks and defenses: read as people write them, checked against the type their author declared."""
 
+import math
 from typing import Any
 
 import yaml
@@ -19,8 +20,8 @@ def checked(value: Any, kind: Any, where: str) -> Any:
     if kind == Size:
         parse_size(value, 1.0)
     least = 1 if kind is int else 0
-    if kind in (int, float) and not value >= least:
-        raise UserError(f"{where}: expected at least {least}, got {value}")
+    if kind in (int, float) and not least <= value < math.inf:
+        raise UserError(f"{where}: expected a finite number of at least {least}, got {value}")
     return value
 
 

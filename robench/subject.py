@@ -91,6 +91,31 @@ class Subject:
         }
 
 
+def described(written: str) -> tuple[str, dict[str, Any]]:
+    """A path, and what is said of the state dict in it: "FILE;arch=NAME;mean=0.49,0.48,0.45;std=0.25"."""
+    path, *parts = written.split(";")
+    said: dict[str, Any] = {}
+    for part in parts:
+        key, value = part.partition("=")[::2]
+        if key not in ("arch", "mean", "std") or not value:
+            raise UserError(f"expected FILE;arch=NAME;mean=NUMBERS;std=NUMBERS, got {part!r} in {written!r}")
+        said[key] = value if key == "arch" else numbers(value)
+    return path, said
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers from "0.49,0.48,0.45"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"expected numbers separated by commas, got {text!r}") from None
+
+
+def is_weights_file(model: Any) -> bool:
+    """Whether a model is given as the path of its weights, and not of code."""
+    return isinstance(model, str | Path) and not str(model).rpartition(":")[0].endswith(".py")
+
+
 def load_model(
     model: str | Path | nn.Module | ArrayFunction,
     *,
@@ -101,13 +126,27 @@ def load_model(
     std: Sequence[float] | None = None,
 ) -> Subject:
     """A subject from a checkpoint of ours, a public state dict (with `arch`, and `shape` [C, H, W] of its images), a
-    factory "PATH.py:FUNCTION" (runs that code), an nn.Module, or a function on arrays (with `shape` and `classes`)."""
+    factory "PATH.py:FUNCTION" (runs that code), an nn.Module, or a function on arrays (with `shape` and `classes`).
+
+    `arch`, `mean` and `std` are for state dicts; a path may bring them itself: "FILE;arch=NAME;mean=0.1;std=0.3".
+    """
+    given: dict[str, Any] = {"arch": arch, "mean": mean, "std": std}
+    if isinstance(model, str):
+        model, own = described(model)
+        if both := [name for name in own if given[name] is not None]:
+            raise UserError(f"{model} says its own {both[0]}, and another was given; say it once")
+        given |= own
+    arch, mean, std = given["arch"], given["mean"], given["std"]
+    if (mean is None) != (std is None):
+        raise UserError(f"expected mean and std together, got the {'mean' if std is None else 'std'} alone")
+    if stray := [name for name, value in given.items() if value is not None and not is_weights_file(model)]:
+        raise UserError(f"{' and '.join(stray)} describe a state dict; a module, factory or function brings its own")
     if isinstance(model, nn.Module):
         return from_module(model)
     if not isinstance(model, str | Path):
         return from_function(model, shape, classes)
-    file, colon, function = str(model).rpartition(":")
-    if colon and file.endswith(".py"):
+    if not is_weights_file(model):
+        file, _, function = str(model).rpartition(":")
         return _from_factory(Path(file), function, shape, classes)
     path = Path(model)
     document = checkpoint.read(path)
@@ -115,7 +154,10 @@ def load_model(
     state = checkpoint.state_dict_of(document, str(path))
     if card is None:
         if arch is None:
-            raise UserError(f"{path} is a bare state dict; name its architecture with --arch")
+            raise UserError(
+                f'{path} is a bare state dict; name its architecture with --arch, or as "{path};arch=NAME" (and '
+                f";mean=...;std=... where it has them), or give a factory PATH.py:FUNCTION"
+            )
         if shape is None:
             raise UserError(f"{path} is a bare state dict; give the shape of its images")
         classes = next((len(value) for value in reversed(state.values()) if value.dim() == 2), 0)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, cast, get_args
@@ -62,6 +63,33 @@ class ThreatModel:
     @classmethod
     def of(cls, norm: str, eps: Size) -> "ThreatModel":
         return cls(cast(Norm, norm), str(eps))
+
+    @classmethod
+    def asked(cls, norm: str, eps: Size, shape: Sequence[int]) -> "ThreatModel":
+        """The threat a user asks for on images of this `shape` [C, H, W] (empty where it is not known).
+
+        A ball that holds the whole box [0, 1], whatever its centre, is refused: l-infinity from 1 on, l2 from
+        sqrt(C H W) on. Every image could then become every other, so that no model is robust and the number says
+        nothing; who writes such a radius means 255ths. Any smaller radius leaves some images apart and is allowed,
+        though from 0.5 on (l-infinity) a grey image is within reach of all.
+        """
+        threat = cls.of(norm, eps)
+        threat.check_length(eps, shape, "a radius")
+        return threat
+
+    def check_length(self, written: Size, shape: Sequence[int], what: str) -> None:
+        """Refuses a length from which on a step or a ball crosses the whole box of images [C, H, W]. One that is
+        written in shares of eps is what its author means."""
+        if "eps" in str(written):
+            return
+        whole = 1.0 if self.norm == "linf" else math.sqrt(math.prod(shape)) if shape else math.inf
+        value = parse_size(written)
+        if value < whole:
+            return
+        plain = re.fullmatch(r"[\d.]+", str(written).strip()) and value / 255 < whole
+        hint = f"did you mean {value:g}/255?" if plain else "lengths are in units of [0, 1]"
+        of_whole = "the whole box [0, 1]" if self.norm == "linf" else f"sqrt({'*'.join(map(str, shape))}) = {whole:.4g}"
+        raise UserError(f"expected {what} below {whole:.4g} for {self.norm} ({of_whole}), got {written}; {hint}")
 
     def __str__(self) -> str:
         return f"{self.norm} {self.eps_written}"

@@ -31,14 +31,22 @@ class Examples:
 
 @dataclass(frozen=True)
 class Verification:
-    """What the judge found. `robust` is over all examples: right when clean, and not fooled by a valid x_adv."""
+    """What the judge found on `n` examples, of which `valid` have an x_adv within the threat.
+
+    `robust` is over these alone: right when clean, and not fooled; None where there is none. An x_adv that is not valid
+    is no evidence of robustness, so that over all examples the robust accuracy is only known to lie between `at_least`
+    and `at_most`.
+    """
 
     model: str
     dataset: str
     threat: str
     n: int
+    valid: int
     clean: Interval
-    robust: Interval
+    robust: Interval | None
+    at_least: float
+    at_most: float
     fooled: int
     unstable: int
     not_finite: int
@@ -51,7 +59,7 @@ class Verification:
     def to_json(self) -> dict[str, Any]:
         fields = {name: value for name, value in asdict(self).items() if name != "rows"}
         distance = self.largest_distance if np.isfinite(self.largest_distance) else None
-        intervals = {name: getattr(self, name)._asdict() for name in ("clean", "robust")}
+        intervals = {"clean": self.clean._asdict(), "robust": self.robust._asdict() if self.robust else None}
         return {**fields, **intervals, "largest_distance": distance}
 
 
@@ -99,12 +107,12 @@ def verify(
     device: str = "cpu",
     eight_bit: bool = False,
 ) -> Verification:
-    """The judge's view of examples, as they are or, with `eight_bit`, after rounding to uint8 and back."""
+    """The judge's view of examples, as they are or, with `eight_bit`, after `rounded`."""
     judge = Judge(Classifier(subject.model, device), threat, VOTES if behaviour.stochastic else 1)
     originals, x_adv = given.originals.to(torch.device(device)), given.x_adv.to(device)
-    if eight_bit:
-        x_adv = (x_adv.clamp(threat.low, threat.high) * 255).round() / 255
     x, y = originals.floats(slice(None)), originals.labels
+    if eight_bit:
+        x_adv = rounded(x_adv, x, threat)
     finite = x_adv.flatten(1).isfinite().all(1)
     clean, found = judge(x, x, y), judge(x_adv.where(finite.view(-1, 1, 1, 1), x), x, y)
     valid = found.valid & finite
@@ -125,14 +133,17 @@ def verify(
             "distance": found.distance.where(finite, torch.inf).cpu(),
         }
     )
-    n = len(rows)
+    n, right_and_valid = len(rows), int((right & valid & ~fooled).sum())
     return Verification(
         model=subject.name,
         dataset=originals.name,
         threat=str(threat),
         n=n,
+        valid=int(valid.sum()),
         clean=wilson(int(right.sum()), n),
-        robust=wilson(int((right & ~fooled).sum()), n),
+        robust=wilson(right_and_valid, int(valid.sum())) if valid.any() else None,
+        at_least=right_and_valid / n,
+        at_most=int((right & ~fooled).sum()) / n,
         fooled=int(fooled.sum()),
         unstable=int(rows["unstable"].sum()),
         not_finite=int((~finite).sum()),
@@ -143,11 +154,44 @@ def verify(
     )
 
 
+def rounded(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+    """x_adv [N, C, H, W] as uint8 stores it, floats in [0, 1]: each pixel at the nearest of 256 levels. Where an image
+    within the threat would leave it so, pixels go to a level nearer to x instead, as few as are needed and those first
+    that go least out of their way; so that it stays within wherever images of 256 levels are."""
+    x_adv = x_adv.clamp(threat.low, threat.high)
+    levels = 255 * x_adv.double()
+    image = (levels.round() / 255).float()
+    below, above = ((side / 255).float() for side in (levels.floor(), levels.ceil()))
+    beside = below.where((below - x).abs() <= (above - x).abs(), above)  # of the two around x_adv the one nearer to x
+    for nearer in (beside, (255 * x).round() / 255):
+        left = threat.contains(x_adv, x) & ~threat.contains(image, x)
+        image = _nearer(image, nearer, x, threat).where(left.view(-1, 1, 1, 1), image)
+    return image
+
+
+def _nearer(image: Tensor, nearer: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+    """Images [N, ...] with pixels of `nearer` in their place until they lie within the ball, or have no more."""
+    if threat.norm == "linf":
+        return nearer.where((image - x).abs() > threat.reach, image)
+    gained = ((image - x).double().square() - (nearer - x).double().square()).flatten(1).clamp(min=0)
+    way = (nearer - image).abs().flatten(1).masked_fill(gained == 0, torch.inf)
+    order = way.argsort(dim=1, stable=True)
+    before = gained.gather(1, order).cumsum(1) - gained.gather(1, order)
+    lacking = (image - x).double().flatten(1).square().sum(1, keepdim=True) - threat.eps**2
+    chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, (before < lacking) & (lacking > 0))
+    return nearer.where(chosen.view_as(image) & (gained > 0).view_as(image), image)
+
+
 def _scaled(images: np.ndarray, where: str) -> np.ndarray:
     if images.dtype == np.uint8:
         return images.astype(np.float32) / np.float32(255)
     if not np.issubdtype(images.dtype, np.floating):
         raise UserError(f"{where}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
+    if len(images) and np.median(images.reshape(len(images), -1).max(1)) > 2:
+        raise UserError(
+            f"{where}: expected floats in [0, 1], got values up to {images.max():g} in most images; divide those in "
+            "units of 0 to 255 by 255, or save them as uint8"
+        )
     with np.errstate(over="ignore"):  # infinite then, which the judge finds
         return images.astype(np.float32)
 

@@ -49,7 +49,11 @@ def test_examples_of_another_tool_are_judged_one_by_one(tmp_path: Path, digits_m
     assert found.rows["fooled"].tolist() == expected.tolist()
     assert found.rows["valid"].tolist() == valid.tolist()
     assert (found.not_finite, found.outside_box, found.outside_ball) == (1, 1, 1)
-    assert found.robust.value == int(((clean == y) & ~expected).sum()) / 20
+    robust = int(((clean == y) & ~expected & valid).sum())
+    assert found.valid == 17
+    assert found.robust is not None
+    assert found.robust.value == robust / 17  # three x_adv are no evidence of robustness
+    assert (found.at_least, found.at_most) == (robust / 20, int(((clean == y) & ~expected).sum()) / 20)
     assert found.clean.value == int((clean == y).sum()) / 20
     assert found.fooled == int(expected.sum()) > 0
 

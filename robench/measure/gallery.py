@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from robench.battery import Attack
-from robench.classifier import shown_layers
 from robench.crafting import Examples, NamedAttack
 from robench.draws import Draws
 from robench.errors import UserError
@@ -73,10 +72,11 @@ def _of_all_classes(labels: np.ndarray, examples: int) -> list[int]:
 
 def _attacked(evaluation: Evaluation, seen: Judge, attack: Attack, examples: Examples) -> Tensor:
     """Of each example the first candidate that fooled the model, else the nearest to it, [B, ...]."""
-    device, subject, resources = examples.x.device, evaluation.subject, evaluation.resources(examples.x.device)
-    layers = shown_layers(subject.model)
-    if obstacle := attack.obstacle(evaluation.threat.norm, subject.gives, layers, resources.kinds):
+    device, resources = examples.x.device, evaluation.resources(examples.x.device)
+    task = evaluation.task(resources.kinds)
+    if obstacle := attack.obstacle(task):
         raise UserError(f"measurement gallery: {attack.name} cannot be run: {obstacle}")
+    attack = attack.fitted(task)
     search = Search(
         seen.classifier,
         seen,

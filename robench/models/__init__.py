@@ -32,6 +32,19 @@ def architecture(name: str) -> type[Network]:
     return ARCHITECTURES[name]
 
 
+def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuses what cannot be the mean and the standard deviation of pixels in [0, 1]."""
+    for name, values in (("mean", mean), ("std", std)):
+        for value in values:
+            if 1 < value <= 255:
+                raise UserError(
+                    f"expected a {name} of pixels in [0, 1], got {value:g}; in units of 0 to 255? Then divide by 255: "
+                    f"{value / 255:.4g}"
+                )
+            if not 0 <= value <= 1 or (name == "std" and value == 0):  # NaN fails too
+                raise UserError(f"expected a {name} {'above 0' if name == 'std' else 'from 0'} to 1, got {value:g}")
+
+
 def build(
     arch: str,
     shape: Sequence[int],
@@ -50,8 +63,7 @@ def build(
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, shape[0]):
             raise UserError(f"expected 1 or {shape[0]} values for the {name}, got {len(values)}")
-    if min(std) <= 0:
-        raise UserError(f"expected a std above 0, got {min(std)}")
+    check_normalisation(mean, std)
     network = kind(shape, classes)
     network.normalize.set(mean, std)
     return network

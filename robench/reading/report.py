@@ -74,9 +74,15 @@ def verification(found: "Verification", format: str) -> Output:
         return json.dumps(found.to_json(), indent=1)
     if format == "csv":
         return found.rows.to_csv(index=False, lineterminator="\n").rstrip("\n")
+    outside = found.n - found.valid
+    notes = [
+        f"over all {found.n} robust accuracy is unknown, {percent(found.at_least)} to {percent(found.at_most)} %: "
+        f"{outside} x_adv {'is' if outside == 1 else 'are'} not valid, which is no evidence of robustness"
+    ]
     rows = [
         ["clean accuracy [95 %]", percent_interval(found.clean)],
-        ["robust accuracy [95 %]", percent_interval(found.robust)],
+        ["valid x_adv", str(found.valid)],
+        ["robust accuracy of these [95 %]" if outside else "robust accuracy [95 %]", percent_interval(found.robust)],
         ["fooled", str(found.fooled)],
         ["of these unstable", str(found.unstable)],
         ["not finite", str(found.not_finite)],
@@ -85,7 +91,7 @@ def verification(found: "Verification", format: str) -> Output:
         ["largest distance", f"{found.largest_distance:.6g}"],
     ]
     title = f"{found.model} on {found.n} of {found.dataset}, {found.threat} (accuracies in %)"
-    return _render(title, ["examples", ""], rows, format, [])
+    return _render(title, ["examples", ""], rows, format, notes if outside else [])
 
 
 def comparisons(found: "Sequence[Comparison]") -> str:
