@@ -57,7 +57,19 @@ def test_the_attack_and_the_defense_of_the_guide_run(in_tmp: Path, robench: Call
             Path(named[1]).write_text(code)
     trained = robench("train", "--defense", "./my_defense.py", "--set", "steps=2", "--epochs", 1, "--out", "ckpt.pt")
     assert trained.code == 0, trained.err
-    ran = robench("eval", "--model", "ckpt.pt", "--attack", "./my_attack.py:steps=20", "--n", 20, "--format", "csv")
+    ran = robench(
+        "eval",
+        "--model",
+        "ckpt.pt",
+        "--attack",
+        "./my_attack.py:steps=20",
+        "--attack",
+        "./my_towards.py",
+        "--n",
+        20,
+        "--format",
+        "csv",
+    )
     assert ran.code == 0, ran.err
     assert "my_attack" in ran.out
 
