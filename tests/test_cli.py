@@ -113,9 +113,7 @@ def test_bench_trains_evaluates_ranks_and_reuses(robench: Run, model: Path, in_t
     frame = pd.read_csv(in_tmp / "results" / "leaderboard.csv")
     assert len(frame) == 5
     assert frame.columns.tolist() == [*FIXED, "fgsm", "pgd-10"]
-    best = frame.groupby("defense", sort=False, dropna=False)[
-        "worst_case"
-    ].max()  # the seeds of a recipe stand together
+    best = frame.groupby("defense", sort=False, dropna=False)["worst_case"].max()  # seeds stand together
     assert best.is_monotonic_decreasing
     assert frame["worst_case"].between(0, 1).all()
     assert ((frame["worst_case_low"] <= frame["worst_case"]) & (frame["worst_case"] <= frame["worst_case_high"])).all()

@@ -105,10 +105,8 @@ def test_unreliable_rows_are_shown_below_the_ranked(tmp_path: Path, digits_model
     assert frame["verdict"].tolist() == ["provisional", "unreliable"]
     from robench.reading.ranking import to_markdown
 
-    lines = to_markdown(frame).splitlines()
-    assert [
-        line.split(" | ")[0] for line in lines if line.startswith("|") and ("honest" in line or "broken" in line)
-    ] == ["| 1", "| -"]
+    lines = [line for line in to_markdown(frame).splitlines() if line.startswith("|")]
+    assert [line.split(" | ")[0] for line in lines if "honest" in line or "broken" in line] == ["| 1", "| -"]
 
 
 def test_static_without_a_transform_is_refused(digits_model: Trained) -> None:
