@@ -178,7 +178,7 @@ def test_what_a_module_is_beside_its_weights_is_in_the_key(lenet: nn.Module) -> 
 
 
 def test_the_normalisation_is_in_the_key(ours: Path) -> None:
-    assert load_model(ours).key() != load_model(ours, mean=[0.2]).key()
+    assert load_model(ours).key() != load_model(ours, mean=[0.2], std=[1.0]).key()
 
 
 FACTORY = """
