@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from robench.containment import contained
-from robench.copying import copied
+from robench.copying import copied, frozen
 from robench.errors import AttackError, NoGradient, UserError
 from robench.losses import Loss, check_self_contained, evaluated
 from robench.memory import ran_out
@@ -71,7 +71,7 @@ class Classifier:
         self, model: nn.Module, device: torch.device | str = "cpu", draws: int = 1, tuning: Tuning | None = None
     ) -> None:
         self.device, self.draws, self.tuning = torch.device(device), draws, tuning or Tuning()
-        self.model = copied(model).to(self.device).eval().requires_grad_(False)
+        self.model = frozen(copied(model).to(self.device).eval())
         if tuning:
             self.model = tuning.prepare(self.model)
         self.points = self.tuning.points

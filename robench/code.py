@@ -99,10 +99,16 @@ def _file_of(name: str) -> Path | None:
 class _WithoutOwnImports(ast.NodeTransformer):
     """Leaves of an import of robench's own what it is called here, where that is another name."""
 
-    def visit_Import(self, node: ast.Import) -> ast.AST:
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        visited = super().generic_visit(node)
+        if getattr(visited, "body", None) == []:
+            visited.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return visited
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
         return _renamings(node.names) if all(_is_own(alias.name) for alias in node.names) else node
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         return _renamings(node.names) if _is_own(node.module or "") else node
 
 
@@ -110,6 +116,6 @@ def _is_own(module: str) -> bool:
     return module == "robench" or module.startswith("robench.")
 
 
-def _renamings(names: list[ast.alias]) -> ast.AST:
+def _renamings(names: list[ast.alias]) -> ast.AST | None:
     renamed = sorted(f"{alias.asname}={alias.name.rpartition('.')[2]}" for alias in names if alias.asname)
-    return ast.Expr(ast.Constant(" ".join(renamed))) if renamed else ast.Pass()
+    return ast.Expr(ast.Constant(" ".join(renamed))) if renamed else None

@@ -31,6 +31,13 @@ def copied(model: nn.Module) -> nn.Module:
             ) from None
 
 
+def frozen(model: nn.Module) -> nn.Module:
+    """The model, whose parameters ask for no gradient; one of TorchScript has no method for that."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
 def _with_history(model: nn.Module) -> Iterator[Tensor]:
     """The tensors that autograd has made, among what the modules hold."""
     waiting: list[Any] = [vars(module) for module in model.modules()]

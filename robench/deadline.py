@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
+from robench.containment import Stop
 from robench.errors import UserError
 
 RESERVE = 20.0
 """Seconds of a budget kept for a last state and the tables, or a tenth of it where that is less."""
 
 
-class OutOfTime(BaseException):
+class OutOfTime(Stop):
     """The time is over. It is no Exception, so that nobody who forgives a failing attack forgives this."""
 
 

@@ -216,6 +216,8 @@ class DefaultThreat:
     def with_(self, norm: str | None, eps: Size | None, shape: Sequence[int]) -> ThreatModel:
         """The threat of what is given, on images of `shape`. What is not comes from here, but a radius never without
         its norm: it would mean something else in another."""
+        if norm is not None:
+            ThreatModel.of(norm, "1")  # refuses what is no norm
         if eps is None and self.eps is None:
             raise UserError(f"there is no usual radius for {self.whose}; give one with --eps")
         if eps is None and norm not in (None, self.norm):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from robench.copying import copied
+from robench.copying import copied, frozen
 from robench.errors import UserError, unknown
 from robench.first_layer import ByProducts, InHalves, first_layer, summable
 from robench.folding import Pairs, fold, foldable, pool_first
@@ -85,7 +85,7 @@ class Tuning:
                     module.to(torch.bfloat16)  # which autocast would convert at each pass
         if self.first:
             _swap(model, self.first, self._of_first(model.get_submodule(self.first)))
-        return model.requires_grad_(False)
+        return frozen(model)
 
     def _of_first(self, layer: Any) -> nn.Module:
         """What stands for the layer that sees the image."""

@@ -187,9 +187,10 @@ def _scaled(images: np.ndarray, where: str) -> np.ndarray:
         return images.astype(np.float32) / np.float32(255)
     if not np.issubdtype(images.dtype, np.floating):
         raise UserError(f"{where}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
-    if len(images) and np.median(images.reshape(len(images), -1).max(1)) > 2:
+    largest = np.where(np.isfinite(images), images, 0).reshape(len(images), -1).max(1, initial=0)
+    if len(images) and (largest > 2).mean() > 0.5:  # a few that diverged are for the judge to find
         raise UserError(
-            f"{where}: expected floats in [0, 1], got values up to {images.max():g} in most images; divide those in "
+            f"{where}: expected floats in [0, 1], got values up to {largest.max():g} in most images; divide those in "
             "units of 0 to 255 by 255, or save them as uint8"
         )
     with np.errstate(over="ignore"):  # infinite then, which the judge finds

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from robench import data
+from robench.access import Task
 from robench.battery import attack
-from robench.classifier import Classifier
+from robench.classifier import Classifier, shown_layers
 from robench.draws import Draws
 from robench.judge import Judge
 from robench.outcome import Outcome
@@ -78,11 +79,14 @@ def run_attack(
     training: TrainingImages | None = None,
 ) -> Outcome:
     """One attack on examples `ids` (by default 0, 1, ...) with nothing around it."""
-    configured = attack(name)
     classifier = Classifier(model)
     draws = Draws(seed, np.arange(len(x)) if ids is None else np.array(ids), x.device)
     judge = Judge(classifier, threat)
     lent = Resources(images, Sources(tuple(map(Classifier, sources))) if sources else None, training)
+    with torch.no_grad():
+        classes = model(x[:1].clone()).shape[1]
+    task = Task(threat.norm, "gradients", classes, x.shape[1:], shown_layers(model), lent.kinds)
+    configured = attack(name).fitted(task)
     search = Search(
         classifier,
         judge,

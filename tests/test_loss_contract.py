@@ -26,8 +26,8 @@ from tests.helpers import linear_case
 
 SETTINGS: dict[str, str] = {
     "adt_exp": "steps=2,samples=3,draws=3",
-    "adt_exp_am": "filters=4,epochs=1,draws=2",
-    "adt_imp_am": "filters=4,epochs=1,draws=2",
+    "adt_exp_am": "filters=8,epochs=1,draws=2",
+    "adt_imp_am": "filters=8,epochs=1,draws=2",
     "apgd": "steps=8,targets=2",
     "apgd-squares": "restarts=2",
     "feature-pooled": "targets=6,steps=4",

@@ -118,3 +118,28 @@ def test_a_training_says_which_it_supersedes(tmp_path: Path, robench: Callable[.
     for format in ("md", "csv", "json", "html", "latex"):
         assert words in robench("leaderboard", "--format", format, "--results", tmp_path).out, format
     assert json.loads(robench("leaderboard", "--format", "json", "--results", tmp_path).out)[0]["rank"] == 1
+
+
+TORN = """
+from robench.access import sees
+@sees("scores")
+def torn(search):
+    if len(search.x) > 4: raise ValueError("no more than 4")
+"""
+
+
+def test_eval_with_errors_ends_with_1_and_says_which(in_tmp: Path, robench: Callable[..., Ran]) -> None:
+    Path("torn.py").write_text(TORN)
+    Path("nets.py").write_text(
+        "import torch\nnet = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+    )
+    command = ("eval", "--model", "nets.py:net", "--eps", "0.1", "--n", 100, "--format", "json", "--attack")
+    ran = robench(*command, "torn.py")
+    right = round(100 * json.loads(ran.out)["clean"]["accuracy"])
+    assert right > 4
+    assert ran.code == 1
+    assert f"torn ended in an error on {right} of 100 examples: ValueError: no more than 4" in ran.err
+    worst = json.loads(ran.out)["worst_case"]
+    assert (worst["accuracy"], worst["at_least"]) == (None, 0.0)
+    assert worst["at_most"] <= right / 100
+    assert robench(*command, "fgsm").code == 0

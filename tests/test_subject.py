@@ -178,7 +178,7 @@ def test_what_a_module_is_beside_its_weights_is_in_the_key(lenet: nn.Module) -> 
 
 
 def test_the_normalisation_is_in_the_key(ours: Path) -> None:
-    assert load_model(ours).key() != load_model(ours, mean=[0.2]).key()
+    assert load_model(ours).key() != load_model(ours, mean=[0.2], std=[1.0]).key()
 
 
 FACTORY = """
@@ -197,12 +197,14 @@ def five():
 """
 
 
-def test_a_factory_makes_a_model_and_its_source_is_in_the_key(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
+def test_a_factory_makes_a_model_and_nothing_else_of_its_file_is_in_the_key(tmp_path: Path) -> None:
+    path, moved = tmp_path / "mine.py", tmp_path / "moved.py"
     path.write_text(FACTORY)
     subject = load_model(f"{path}:net")
     assert subject.model(X).shape == (2, 10)
-    path.write_text(FACTORY + "\n# changed\n")
+    moved.write_text(FACTORY + "\n# changed\nUNRELATED = 5\n")
+    assert load_model(f"{moved}:net").key() == subject.key()
+    path.write_text(FACTORY.replace("nn.Flatten(),", "nn.Flatten(), nn.ReLU(),"))
     assert load_model(f"{path}:net").key() != subject.key()
 
 

@@ -19,6 +19,7 @@ from robench import checkpoint, data, metrics, recipe
 from robench.augment import augment
 from robench.defense import Batch, Defense, Helper, Step
 from robench.errors import UserError
+from robench.models import build
 from robench.subject import load_model
 from robench.training import Plan, Silent, _Loop, _seed, _seed_layers, train
 
@@ -146,15 +147,46 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     before = (tmp_path / "m.pt").stat().st_mtime_ns
     assert train(plan(epochs=1), tmp_path / "m.pt", resume=True) == card
     assert (tmp_path / "m.pt").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"another training \(lr 0.05, not 0.01\)"):
         train(plan(epochs=1, lr=0.01), tmp_path / "m.pt", resume=True)
+    for other, words in others(plan(epochs=1)):
+        with pytest.raises(UserError, match=words):
+            train(other, tmp_path / "m.pt", resume=True)
+
+
+def others(planned: Plan) -> list[tuple[Plan, str]]:
+    """Trainings of the same recipe and seed, with what differs in words."""
+    flipped = replace(planned.split, images=planned.split.images[:].flip(3))
+    begun = build(planned.recipe.setup.arch, planned.split.shape, 10)
+    rewritten = replace(planned)
+    vars(rewritten)["inputs"] = {**planned.inputs, "source": "of another version"}
+    return [
+        (replace(planned, split=flipped), "other training images"),
+        (replace(planned, init=begun.state_dict()), "other weights to begin with"),
+        (replace(planned, seed=1), "seed 0, not 1"),
+        (rewritten, "other code"),
+    ]
+
+
+def test_a_checkpoint_that_does_not_tell_what_made_it_is_not_taken_for_one(tmp_path: Path) -> None:
+    planned = plan(epochs=1)
+    train(planned, tmp_path / "m.pt")
+    document = checkpoint.read(tmp_path / "m.pt")
+    del document["card"]["inputs"]
+    checkpoint.save_document(tmp_path / "m.pt", document)
+    assert load_model(tmp_path / "m.pt").card is not None
+    with pytest.raises(UserError, match="earlier version of robench made it"):
+        train(planned, tmp_path / "m.pt", resume=True)
 
 
 def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         train(plan(), tmp_path / "m.pt", progress=StopAt(5), save_seconds=0)
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match=r"another training \(lr 0.05, not 0.01\)"):
         train(plan(lr=0.01), tmp_path / "m.pt", resume=True)
+    for other, words in others(plan()):
+        with pytest.raises(UserError, match=words):
+            train(other, tmp_path / "m.pt", resume=True)
 
 
 def test_initial_weights_are_taken(tmp_path: Path) -> None:

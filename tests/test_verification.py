@@ -191,7 +191,9 @@ def test_gradients_are_refused_in_one_sentence(tmp_path: Path, digits_model: Tra
     with pytest.raises(UserError, match="pgd-20 cannot be run: it needs gradients, the model gives only scores"):
         api.evaluate(scores, attacks=["pgd-20"], eps=EPS, n=3, results=tmp_path)
     whole = api.evaluate(scores, suite="atld", eps=EPS, n=1, results=tmp_path)
-    assert list(whole.attacks) == ["rays"]
+    assert list(whole.attacks) == ["autoattack", "rays"]  # of which Square needs no gradient
+    assert whole.attacks["autoattack"].errors == 0
+    assert "apgd-ce of autoattack" in whole.skipped
 
 
 @pytest.mark.parametrize(

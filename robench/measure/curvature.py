@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robench.classifier import Classifier
 from robench.crafting import Examples
 from robench.draws import Draws
 from robench.evaluation import Evaluation
@@ -22,8 +23,8 @@ def measure(evaluation: Evaluation, *, iterations: int = 100, tolerance: float =
     (ReLU, max-pooling, fixed batch norm) the Hessian has no negative eigenvalue, so that it is the largest as well. In
     float64: where the softmax saturates, float32 loses the curvature among its rounding.
     """
-    classifier = evaluation.judges(evaluation.device)[1].classifier
-    classifier.model.double()
+    seen = evaluation.judges(evaluation.device)[1].classifier
+    classifier = Classifier(seen.model.double(), seen.device, seen.draws)
     eigenvalues: list[float] = []
     converged = 0
     for examples in Examples.batches(evaluation):

@@ -182,7 +182,8 @@ def _newest_attacked(trainings: Sequence[Run]) -> Run:
 
 
 def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
-    """Of each run, the settings in which it differs from another of its defense on the same data set and threat."""
+    """Of each run, the settings in which it differs from another of its defense on the same data set and threat; of
+    those that would still look alike, the beginnings of the hashes in which they differ, of weights or code."""
     kin: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in evaluated:
         kin[_kin(run)].append(run)
@@ -191,7 +192,24 @@ def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
         others = [other.settings for other in kin[_kin(run)]]
         settings = run.settings
         found.append({name: settings[name] for name in settings if any(o.get(name) != settings[name] for o in others)})
+    alike: dict[str, list[int]] = defaultdict(list)
+    for place, run in enumerate(evaluated):
+        alike[fingerprint({"run": [run.about["model"], *_kin(run)], "settings": found[place]})].append(place)
+    for places in alike.values():
+        for part, word in _HASHES.items():
+            hashes = [_model_key(evaluated[place]).get(part, "") for place in places]
+            for place, told in zip(places, hashes, strict=True):
+                found[place] |= {word: told[:4]} if told and len({*hashes}) > 1 else {}
     return found
+
+
+_HASHES = {"weights": "weights", "source": "code", "alone": "run"}
+"""The parts of a model's key, as they are called for people; `alone` names the only run of what cannot be described."""
+
+
+def _model_key(run: Run) -> Mapping[str, str]:
+    key = run.cells[CLEAN].key["model"]
+    return key if isinstance(key, Mapping) else {"weights": str(key)}
 
 
 def _kin(run: Run) -> tuple[str, ...]:
