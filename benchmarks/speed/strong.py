@@ -1,10 +1,12 @@
 """The suite `strong` beside AutoAttack on the same images: survivors, seconds, and who fell to one of them only.
 
-    uv run python benchmarks/speed/strong.py CHECKPOINT... --n 200 --threads 1
+    uv run python benchmarks/speed/strong.py MODEL... --n 200 --threads 1
 
-Both attack in one process with the same threads, AutoAttack (standard, from `pyautoattack`) in batches of 250, its
-default; the seconds hold everything but loading. What either calls adversarial is judged by robench's judge. It writes
-benchmarks/speed/strong.csv.
+A model is a checkpoint or a factory; `--dataset` and `--eps`, which a factory needs, hold for all that are named. Both
+attack in one process with the same threads, AutoAttack (standard, from `pyautoattack`) in one batch a component, its
+parts in their order on the survivors of those before, as it runs them; the seconds hold everything but loading. What
+either calls adversarial is judged by robench's judge. Rows are added to benchmarks/speed/strong.csv; a model's row on
+the same images replaces the one before.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from robench.running import evaluate
 from robench.summary import tallies_of
 
 OUT = Path(__file__).with_suffix(".csv")
+COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 def machine() -> str:
@@ -45,38 +48,50 @@ def ours(planned: Evaluation) -> torch.Tensor:
     return torch.from_numpy(~np.any(fell, axis=0))
 
 
-def theirs(planned: Evaluation) -> torch.Tensor:
-    """Who survives AutoAttack [N]."""
-    x, y = planned.split.floats(slice(planned.n)), planned.split.labels[: planned.n]
-    model = planned.subject.model.eval().requires_grad_(False)
+def theirs(planned: Evaluation) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Who survives AutoAttack [N], and whom each of its components broke [N]."""
+    x, y = (part.to(planned.device) for part in (planned.split.floats(slice(planned.n)), planned.split.labels))
+    y = y[: len(x)]
+    judge = planned.judges(planned.device)[0]
     library = AutoAttack(
-        model, eps=planned.threat.eps, norm=planned.threat.norm.capitalize(), seed=planned.seed, device=planned.device
+        planned.subject.model.to(planned.device).eval().requires_grad_(False),
+        eps=planned.threat.eps,
+        norm=planned.threat.norm.capitalize(),
+        seed=planned.seed,
+        device=planned.device,
     )
-    x_adv, _ = library.run_standard_evaluation(x.to(planned.device), y.to(planned.device), batch_size=250)
-    verdicts = planned.judges(planned.device)[0](x_adv, x.to(planned.device), y.to(planned.device))
-    return ~verdicts.fooled.cpu()
+    standing, broke = ~judge(x, x, y).fooled.cpu(), {}
+    for name in COMPONENTS:
+        rows = standing.nonzero().squeeze(1)
+        broke[name] = torch.zeros_like(standing)
+        if len(rows):
+            library.attacks_to_run = [name]
+            x_adv, _ = library.run_standard_evaluation(x[rows], y[rows], batch_size=len(rows))
+            broke[name][rows] = judge(x_adv, x[rows], y[rows]).fooled.cpu()
+        standing &= ~broke[name]
+    return standing, broke
 
 
 def compare(planned: Evaluation) -> dict[str, Any]:
-    survivors, seconds = {}, {}
-    for name, attack in (("strong", ours), ("autoattack", theirs)):
-        started = time.perf_counter()
-        survivors[name] = attack(planned)
-        seconds[name] = time.perf_counter() - started
-    only = {
-        "strong": survivors["autoattack"] & ~survivors["strong"],
-        "autoattack": survivors["strong"] & ~survivors["autoattack"],
-    }
+    started = time.perf_counter()
+    left = ours(planned)
+    between = time.perf_counter()
+    left_by_them, broke = theirs(planned)
+    seconds = {"strong": between - started, "autoattack": time.perf_counter() - between}
     return {
         "model": planned.subject.name,
         "arch": planned.subject.arch,
         "dataset": planned.split.name,
         "threat": str(planned.threat),
         "n": len(planned.wanted),
-        **{f"{name}_survivors": int(standing.sum()) for name, standing in survivors.items()},
+        "strong_survivors": int(left.sum()),
+        "autoattack_survivors": int(left_by_them.sum()),
         **{f"{name}_seconds": round(value, 1) for name, value in seconds.items()},
         "ratio": round(seconds["strong"] / seconds["autoattack"], 3),
-        **{f"only_{name}": " ".join(map(str, fell.nonzero().flatten().tolist())) for name, fell in only.items()},
+        "only_strong": rows_of(left_by_them & ~left),
+        "only_autoattack": " ".join(
+            f"{name}: {rows_of(left & broke[name])}" for name in COMPONENTS if (left & broke[name]).any()
+        ),
         "device": planned.device,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -84,9 +99,21 @@ def compare(planned: Evaluation) -> dict[str, Any]:
     }
 
 
+def rows_of(chosen: torch.Tensor) -> str:
+    return " ".join(map(str, chosen.nonzero().flatten().tolist()))
+
+
+def added(rows: list[dict[str, Any]], out: Path) -> pd.DataFrame:
+    """The table with these rows, each in place of an older one of the same model on the same images."""
+    identity = ["model", "dataset", "threat", "n", "device", "threads"]
+    known = [pd.read_csv(out)] if out.exists() else []
+    return pd.concat([*known, pd.DataFrame(rows)]).drop_duplicates(identity, keep="last")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+")
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--dataset", help="the checkpoint's by default")
     parser.add_argument("--n", type=int, default=200, help="the first N test images")
     parser.add_argument("--eps", help="the checkpoint's by default")
     parser.add_argument("--threads", type=int, default=1)
@@ -98,10 +125,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     rows = []
-    for checkpoint in given.checkpoints:
+    for model in given.models:
         planned = plan_evaluation(
-            checkpoint,
+            model,
             suite="strong",
+            dataset=given.dataset,
             n=given.n,
             eps=given.eps,
             seed=given.seed,
@@ -112,7 +140,7 @@ def main() -> None:
         rows.append(compare(planned))
         print(pd.Series(rows[-1]).to_string(), flush=True)
         print()
-        pd.DataFrame(rows).to_csv(given.out, index=False)
+        added(rows, given.out).to_csv(given.out, index=False)
 
 
 if __name__ == "__main__":
