@@ -16,20 +16,18 @@ VERSIONS = {"standard": ("apgd-ce", "apgd-t", "fab-t", "square"), "rand": ("apgd
 
 
 def _parts(settings: Settings, task: Task) -> dict[str, Needs]:
-    """What it consists of. DLR divides by a difference to the third logit, its targeted form to the fourth as well; FAB
-    and Square are defined for 2 classes."""
-    needs = {
-        "apgd-ce": Needs("gradients"),
-        "apgd-dlr": Needs("gradients", classes=3, unsaturated=True),
-        "apgd-t": Needs("gradients", classes=4, unsaturated=True),
-        "fab-t": Needs("gradients", unsaturated=True),
-        "square": square_needs(task),
-    }
+    """What it consists of. DLR divides by a difference to the third logit, its targeted form to the fourth as well."""
     version = settings["version"]
     if version == "auto":
         version = "rand" if task.stochastic else "standard"
     names = VERSIONS[version] if settings["component"] == "all" else [settings["component"]]
-    return {name: needs[name] for name in names}
+    classes = {"apgd-dlr": 3, "apgd-t": 4}
+    needs = {
+        name: Needs("gradients", classes=classes.get(name, 2), unsaturated=name != "apgd-ce")
+        for name in names
+        if name != "square"
+    }
+    return needs | ({"square": square_needs(task)} if "square" in names else {})
 
 
 @sees("gradients", parts=_parts, stops=True, companions=True)

@@ -82,7 +82,7 @@ class Evaluation:
         return Task(
             self.threat.norm,
             self.subject.gives,
-            self.classes or self.split.classes,
+            self.classes or max(self.split.classes, 2),
             tuple(self.split.shape),
             shown_layers(self.subject.model),
             resources,

@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickletools
 import re
+import warnings
 import zipfile
 
 import torch
@@ -14,7 +15,9 @@ def script_of(module: torch.jit.ScriptModule) -> str:
     """A hash of its code, constants and attributes as they would be saved, without the numbers that torch puts into the
     names of types, which depend on what else was compiled."""
     stream = io.BytesIO()
-    torch.jit.save(module, stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is on its way out, which the caller cannot help
+        torch.jit.save(module, stream)
     digest = hashlib.sha256()
     with zipfile.ZipFile(stream) as archive:
         for name in sorted(archive.namelist()):

@@ -128,11 +128,19 @@ def torn(search):
 """
 
 
+ALWAYS_0 = """
+import torch
+def net():
+    layer = torch.nn.Linear(64, 10)
+    torch.nn.init.zeros_(layer.weight)
+    layer.bias.data = 5 * torch.eye(10)[0]
+    return torch.nn.Sequential(torch.nn.Flatten(), layer)
+"""
+
+
 def test_eval_with_errors_ends_with_1_and_says_which(in_tmp: Path, robench: Callable[..., Ran]) -> None:
     Path("torn.py").write_text(TORN)
-    Path("nets.py").write_text(
-        "import torch\nnet = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
-    )
+    Path("nets.py").write_text(ALWAYS_0)
     command = ("eval", "--model", "nets.py:net", "--eps", "0.1", "--n", 100, "--format", "json", "--attack")
     ran = robench(*command, "torn.py")
     right = round(100 * json.loads(ran.out)["clean"]["accuracy"])
