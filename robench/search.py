@@ -101,9 +101,9 @@ class Search:
         self._fresh = torch.zeros_like(self._suspect)  # a candidate that the judge has not seen
         self._verdicts = Verdicts.unknown(len(rows), rows.device)  # on the candidates, where they are not fresh
         self._best = torch.full_like(self._outcome.margin[rows], -torch.inf)  # largest margin of this run
-        self._candidate = self.x  # the candidate that had it
+        self._candidate = self.x.clone()  # the candidate that had it
         self._candidate_step = torch.zeros_like(self._outcome.first_step[rows])
-        self._last = self.x
+        self._last = self.x.clone()
         self._limits: tuple[Tensor, Tensor] | None = None  # of the pixels, for l-infinity
         self._projected: tuple[Tensor, int] | None = None  # what `project` gave last, as it was then
 

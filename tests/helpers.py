@@ -83,10 +83,12 @@ def run_attack(
     draws = Draws(seed, np.arange(len(x)) if ids is None else np.array(ids), x.device)
     judge = Judge(classifier, threat)
     lent = Resources(images, Sources(tuple(map(Classifier, sources))) if sources else None, training)
-    with torch.no_grad():
-        classes = model(x[:1].clone()).shape[1]
-    task = Task(threat.norm, "gradients", classes, x.shape[1:], shown_layers(model), lent.kinds)
-    configured = attack(name).fitted(task)
+    configured = attack(name)
+    if configured.function.parts:  # type: ignore[attr-defined]
+        with torch.no_grad():
+            classes = model(x[:1].clone()).shape[1]
+        task = Task(threat.norm, "gradients", classes, x.shape[1:], shown_layers(model), lent.kinds)
+        configured = configured.fitted(task)
     search = Search(
         classifier,
         judge,
