@@ -22,12 +22,12 @@ def _parts(settings: Settings, task: Task) -> dict[str, Needs]:
         version = "rand" if task.stochastic else "standard"
     names = VERSIONS[version] if settings["component"] == "all" else [settings["component"]]
     classes = {"apgd-dlr": 3, "apgd-t": 4}
-    needs = {
-        name: Needs("gradients", classes=classes.get(name, 2), unsaturated=name != "apgd-ce")
+    return {
+        name: square_needs(task)
+        if name == "square"
+        else Needs("gradients", classes=classes.get(name, 2), unsaturated=name != "apgd-ce")
         for name in names
-        if name != "square"
     }
-    return needs | ({"square": square_needs(task)} if "square" in names else {})
 
 
 @sees("gradients", parts=_parts, stops=True, companions=True)
@@ -58,9 +58,8 @@ def autoattack(
         )
         run.apgd_targeted.n_target_classes = min(run.apgd_targeted.n_target_classes, targets)
         run.fab.n_target_classes = min(run.fab.n_target_classes, targets)
-        if component != "all":
-            run.attacks_to_run = [component]
-        run.attacks_to_run = [name for name in run.attacks_to_run if name not in left_out]
+        names = run.attacks_to_run if component == "all" else [component]
+        run.attacks_to_run = [name for name in names if name not in left_out]
         x_adv, _ = run.run_standard_evaluation(search.x, search.y, batch_size=len(search.x))
         checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it counts calls in a global
     search.offer(x_adv)

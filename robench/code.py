@@ -30,6 +30,7 @@ EXEMPT = {
     "parcel": "carries objects to another process as they are",
     "provenance": "writes down what ran",
     "recipe": "reads settings, which are in the key of a training",
+    "signs": "reads what a diagnosis found",
     "settings": "reads settings, which are in keys",
     "subject": "loads a model, which is described in its key",
     "summary": "reads rows",

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -107,6 +108,15 @@ def attack_catalog() -> dict[str, dict[str, Any]]:
     return {**{name: {"attack": name} for name in names("attacks", "*.py")}, **entries}
 
 
+_members: WeakKeyDictionary[Callable[..., None], str] = WeakKeyDictionary()
+"""What families gave, by the names by which another process finds it."""
+
+
+def member_of(function: Callable[..., None]) -> str | None:
+    """The FAMILY:NAME of an attack that a family gave."""
+    return _members.get(function)
+
+
 def attack_function(name: str) -> Callable[..., None]:
     """The function that bears its file's name, or after FAMILY:NAME the one that a family of them gives."""
     written = name
@@ -117,7 +127,7 @@ def attack_function(name: str) -> Callable[..., None]:
         raise UserError(f"{stem} is no family of attacks, so {name}:{member} names none; {stem} alone does")
     if member and function:
         function = function(member)
-        function.member = written  # by which another process finds it
+        _members[function] = written
     if not inspect.isfunction(function) or not hasattr(function, "access"):
         raise UserError(f"expected a function {stem} under @sees(...) in {name}, found none")
     return function

@@ -47,8 +47,8 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if not isinstance(value, FunctionType | type):
             return NotImplemented
-        if isinstance(value, FunctionType) and hasattr(value, "member"):
-            return content.attack_function, (value.member,)
+        if isinstance(value, FunctionType) and (member := content.member_of(value)):
+            return content.attack_function, (member,)
         if content.is_of_user(value.__module__) and "<locals>" not in value.__qualname__:
             return _find, (str(Path(sys.modules[value.__module__].__file__ or "").resolve()), value.__qualname__)
         return NotImplemented

@@ -266,8 +266,9 @@ def test_a_local_model_of_three_channels_is_counted_and_the_callers_state_untouc
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
     assert not outcome.failures
-    assert int(outcome.forwards.sum()) == len(forwards) > 100
-    assert int(outcome.backwards.sum()) == len(backwards) > 100
+    looks = 2  # whether the faces of the box have a gradient
+    assert int(outcome.forwards.sum()) == len(forwards) - looks > 100
+    assert int(outcome.backwards.sum()) == len(backwards) - looks > 100
 
 
 def test_without_a_start_an_example_is_an_error(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_seeds_change_the_search(name: str, digits_model: Trained) -> None:
 def test_apgd_is_as_strong_as_the_librarys(loss: str, targets: int | None, digits_model: Trained) -> None:
     x, y = correct(digits_model, 80)
     eps, ours, theirs = 0.08, 0, 0
-    for seed in range(2):
+    for seed in range(5):
         if targets:
             library = APGDAttack_targeted(
                 digits_model.model, n_iter=40, eps=eps, seed=seed, n_target_classes=targets, device="cpu"
@@ -111,8 +111,8 @@ def test_apgd_is_as_strong_as_the_librarys(loss: str, targets: int | None, digit
         theirs += int((digits_model.model(x_adv).argmax(1) == y).sum())
         name = f"apgd:steps=40,targets={targets}" if targets else f"apgd:steps=40,loss={loss}"
         ours += int((~run_attack(name, digits_model.model, x, y, ThreatModel.of("linf", eps), seed=seed).fooled).sum())
-    assert 40 < theirs < 140
-    assert ours <= theirs + 2
+    assert 100 < theirs < 350
+    assert ours <= theirs + 5
 
 
 def test_apgd_halves_its_step_where_the_paper_does() -> None:
@@ -271,11 +271,12 @@ def test_a_suites_mode_holds_unless_another_is_asked_for(digits_model: Trained, 
 def test_strong_runs_on_survivors_whatever_the_batches(digits_model: Trained, tmp_path: Path) -> None:
     planned = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=40, batch_size=16)
     summary = run(planned, tmp_path / "a")
-    first, then = summary.attacks.values()
+    first, second, third = summary.attacks.values()
     right = round(40 * summary.clean.value)
     assert first.n_run == 40
-    assert then.n_run < 40
-    assert first.kills + then.kills == right - round(40 * summary.worst_case.value)  # type: ignore[union-attr]
+    assert 40 > second.n_run >= third.n_run
+    kills = sum(each.kills for each in (first, second, third)) + summary.diagnosis.kills  # type: ignore[union-attr]
+    assert kills == right - round(40 * summary.worst_case.value)  # type: ignore[union-attr]
     other = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=40, batch_size=40)
     again, apart = (
         tally(evaluate(each, Ledger(tmp_path / folder), {})) for each, folder in ((planned, "a"), (other, "b"))

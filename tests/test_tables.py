@@ -257,5 +257,5 @@ def test_labels_are_part_of_the_data(tmp_path: Path) -> None:
     assert set(grid.own.numbers) == {("VAT (n=4)", "clean")}
     assert grid.own.provenance["VAT (n=4)"].differs == ["n 8 (paper: 10000)"]
     assert grid.difference("VAT (n=4)", "clean") == pytest.approx(7 / 8 - 0.858)
-    assert sorted(block.data for block in grid.others) == ["cifar10, l2 5e-4", "cifar10-1000, l2 5e-4"]
+    assert sorted(block.data for block in grid.others) == ["cifar10, l2 0.0005", "cifar10-1000, l2 0.0005"]
     assert grid.command == "robench bench ald-table1"

@@ -306,7 +306,10 @@ def test_a_pass_is_no_larger_than_the_batch_it_is_for(monkeypatch: pytest.Monkey
     assert found.points is not None
     assert found.points <= 8
     cramped.room = 1
-    assert tune(cramped, x) == Tuning()
+    assert tune(cramped, x).points == 1
+    cramped.room = 0
+    with pytest.raises(torch.OutOfMemoryError):  # no tuning finds room for an image
+        tune(cramped, x)
 
 
 def test_a_tuning_survives_its_json() -> None:

@@ -186,7 +186,7 @@ def test_wrong_words_are_one_sentence(robench: Callable[..., Ran], tmp_path: Pat
         (("vada", "--target", "mnits"), "did you mean 'mnist'"),
         (("vat", "--labels", 3), "at least a label for each of the 10 classes, got 3"),
         (("vat", "--labels", 0), "labels"),
-        (("vat", "--labels", 100, "--norm", "linf"), "defined for l2, not for linf"),
+        (("vat", "--labels", 100, "--norm", "linf", "--eps", 0.5), "defined for l2, not for linf"),
         (("vat", "--set", "mixup=-1"), "at least 0"),
         (("vat", "--set", "drops=[3]"), "drops or an lr_end, not both"),
     ):

@@ -277,5 +277,5 @@ def test_what_an_attack_left_where_it_failed_is_not_saved(
         monkeypatch.setenv("SHAKY", "1")
         assert api.evaluate(digits_model.model, attacks=["shaky.py"], **options).attacks["shaky"].errors
         monkeypatch.delenv("SHAKY")
-        worst = api.evaluate(digits_model.model, attacks=["shaky.py"], **options).worst_case
-        assert worst == api.verify(digits_model.model, in_tmp / "a" / "shaky.npz", eps=EPS).robust
+        left = api.evaluate(digits_model.model, attacks=["shaky.py"], **options).attacks["shaky"].accuracy
+        assert left == api.verify(digits_model.model, in_tmp / "a" / "shaky.npz", eps=EPS).robust
