@@ -21,11 +21,10 @@ def _parts(settings: Settings, task: Task) -> dict[str, Needs]:
     if version == "auto":
         version = "rand" if task.stochastic else "standard"
     names = VERSIONS[version] if settings["component"] == "all" else [settings["component"]]
-    classes = {"apgd-dlr": 3, "apgd-t": 4}
     return {
         name: square_needs(task)
         if name == "square"
-        else Needs("gradients", classes=classes.get(name, 2), unsaturated=name != "apgd-ce")
+        else Needs("gradients", classes={"apgd-dlr": 3, "apgd-t": 4}.get(name, 2), unsaturated=name != "apgd-ce")
         for name in names
     }
 
