@@ -38,7 +38,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def one_table(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A page of models that met AutoAttack, two of them FGSM as well, and one of them an attack that ended in errors."""
+    """A page of models that met AutoAttack: two of them FGSM too, and one in errors."""
     results = tmp_path_factory.mktemp("results")
     for name, left in WORST.items():
         cell(results, "clean", model=name, n=100)
