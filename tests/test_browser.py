@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from robench.reading import page
-from tests.exhibition import HOSTILE, cell, exhibit
+from tests.exhibition import HOSTILE, Breaks, cell, exhibit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, of the development group, is not installed")
 from playwright.sync_api import Browser, Dialog, Page, expect  # noqa: E402
@@ -42,13 +42,17 @@ def one_table(tmp_path_factory: pytest.TempPathFactory) -> str:
     results = tmp_path_factory.mktemp("results")
     for name, left in WORST.items():
         cell(results, "clean", model=name, n=100)
-        cell(results, "autoattack", lambda i, left=left: i >= left, model=name, n=100, cost=1)
+        cell(results, "autoattack", _all_but(left), model=name, n=100, cost=1)
     for name, left in (("b", 90), ("c", 95)):
-        cell(results, "fgsm", lambda i, left=left: i >= left, model=name, n=100, cost=1)
+        cell(results, "fgsm", _all_but(left), model=name, n=100, cost=1)
     cell(results, "clean", model="failed", n=100)
     cell(results, "autoattack", model="failed", n=100, status="error")
     page.write(page.survey(results), results)
     return page.path(results).as_uri()
+
+
+def _all_but(left: int) -> Breaks:
+    return lambda example: example >= left
 
 
 @pytest.fixture
