@@ -1,5 +1,6 @@
 """Which code is in the keys of rows and of trainings."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,10 +32,10 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: C
     changed = change(text)
     assert changed != text
     (tmp_path / name).write_text(changed)
-    monkeypatch.setattr(code, "_ROOT", tmp_path.resolve())
-    code_fingerprint.cache_clear()
-    found = code_fingerprint(tmp_path / "running.py")
-    monkeypatch.undo()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(code, "_ROOT", tmp_path.resolve())
+        code_fingerprint.cache_clear()
+        found = code_fingerprint(tmp_path / "running.py")
     code_fingerprint.cache_clear()
     return found
 
@@ -81,6 +82,37 @@ def test_where_a_module_lies_decides_nothing(tmp_path: Path, monkeypatch: pytest
         return text.replace("robench.draws", "robench.deeper.random_numbers")
 
     assert copied(tmp_path, monkeypatch, "running.py", moved) == code_fingerprint(WORKER)
+
+
+def test_what_a_module_is_called_where_it_is_used_decides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(text: str) -> str:
+        (tmp_path / "deeper").mkdir()
+        (tmp_path / "deeper" / "__init__.py").write_text('"""Things."""\n')
+        (tmp_path / "content.py").rename(tmp_path / "deeper" / "registry.py")
+        for path in tmp_path.rglob("*.py"):
+            path.write_text(renamed(path.read_text()))
+        return renamed(text)
+
+    def renamed(text: str) -> str:
+        text = text.replace("robench.content", "robench.deeper.registry")
+        if "from robench import content" not in text:
+            return text
+        text = text.replace("from robench import content", "from robench.deeper import registry")
+        return re.sub(r"\bcontent\.", "registry.", text)
+
+    monkeypatch.setitem(EXEMPT, "deeper.registry", "finds files by name")
+    assert copied(tmp_path, monkeypatch, "battery.py", moved) == code_fingerprint(WORKER)
+
+
+def test_which_module_a_name_is_of_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(text: str) -> str:
+        (tmp_path / "losses.py").write_text((tmp_path / "losses.py").read_text().replace("def margin(", "def old("))
+        (tmp_path / "another.py").write_text("def margin(logits, y):\n    return -logits[:, 0]\n")
+        return text.replace("import are_decided, margin", "import are_decided\nfrom robench.another import margin")
+
+    assert copied(tmp_path, monkeypatch, "judge.py", other) != code_fingerprint(WORKER)
 
 
 def names(files: set[Path]) -> set[str]:
