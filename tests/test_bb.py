@@ -186,7 +186,7 @@ def run_bb(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, steps: int, id
     return run_attack(f"bb:steps={steps}", model, x[ids], y[ids], threat, ids=ids, images=pool)
 
 
-CASES = {"two classes": linear_case(2, 8), "five classes": linear_case(5, 8), "equal distances": hadamard_case(8)}
+CASES = {"two classes": linear_case(2, 4), "five classes": linear_case(5, 8), "equal distances": hadamard_case(8)}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -198,7 +198,7 @@ def test_it_fools_a_linear_model_just_beyond_the_boundary_and_never_before(case:
         before = run_bb(model, x, y, 0.98 * radius, steps=50, ids=[row])
         assert not before.fooled.any()
         assert not before.failures
-    assert beyond >= 7  # of 8: the start may lie in a class whose boundary is farther
+    assert beyond >= len(x) - 1  # the start may lie in a class whose boundary is farther
 
 
 @pytest.mark.parametrize("case", ["two classes", "five classes"])
@@ -211,7 +211,7 @@ def test_from_a_corner_of_the_box_it_reaches_the_boundarys_nearest_point(
     fooled = [
         bool(run_bb(model, x, y, 1.02 * radius, steps=1000, ids=[row]).fooled) for row, radius in enumerate(radii)
     ]
-    assert sum(fooled) >= 6
+    assert sum(fooled) >= 0.75 * len(x)
 
 
 def _corner(search: Search, images: Images) -> Tensor:

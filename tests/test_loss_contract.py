@@ -29,7 +29,7 @@ SETTINGS: dict[str, str] = {
     "adt_exp_am": "filters=8,epochs=1,draws=2",
     "adt_imp_am": "filters=8,epochs=1,draws=2",
     "apgd": "steps=8,targets=2",
-    "apgd-squares": "restarts=2",
+    "apgd-squares": "restarts=1",
     "feature-pooled": "targets=6,steps=4",
     "multi_targeted": "steps=4",
     "rays": "queries=60",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 import robench as api
 from robench import checkpoint, content
+from robench.battery import attack
 from robench.errors import UserError
 from robench.planning import plan_evaluation
 from robench.reading.ranking import leaderboard
+from robench.running import run
 from robench.subject import load_model
 from tests.helpers import Ran, Trained
 from tests.toy import THREAT
@@ -89,10 +92,12 @@ def test_the_leaderboard_ranks_by_the_adaptive_protocol(tmp_path: Path, digits_m
 
 def test_the_last_iterate_is_what_the_papers_judged(tmp_path: Path, digits_model: Trained) -> None:
     path = saved(tmp_path / "m.pt", digits_model, "input_noise", {"sigma": 0.05})
-    summary = api.evaluate(path, suite="atld", n=4, protocol="static", results=tmp_path, eps=0.1)
-    finals = {name: attack.accuracy_final for name, attack in summary.attacks.items()}
+    planned = plan_evaluation(path, suite="atld", n=4, protocol="static", eps=0.1)
+    assert planned.readings == "final"
+    summary = run(replace(planned, attacks=[attack("pgd-20-atld"), attack("rays:queries=50")]), tmp_path)
+    finals = {name: each.accuracy_final for name, each in summary.attacks.items()}
     assert finals["pgd-20-atld"] is not None
-    assert finals["rays"] is None  # it ends at its first success
+    assert finals["rays:queries=50"] is None  # it ends at its first success
     assert summary.spread is not None
 
 

@@ -58,7 +58,7 @@ def documents(results: Path) -> list[Any]:
 
 
 def planned(trained: Trained, attacks: Sequence[str] = ("fgsm", "pgd-10"), **options: Any) -> Evaluation:
-    return plan_evaluation(trained.model, **{"attacks": attacks, "eps": 0.08, "batch_size": 4, "n": 128, **options})
+    return plan_evaluation(trained.model, **{"attacks": attacks, "eps": 0.08, "batch_size": 4, "n": 64, **options})
 
 
 DIES = """
@@ -107,7 +107,7 @@ def test_two_workers_of_whom_one_is_killed_leave_the_serial_ledger(
     attacks: Sequence[str], robench: Run, model: Path
 ) -> None:
     Path("dies.py").write_text(DIES)
-    command: list[Any] = ["eval", "--model", model, "--n", 128, "--batch-size", 4]
+    command: list[Any] = ["eval", "--model", model, "--n", 64, "--batch-size", 4]
     command += [word for attack in attacks for word in ("--attack", attack)]
     Path("mark").touch()  # nobody dies
     serial = robench(*command, "--results", "serial")
@@ -153,7 +153,7 @@ def test_the_worst_case_by_workers_of_whom_one_is_killed_is_the_serial_one(
     assert kills.killed
     assert all(examples == advanced for examples, advanced in kills.seen.values())
     assert_equal_ledgers(tmp_path / "serial", tmp_path / "shared")
-    assert 0 < serial.attacks["pgd-20"].n_run < 128
+    assert 0 < serial.attacks["pgd-20"].n_run < 64
     assert [(name, each.n_run) for name, each in shared.attacks.items()] == [
         (name, each.n_run) for name, each in serial.attacks.items()
     ]
@@ -171,7 +171,7 @@ def test_a_unit_that_kills_every_worker_ends_the_run_in_one_sentence(
     assert multiprocessing.active_children() == []
     assert "dies:mark=mark,at=1" in frames(in_tmp)  # the next run, in which nobody dies, ends it
     run(evaluation, in_tmp)
-    assert len(frames(in_tmp)["dies:mark=mark,at=1"]) == 128
+    assert len(frames(in_tmp)["dies:mark=mark,at=1"]) == 64
 
 
 @pytest.mark.parametrize("executor", names())
@@ -264,7 +264,7 @@ from robench.running import run
 from robench.planning import plan_evaluation
 from robench.units import Scale
 
-evaluation = plan_evaluation(sys.argv[1], attacks=["fgsm", "pgd-10"], batch_size=8, n=80)
+evaluation = plan_evaluation(sys.argv[1], attacks=["fgsm", "pgd-10"], batch_size=8, n=48)
 
 def child(results, **scale):
     pid = os.fork()

@@ -167,7 +167,7 @@ def test_autoattack_takes_its_version_for_stochastic_models(
 
     monkeypatch.setattr(module, "AutoAttack", Recording)
     for model in (Noisy(digits_model.model, 0.1), digits_model.model):
-        api.evaluate(model, attacks=["autoattack"], eps=0.01, n=4, results=tmp_path)
+        api.evaluate(model, attacks=["autoattack"], eps=0.01, n=2, results=tmp_path)
     assert versions == ["rand", "standard"]
 
 

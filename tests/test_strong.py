@@ -95,7 +95,9 @@ def test_seeds_change_the_search(name: str, digits_model: Trained) -> None:
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize(("loss", "targets"), [("ce", None), ("dlr", None), ("dlr", 9)])
+@pytest.mark.parametrize(
+    ("loss", "targets"), [("ce", None), ("dlr", None), pytest.param("dlr", 9, marks=pytest.mark.slow), ("dlr", 3)]
+)
 def test_apgd_is_as_strong_as_the_librarys(loss: str, targets: int | None, digits_model: Trained) -> None:
     x, y = correct(digits_model, 80)
     eps, ours, theirs = 0.08, 0, 0
@@ -269,15 +271,15 @@ def test_a_suites_mode_holds_unless_another_is_asked_for(digits_model: Trained, 
 
 
 def test_strong_runs_on_survivors_whatever_the_batches(digits_model: Trained, tmp_path: Path) -> None:
-    planned = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=40, batch_size=16)
+    planned = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=24, batch_size=8)
     summary = run(planned, tmp_path / "a")
     first, second, third = summary.attacks.values()
-    right = round(40 * summary.clean.value)
-    assert first.n_run == 40
-    assert 40 > second.n_run >= third.n_run
+    right = round(24 * summary.clean.value)
+    assert first.n_run == 24
+    assert 24 > second.n_run >= third.n_run
     kills = sum(each.kills for each in (first, second, third)) + summary.diagnosis.kills  # type: ignore[union-attr]
-    assert kills == right - round(40 * summary.worst_case.value)  # type: ignore[union-attr]
-    other = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=40, batch_size=40)
+    assert kills == right - round(24 * summary.worst_case.value)  # type: ignore[union-attr]
+    other = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=24, batch_size=24)
     again, apart = (
         tally(evaluate(each, Ledger(tmp_path / folder), {})) for each, folder in ((planned, "a"), (other, "b"))
     )

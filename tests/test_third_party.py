@@ -45,10 +45,8 @@ def check(summary: Summary) -> None:
 
 
 @pytest.mark.parametrize("name", KNOWN)
-@pytest.mark.parametrize(("precision", "count"), [("auto", 2), ("bfloat16", 1)])
-def test_strong_runs_without_an_error(name: str, precision: str, count: int, tmp_path: Path) -> None:
-    with threads(count):
-        check(evaluated(name, tmp_path, suite="strong", n=20, precision=precision))
+def test_strong_runs_without_an_error(name: str, tmp_path: Path) -> None:
+    check(evaluated(name, tmp_path, suite="strong", n=6))
 
 
 @pytest.mark.slow

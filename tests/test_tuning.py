@@ -122,7 +122,7 @@ def test_a_light_model_is_not_timed(digits_model: Trained, monkeypatch: pytest.M
 def test_a_heavy_model_is_tuned_and_gives_about_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "LIGHT", 0)
     torch.manual_seed(0)
-    model, x = with_statistics(build("resnet18", (3, 16, 16), 10)), images((3, 16, 16))
+    model, x = with_statistics(build("resnet18", (3, 8, 8), 10)), images((3, 8, 8))
     monkeypatch.setattr(tuning, "SIZES", (16,))
     y = model(x).argmax(1)
     logits, gradient = Classifier(model).logits_and_gradient(x, y, cross_entropy)

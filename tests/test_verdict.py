@@ -75,10 +75,10 @@ def test_a_shattered_gradient(tmp_path: Path, digits_model: Trained) -> None:
 
 def test_a_randomised_input(tmp_path: Path, digits_model: Trained) -> None:
     model = Rippled(digits_model.model, sigma=0.05)
-    naive = api.evaluate(model, attacks=["pgd-10"], eps=EPS, n=60, draws=1, results=tmp_path)
+    naive = api.evaluate(model, attacks=["pgd-10"], eps=EPS, n=40, draws=1, results=tmp_path)
     assert naive.verdict.reliable is False
     assert any("--draws" in reason for reason in naive.verdict.reasons)
-    adaptive = api.evaluate(model, attacks=["pgd-10"], eps=EPS, n=60, draws=20, results=tmp_path)
+    adaptive = api.evaluate(model, attacks=["pgd-10"], eps=EPS, n=40, draws=20, results=tmp_path)
     one, many = (summary.attacks["pgd-10"].accuracy for summary in (naive, adaptive))
     assert one is not None
     assert many is not None
