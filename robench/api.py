@@ -29,9 +29,10 @@ from robench.reading.comparison import Comparison
 from robench.reproducing import Report
 from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.search import Search
+from robench.sizes import Size
 from robench.subject import Subject, from_module, load_model
 from robench.summary import Summary
-from robench.threat import Size, ThreatModel
+from robench.threat import ThreatModel
 from robench.units import Scale
 from robench.verification import Verification
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from robench.defense import Batch, Step
 from robench.losses import Loss, check_self_contained, cross_entropy, evaluated
 from robench.sampling import normal, uniform
-from robench.threat import Size, ThreatModel
+from robench.sizes import Size
+from robench.threat import ThreatModel
 
 Start = Literal["clean", "ball", "near_uniform", "near_normal"]
 """Where it begins: at x, at a uniform point of the ball, or within about 0.001 of x."""

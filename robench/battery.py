@@ -20,7 +20,8 @@ from robench.ledger import CLEAN
 from robench.resources import KINDS
 from robench.search import Search
 from robench.settings import assignment, checked
-from robench.threat import Size, ThreatModel
+from robench.sizes import Size
+from robench.threat import ThreatModel
 
 Readings = Literal["any", "final"]
 """Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""

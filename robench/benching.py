@@ -23,8 +23,8 @@ from robench.reading.publishing import paths, publish, publish_benchmark
 from robench.reading.report import failures
 from robench.reading.runs import evaluation_id
 from robench.recipe import default_threat
+from robench.sizes import Size, parse_size
 from robench.subject import Subject, load_model
-from robench.threat import Size, parse_size
 from robench.units import Scale
 
 PICTURED = {"gradients": "pgd-20", "scores": "squares", "labels": "rays"}

@@ -13,8 +13,8 @@ from pydantic import Field
 from robench import content
 from robench.content import Strict
 from robench.errors import UserError, unknown
+from robench.sizes import Size
 
-Size = str | float
 Settings = dict[str, Any]
 
 

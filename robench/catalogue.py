@@ -38,8 +38,10 @@ def describe(kind: str, name: str) -> str:
     if name not in known:
         raise unknown(kind, name, known)
     if kind == "defense":
+        from robench.recipe import defense_class
+
         recipe = content.read_yaml(_recipe(name))
-        doc = inspect.getdoc(content.defense_class(recipe["defense"]))
+        doc = inspect.getdoc(defense_class(recipe["defense"]))
         return f"{doc}\n\n{_recipe(name).read_text()}".rstrip()
     if kind == "model":
         from robench.models import ARCHITECTURES

@@ -2,10 +2,8 @@
 
 import hashlib
 import pickle
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +39,6 @@ class Card:
     labelled: list[int] = field(default_factory=list)
     inputs: dict[str, Any] = field(default_factory=dict)
     """what else made it: the fingerprints of its images and of the code"""
-
-
-def used_versions() -> dict[str, str]:
-    """Of what numbers depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in ("robench", "torch", "numpy")}}
 
 
 def save(path: Path, model: nn.Module, card: Card, helpers: Mapping[str, Mapping[str, Tensor]] | None = None) -> None:

@@ -160,9 +160,8 @@ def reproduce(
     from robench.deadline import Deadline
 
     deadline = Deadline.within(budget) if budget else Deadline()  # the imports below are within it
-    from robench import forecast, reproducing
+    from robench import forecast, reproducing, text
     from robench.console import ConsoleReporter, stderr
-    from robench.reading import report
 
     where: dict[str, Any] = {
         "only": only,
@@ -174,11 +173,11 @@ def reproduce(
     if dry_run:
         with _only_results():
             foreseen = forecast.forecast(queue, **where, say=stderr.print)
-        _emit(report.forecasts(foreseen))
+        _emit(text.forecasts(foreseen))
         return
     with _only_results():
         found = reproducing.run(queue, **where, deadline=deadline, reporter=ConsoleReporter())
-    _emit(report.reproduction(found))
+    _emit(text.reproduction(found))
     if found.failed:
         raise typer.Exit(1)
 
@@ -304,7 +303,7 @@ def evaluate(
 ) -> None:
     """Attack a model with a battery and report its worst case."""
     _refuse_launcher()
-    from robench import planning, running
+    from robench import planning, running, text
     from robench.console import EvaluationProgress, stderr
     from robench.reading import report
     from robench.units import Scale
@@ -349,7 +348,7 @@ def evaluate(
 
         with _only_results():
             foreseen = estimate(planned, Ledger(results))
-        _emit(report.costs(foreseen, format))
+        _emit(text.costs(foreseen, format))
         return
     with _only_results():
         summary = running.run(planned, results, EvaluationProgress(), save_adversarial, scale)
@@ -390,9 +389,8 @@ def verify(
     ),
 ) -> None:
     """Judge adversarial examples made elsewhere."""
-    from robench import planning
+    from robench import planning, text
     from robench.console import stderr
-    from robench.reading import report
 
     with _only_results():
         planned = planning.plan_verification(
@@ -411,7 +409,7 @@ def verify(
         )
         found = planned()
     stderr.print(f"{found.model} on {found.n} of {found.dataset}, {found.threat}")
-    _emit(report.verification(found, format))
+    _emit(text.verification(found, format))
 
 
 @app.command()

@@ -131,22 +131,3 @@ def attack_function(name: str) -> Callable[..., None]:
     if not inspect.isfunction(function) or not hasattr(function, "access"):
         raise UserError(f"expected a function {stem} under @sees(...) in {name}, found none")
     return function
-
-
-def defense_file(name: str) -> Path:
-    return Path(name) if name.endswith(".py") else folder("defenses") / f"{name}.py"
-
-
-def defense_class(name: str) -> type[Any]:
-    """The one class of a defense's file that is a Defense."""
-    from robench.defense import Defense
-
-    found_in = module("defenses", name)
-    found = [
-        value
-        for value in vars(found_in).values()
-        if inspect.isclass(value) and issubclass(value, Defense) and value.__module__ == found_in.__name__
-    ]
-    if len(found) != 1:
-        raise UserError(f"expected one subclass of Defense in {name}, found {len(found)}")
-    return found[0]

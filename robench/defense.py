@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from robench.distributed import WHOLE, Share
-from robench.threat import Size, ThreatModel, parse_size
+from robench.sizes import Size, parse_size
+from robench.threat import ThreatModel
 
 MODEL = "model"
 """The player that every defense trains."""

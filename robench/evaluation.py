@@ -10,7 +10,6 @@ import torch
 from robench.access import Access, Task
 from robench.battery import Attack, Mode, Readings
 from robench.behaviour import Behaviour
-from robench.checkpoint import used_versions
 from robench.classifier import Classifier, shown_layers
 from robench.code import code_fingerprint
 from robench.data import Split
@@ -22,6 +21,7 @@ from robench.resources import Images, Resources, Sources, TrainingImages
 from robench.subject import Subject
 from robench.threat import ThreatModel
 from robench.tuning import Precision, Tuning, tune
+from robench.versions import used_versions
 
 WORKER = Path(__file__).with_name("running.py")
 """Where the numbers are made."""

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from robench.checkpoint import used_versions
 from robench.code import code_fingerprint
 from robench.errors import UserError, unknown
 from robench.evaluation import WORKER, Evaluation
 from robench.measurements import Measurement, Measurements
 from robench.provenance import run_manifest
 from robench.settings import checked
+from robench.versions import used_versions
 
 FOLDER = Path(__file__).parent / "measure"
 

@@ -22,8 +22,9 @@ from robench.evaluation import DRAWS, Evaluation, Protocol
 from robench.recipe import DefaultThreat
 from robench.resize import common
 from robench.resources import Images, Sources, TrainingImages
+from robench.sizes import Size
 from robench.subject import NotReused, Subject, described, is_weights_file, load_model
-from robench.threat import Norm, Size, ThreatModel
+from robench.threat import Norm, ThreatModel
 from robench.training import Plan
 from robench.tuning import Precision, check_precision
 from robench.verification import Verification

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from robench.checkpoint import used_versions
 from robench.ledger import now
+from robench.versions import used_versions
 
 
 def run_manifest(device: torch.device | str) -> dict[str, Any]:

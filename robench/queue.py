@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from robench import benchmark, content
-from robench.benchmark import Settings, Size
+from robench.benchmark import Settings
 from robench.content import Strict
 from robench.errors import UserError, unknown
+from robench.sizes import Size
 
 
 class Battery(Strict):

@@ -1,7 +1,9 @@
 """A defense's settings from its paper, for each data set: defenses/recipes/NAME.yaml."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, model_validator
@@ -11,7 +13,8 @@ from robench.content import Strict
 from robench.defense import Defense
 from robench.errors import UserError, unknown
 from robench.settings import assignment, checked
-from robench.threat import Norm, Size, ThreatModel
+from robench.sizes import Size
+from robench.threat import Norm, ThreatModel
 
 RELATIVES: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
 """Whose settings a data set without its own takes, by the shape of its images."""
@@ -106,7 +109,7 @@ def names() -> list[str]:
 
 def defense_of(name: str, settings: Mapping[str, Any]) -> Defense:
     """The defense that a recipe of ours names, with these settings."""
-    return configure(content.defense_class(_read(name).defense), settings, name)
+    return configure(defense_class(_read(name).defense), settings, name)
 
 
 def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str, Any]) -> Recipe:
@@ -123,7 +126,7 @@ def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str,
     if settings_of not in file.datasets:
         raise UserError(f"recipe {name} has no settings for {dataset}; it has them for {', '.join(file.datasets)}")
     entry = file.datasets[settings_of]
-    kind = content.defense_class(file.defense)
+    kind = defense_class(file.defense)
     return _resolved(name, kind, entry, file, settings_of, shape, changes)
 
 
@@ -178,7 +181,7 @@ def written(text: str) -> Defense:
     """The defense of a file, with settings if any, as in "trades:beta=6,steps=10"; what is not given is the class's."""
     name, _, tail = text.partition(":")
     settings = dict(assignment(part) for part in tail.split(",")) if tail else {}
-    return configure(content.defense_class(name), settings, name)
+    return configure(defense_class(name), settings, name)
 
 
 def configure(kind: type[Defense], settings: Mapping[str, Any], name: str) -> Defense:
@@ -232,3 +235,20 @@ def default_threat(dataset: str, shape: Sequence[int]) -> DefaultThreat:
     known = dataset if dataset in ("digits", "mnist", "cifar10", "cifar100", "svhn") else RELATIVES.get(tuple(shape))
     setup = _setup(known) if known else {}
     return DefaultThreat(setup.get("norm", "linf"), setup.get("eps"), dataset)
+
+
+def defense_file(name: str) -> Path:
+    return Path(name) if name.endswith(".py") else content.folder("defenses") / f"{name}.py"
+
+
+def defense_class(name: str) -> type[Any]:
+    """The one class of a defense's file that is a Defense."""
+    found_in = content.module("defenses", name)
+    found = [
+        value
+        for value in vars(found_in).values()
+        if inspect.isclass(value) and issubclass(value, Defense) and value.__module__ == found_in.__name__
+    ]
+    if len(found) != 1:
+        raise UserError(f"expected one subclass of Defense in {name}, found {len(found)}")
+    return found[0]

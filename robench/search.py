@@ -27,7 +27,8 @@ from robench.losses import Loss, are_decided, check_self_contained, evaluated, m
 from robench.outcome import Outcome
 from robench.randomness import reproducible, undisturbed
 from robench.resources import Resources
-from robench.threat import Size, ThreatModel, parse_size, per_example
+from robench.sizes import Size, parse_size
+from robench.threat import ThreatModel, per_example
 
 
 class State:

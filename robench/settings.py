@@ -7,7 +7,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from robench.errors import UserError
-from robench.threat import Size, parse_size
+from robench.sizes import Size, parse_size
 
 
 def checked(value: Any, kind: Any, where: str) -> Any:

@@ -38,6 +38,7 @@ from robench.schedule import averaged, learning_rate, optimizer
 from robench.selection import held_out_accuracy
 from robench.streams import Streams
 from robench.threat import ThreatModel
+from robench.versions import used_versions
 
 SAVE_SECONDS = 60.0
 """A killed training loses at most this long."""
@@ -477,7 +478,7 @@ class _Loop:
             recipe=plan.describe(),
             seed=plan.seed,
             metrics={"best": best["metrics"], "history": self.run_state.history},
-            versions=checkpoint.used_versions(),
+            versions=used_versions(),
             processes=self.processes.count,
             labelled=self._labelled_rows(),
             inputs=plan.inputs,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import robench as api
-from robench import checkpoint, content
+from robench import checkpoint
 from robench.ascend import start_points
 from robench.data import load
 from robench.defense import Batch, Step
@@ -20,7 +20,7 @@ from robench.models.discriminators import Discriminator
 from robench.models.generators import PointGenerator, generator_input
 from robench.models.network import Network
 from robench.models.wide_resnet import WideBlock
-from robench.recipe import resolve
+from robench.recipe import defense_class, resolve
 from robench.subject import load_model
 from robench.threat import ThreatModel
 from robench.training import train
@@ -383,5 +383,5 @@ def test_the_recipes_are_the_papers() -> None:
     assert cifar.setup.drops == [60, 90]
     assert (cifar.setup.epochs, cifar.setup.batch_size, cifar.setup.weight_decay) == (400, 50, 2e-4)
     assert resolve("atld_imt_plus", "cifar100", (3, 32, 32), {}).describe()["settings"]["invariance_weight"] == 0.1
-    kind = content.defense_class("atld")
+    kind = defense_class("atld")
     assert (kind().discriminator_depth, kind().discriminator_factor, kind().discriminator_lr) == (28, 5, 1e-3)

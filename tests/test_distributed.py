@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from robench import checkpoint, content, metrics
+from robench import checkpoint, metrics
 from robench.augment import augment
 from robench.defense import Defense
 from robench.distributed import Processes, Share, differences
 from robench.errors import UserError
 from robench.models import build
 from robench.planning import checkpoint_path, plan_training
-from robench.recipe import configure
+from robench.recipe import configure, defense_class
 from robench.sampling import BatchGenerator, integers, normal, uniform
 from robench.training import train
 from tests import in_processes
@@ -195,5 +195,5 @@ COUPLING: Sequence[tuple[str, dict[str, Any], bool]] = [
 
 @pytest.mark.parametrize(("name", "settings", "couples"), COUPLING)
 def test_a_defense_couples_examples_where_it_says_so(name: str, settings: dict[str, Any], couples: bool) -> None:
-    defense: Defense = configure(content.defense_class(name), settings, name)
+    defense: Defense = configure(defense_class(name), settings, name)
     assert defense.couples is couples

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import robench as api
-from robench import checkpoint, content
+from robench import checkpoint
 from robench.battery import attack
 from robench.errors import UserError
 from robench.planning import plan_evaluation
 from robench.reading.ranking import leaderboard
+from robench.recipe import defense_class
 from robench.running import run
 from robench.subject import load_model
 from tests.helpers import Ran, Trained
@@ -51,7 +52,7 @@ def test_its_settings_are_in_the_key(tmp_path: Path, digits_model: Trained) -> N
 
 
 def test_the_straight_through_gradient_is_that_at_the_rounded_image(digits_model: Trained) -> None:
-    model = content.defense_class("input_quantization")(levels=4).deploy({"model": digits_model.model}, THREAT)
+    model = defense_class("input_quantization")(levels=4).deploy({"model": digits_model.model}, THREAT)
     x = digits_model.split.floats(slice(4)).requires_grad_()
     rounded = ((x * 3).round() / 3).detach().requires_grad_()
     (through,) = torch.autograd.grad(model(x).logsumexp(1).sum(), x)

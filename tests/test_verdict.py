@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import robench as api
-from robench import content
 from robench.access import Sight
 from robench.battery import attack
 from robench.errors import Notice
 from robench.ledger import ROW
+from robench.recipe import defense_class
 from robench.signs import Signs, bits_of
 from robench.summary import Summary
 from robench.tally import Tally, condensed_tallies
@@ -53,7 +53,7 @@ def test_an_input_quantised_without_a_slope(tmp_path: Path, digits_model: Traine
     naive = evaluated(Quantised(digits_model.model), tmp_path)
     assert naive.verdict.reliable is False
     assert any("the gradient is zero on" in reason for reason in naive.verdict.reasons)
-    quantization = content.defense_class("input_quantization")(levels=8)
+    quantization = defense_class("input_quantization")(levels=8)
     adaptive = evaluated(quantization.deploy({"model": digits_model.model}, THREAT), tmp_path)
     assert adaptive.clean == naive.clean
     assert worst(adaptive) < worst(naive) - 0.5

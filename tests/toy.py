@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robench import content
 from robench.defense import Batch, Defense, Step
-from robench.recipe import configure
+from robench.recipe import configure, defense_class
 from robench.threat import ThreatModel
 
 THREAT = ThreatModel.of("linf", 0.1)
@@ -33,7 +32,7 @@ class Net(nn.Module):
 
 
 def make(name: str, **settings: Any) -> Defense:
-    return configure(content.defense_class(name), settings, name)
+    return configure(defense_class(name), settings, name)
 
 
 def batch(size: int = 6) -> Batch:

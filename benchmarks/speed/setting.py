@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from robench.data import Split
 from robench.errors import UserError
+from robench.sizes import parse_size
 from robench.subject import Subject
-from robench.threat import parse_size
 
 STEP_SIZE = "eps/4"
 """Of every attack that takes steps, in every library; it is robench's default."""

@@ -12,7 +12,7 @@ from robench.errors import UserError
 from robench.evaluation import Evaluation
 from robench.losses import cross_entropy
 from robench.randomness import reproducible, undisturbed
-from robench.threat import Size, parse_size
+from robench.sizes import Size, parse_size
 
 
 def measure(evaluation: Evaluation, *, image: int = 1, radius: Size = "eps", points: int = 41) -> dict[str, Any]:

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robench import content
 from robench.defense import MODEL, Batch, Defense, Helper, Step
 from robench.models.network import Network
-from robench.recipe import written
+from robench.recipe import defense_file, written
 from robench.threat import ThreatModel
 
 Players = Mapping[str, nn.Module]
@@ -24,7 +23,7 @@ DEFENSES = {
 }
 """The discriminator is that of ATLD's recipe for the digits. Of two classes a smoothing of 0.5 would leave no label."""
 
-USES = [content.defense_file(name) for name in DEFENSES]
+USES = [defense_file(name) for name in DEFENSES]
 
 SCHEMES = ("pgd_at", "feature_scatter", "atld")
 """Those that perturb."""

@@ -1,23 +1,16 @@
-"""An evaluation, or what it will cost, as text or a table."""
+"""An evaluation, or a comparison of two, as text or a table."""
 
 import csv
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from robench.reading.comparison import Comparison
 from robench.reading.ranking import estimate, percent, percent_interval
 from robench.summary import Probes, Summary
-
-if TYPE_CHECKING:
-    from robench.estimate import Cost
-    from robench.forecast import Forecast
-    from robench.reading.comparison import Comparison
-    from robench.reproducing import Report
-    from robench.verification import Verification
 
 Output = str | list[Table]
 """Text to print as it is, or tables for a console."""
@@ -46,7 +39,7 @@ def evaluation(summary: Summary, format: str) -> Output:
     notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
-    return _render(title, header, rows, format, notes)
+    return render(title, header, rows, format, notes)
 
 
 def failures(summary: Summary) -> list[str]:
@@ -68,38 +61,12 @@ def _diagnosed(found: Probes | None) -> list[str]:
     return notes
 
 
-def verification(found: "Verification", format: str) -> Output:
-    """`json`: the counts; `csv`: a row for each example; otherwise the counts for people."""
-    if format == "json":
-        return json.dumps(found.to_json(), indent=1)
-    if format == "csv":
-        return found.rows.to_csv(index=False, lineterminator="\n").rstrip("\n")
-    outside = found.n - found.valid
-    notes = [
-        f"over all {found.n} robust accuracy is unknown, {percent(found.at_least)} to {percent(found.at_most)} %: "
-        f"{outside} x_adv {'is' if outside == 1 else 'are'} not valid, which is no evidence of robustness"
-    ]
-    rows = [
-        ["clean accuracy [95 %]", percent_interval(found.clean)],
-        ["valid x_adv", str(found.valid)],
-        ["robust accuracy of these [95 %]" if outside else "robust accuracy [95 %]", percent_interval(found.robust)],
-        ["fooled", str(found.fooled)],
-        ["of these unstable", str(found.unstable)],
-        ["not finite", str(found.not_finite)],
-        ["outside the box", str(found.outside_box)],
-        ["outside the ball", str(found.outside_ball)],
-        ["largest distance", f"{found.largest_distance:.6g}"],
-    ]
-    title = f"{found.model} on {found.n} of {found.dataset}, {found.threat} (accuracies in %)"
-    return _render(title, ["examples", ""], rows, format, notes if outside else [])
-
-
-def comparisons(found: "Sequence[Comparison]") -> str:
+def comparisons(found: Sequence[Comparison]) -> str:
     """One JSON array, with the counts, and accuracies as fractions [value, low, high]."""
     return json.dumps([asdict(each) for each in found], indent=1)
 
 
-def comparison(found: "Comparison", format: str) -> Output:
+def comparison(found: Comparison, format: str) -> Output:
     """A row for each attack that both models met."""
     header = ["", "n", found.first, found.second, "only the first right", "only the second", "McNemar's p"]
     rows = []
@@ -108,50 +75,12 @@ def comparison(found: "Comparison", format: str) -> Output:
         name = f"{each.name}, unknown on {each.unknown} more" if each.unknown else each.name
         rows.append([name, str(each.n), percent_interval(each.first), percent_interval(each.second), *counts])
     title = f"{found.first} and {found.second} on {found.dataset}, {found.threat} (accuracies in %)"
-    return _render(title, header, rows, format, [])
+    return render(title, header, rows, format, [])
 
 
 def _with_spread(accuracy: str, spread: float | None) -> str:
     """For a stochastic model, an accuracy with its standard deviation over draws."""
     return accuracy + (f" ± {percent(spread)}" if spread is not None else "")
-
-
-def costs(costs: "Sequence[Cost]", format: str) -> Output:
-    """What an evaluation will cost at most."""
-    if format == "json":
-        return json.dumps([vars(cost) for cost in costs], indent=1)
-    total = ["total", "", *(f"{sum(getattr(cost, name) for cost in costs):,}" for name in ("forwards", "backwards"))]
-    rows = [
-        [cost.name, str(cost.examples), f"{cost.forwards:,}", f"{cost.backwards:,}", f"{cost.seconds:.1f}"]
-        for cost in costs
-    ]
-    rows.append([*total, f"{sum(cost.seconds for cost in costs):.1f}"])
-    header = ["attack", "examples to run", "forwards", "backwards", "seconds"]
-    return _render("at most, if no example fell", header, rows, format, [])
-
-
-def forecasts(found: "Sequence[Forecast]") -> Output:
-    """What the items of a queue will take, in seconds."""
-    header = ["item", "state", "a step", "training", "an attack step", "attacks, at most", "total"]
-    rows = [
-        [each.item, each.state, *map(_seconds, (each.step, each.training, each.attack_step, each.attacks, each.total))]
-        for each in found
-    ]
-    totals = [_seconds(sum(getattr(each, name) for each in found)) for name in ("training", "attacks", "total")]
-    rows.append(["total", "", "", totals[0], "", totals[1], totals[2]])
-    return _render("seconds left on this device", header, rows, "table", [], texts=2)
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:,.3f}" if 0 < value < 10 else f"{value:,.0f}"
-
-
-def reproduction(found: "Report") -> Output:
-    """What became of a queue's items, and which comes next."""
-    rows = [[outcome.item, outcome.state, outcome.detail] for outcome in found.outcomes]
-    notes = [f"done before: {', '.join(found.before)}"] if found.before else []
-    notes.append(f"next: {found.next}" if found.next else "no other item is open")
-    return _render("the queue", ["item", "state", ""], rows, "table", notes, texts=3)
 
 
 def passes(summary: Summary, fail_under: float) -> bool:
@@ -167,7 +96,7 @@ def gate(summary: Summary, fail_under: float) -> str:
     return f"worst case {worst} % against {100 * fail_under:g} %, verdict {summary.verdict}"
 
 
-def _render(
+def render(
     title: str, header: list[str], rows: list[list[str]], format: str, notes: list[str], texts: int = 1
 ) -> Output:
     """`texts`: how many of the first columns hold words."""
