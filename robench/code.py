@@ -167,6 +167,14 @@ def _named(node: ast.AST) -> Iterator[str]:
             yield from (f"{name}{path.stem}" for path in _ROOT.joinpath(*name.split(".")).glob("*.py"))
 
 
+def file_of(module: str) -> Path:
+    """The file of a module of robench, by its whole name."""
+    file = _file_of(_below(module))
+    if file is None:
+        raise ModuleNotFoundError(f"robench has no module {module}")
+    return file
+
+
 def _file_of(name: str) -> Path | None:
     """The file of the module robench.`name`; None where that is no module."""
     first, *rest = name.split(".")

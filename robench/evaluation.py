@@ -11,7 +11,7 @@ from robench.access import Access, Task
 from robench.battery import Attack, Mode, Readings
 from robench.behaviour import Behaviour
 from robench.classifier import Classifier, shown_layers
-from robench.code import code_fingerprint
+from robench.code import code_fingerprint, file_of
 from robench.data import Split
 from robench.errors import UserError
 from robench.judge import VOTES, Judge
@@ -23,7 +23,7 @@ from robench.threat import ThreatModel
 from robench.tuning import Precision, Tuning, tune
 from robench.versions import used_versions
 
-WORKER = Path(__file__).with_name("running.py")
+WORKER = file_of("robench.running")
 """Where the numbers are made."""
 
 DRAWS = 10
