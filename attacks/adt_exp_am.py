@@ -5,9 +5,9 @@ import torch.nn.functional as F
 
 from robench.access import sees
 from robench.models.generators import REFERENCE_BATCH, Blocks, ExplicitGenerator, generator_input
-from robench.resources import TrainingImages
+from robench.models.tanh_gaussian import negative_log_density, perturbed
 from robench.search import Search
-from robench.tanh_gaussian import negative_log_density, perturbed
+from robench.search.resources import TrainingImages
 
 
 @sees("gradients", norms=["linf"])

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 
 from robench.access import sees
 from robench.models.generators import LATENT, REFERENCE_BATCH, Blocks, ImplicitGenerator, Posterior, generator_input
-from robench.resources import TrainingImages
 from robench.search import Search
+from robench.search.resources import TrainingImages
 
 
 @sees("gradients", norms=["linf"])

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robench.access import sees
 from robench.losses import margin
-from robench.resources import Images
 from robench.search import Search
+from robench.search.resources import Images
 from robench.threat import Norm, ThreatModel
 
 LIBRARY = {"linf": LinfinityBrendelBethgeAttack, "l2": L2BrendelBethgeAttack}

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robench.access import sees
-from robench.classifier import Layer
-from robench.resources import Images
 from robench.search import Search
+from robench.search.classifier import Layer
+from robench.search.resources import Images
 from robench.threat import Size
 
 

@@ -9,9 +9,9 @@ import torch
 from foolbox import attacks, distances
 
 from robench.access import family, sees
-from robench.errors import UserError, unknown
-from robench.randomness import reseed
 from robench.search import Search
+from robench.utils.errors import UserError, unknown
+from robench.utils.global_rng import reseed
 
 NORMS = {"linf": distances.linf, "l2": distances.l2}
 UNFIT = {

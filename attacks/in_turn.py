@@ -3,9 +3,9 @@
 import torch
 
 from robench.access import sees
-from robench.battery import Attack
 from robench.losses import margin
 from robench.search import Search
+from robench.search.catalog import Attack
 
 
 @sees("scores", stops=True, drives=True)

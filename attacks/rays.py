@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from robench.access import sees
-from robench.errors import UserError
 from robench.search import Search
+from robench.utils.errors import UserError
 
 
 @sees("labels", norms=["linf"], stops=True, unsaturated=True)

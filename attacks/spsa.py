@@ -3,9 +3,9 @@
 import torch
 
 from robench.access import sees
-from robench.errors import UserError
 from robench.losses import margin
 from robench.search import Search
+from robench.utils.errors import UserError
 
 
 @sees("scores", stops=True, unsaturated=True)

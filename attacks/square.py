@@ -6,7 +6,7 @@ from pyautoattack import AutoAttack, checks
 
 from robench.access import sees
 from robench.search import Search
-from robench.tiles import square_needs
+from robench.search.tiles import square_needs
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
 

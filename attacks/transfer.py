@@ -1,9 +1,9 @@
 """Transfer: adversarial examples of other models."""
 
 from robench.access import sees
-from robench.battery import Attack
-from robench.resources import Sources
 from robench.search import Search
+from robench.search.catalog import Attack
+from robench.search.resources import Sources
 
 
 @sees("labels", elsewhere=True)

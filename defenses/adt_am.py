@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.ascend import evaluating
-from robench.defense import Batch, Defense, Helper, Step
-from robench.errors import UserError
 from robench.losses import kl_divergence
 from robench.models.generators import LATENT, Blocks, ExplicitGenerator, ImplicitGenerator, Posterior, generator_input
-from robench.sampling import normal, uniform
-from robench.tanh_gaussian import negative_log_density, perturbed
+from robench.models.tanh_gaussian import negative_log_density, perturbed
+from robench.training.defense import Batch, Defense, Helper, Step
+from robench.training.inner_max import evaluating
+from robench.training.rng import normal, uniform
+from robench.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import evaluating
-from robench.defense import Batch, Defense, Step
-from robench.errors import UserError
 from robench.losses import cross_entropy, kl_divergence
-from robench.sampling import normal
-from robench.tanh_gaussian import negative_log_density, perturbed
+from robench.models.tanh_gaussian import negative_log_density, perturbed
+from robench.training.defense import Batch, Defense, Step
+from robench.training.inner_max import evaluating
+from robench.training.rng import normal
+from robench.utils.errors import UserError
 
 REFERENCE_BATCH = 64
 """The paper's batch size. Adam's epsilon is not free of scale, so the inner objective is always divided by it."""

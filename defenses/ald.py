@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, ascend, evaluating, start_points
-from robench.defense import Batch, Defense, Step
 from robench.losses import Loss, cross_entropy, kl_divergence, kl_from
-from robench.svgd import Bandwidth, Kernel, Scope
 from robench.threat import Size
+from robench.training.defense import Batch, Defense, Step
+from robench.training.inner_max import Start, ascend, evaluating, start_points
+from robench.training.svgd import Bandwidth, Kernel, Scope
 
 
 @dataclass(frozen=True)

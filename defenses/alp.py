@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, pgd
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.threat import Size
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.inner_max import Start, pgd
 
 
 @dataclass(frozen=True)

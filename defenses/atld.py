@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.ascend import Start, ascend, evaluating, start_points
-from robench.defense import MODEL, Batch, Defense, Helper, Step
 from robench.losses import smoothed, soft_cross_entropy
 from robench.models.discriminators import Discriminator
 from robench.models.transformed import Transformed, as_network
 from robench.threat import ThreatModel, per_example
+from robench.training.defense import MODEL, Batch, Defense, Helper, Step
+from robench.training.inner_max import Start, ascend, evaluating, start_points
 
 Latent = Literal["logits", "features"]
 """What of the model the discriminator sees: its logits (the code), or what its last layer sees (the paper)."""

@@ -8,8 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from robench.defense import MODEL, Batch, Defense, Step
-from robench.recipe import written
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.recipe import written
 
 
 @dataclass(frozen=True)

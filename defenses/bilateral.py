@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robench.ascend import Start, adversary, evaluating
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import soft_cross_entropy, targeted_cross_entropy
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.inner_max import Start, adversary, evaluating
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, evaluating, start_points
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import smoothed, soft_cross_entropy
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.inner_max import Start, evaluating, start_points
 
 
 @dataclass(frozen=True)

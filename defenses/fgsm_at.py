@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, adversary, evaluating
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import targeted_cross_entropy
-from robench.sampling import integers
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.inner_max import Start, adversary, evaluating
+from robench.training.rng import integers
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.models.transformed import Transformed
-from robench.sampling import normal
 from robench.threat import ThreatModel
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.rng import normal
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.models.transformed import Transformed
 from robench.threat import ThreatModel
+from robench.training.defense import MODEL, Batch, Defense, Step
 
 
 @dataclass(frozen=True)

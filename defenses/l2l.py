@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.ascend import evaluating
-from robench.defense import MODEL, Batch, Defense, Helper, Step
-from robench.errors import UserError
 from robench.models.generators import Blocks, PointGenerator, generator_input
+from robench.training.defense import MODEL, Batch, Defense, Helper, Step
+from robench.training.inner_max import evaluating
+from robench.utils.errors import UserError
 
 
 @dataclass(frozen=True)

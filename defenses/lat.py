@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, evaluating, pgd
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import cross_entropy
 from robench.models.transformed import as_network
 from robench.threat import Size, per_example
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.inner_max import Start, evaluating, pgd
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, pgd
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.losses import kl_divergence
 from robench.threat import Size
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.inner_max import Start, pgd
 
 
 @dataclass(frozen=True)

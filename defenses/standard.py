@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.defense import Batch, Defense, Step
+from robench.training.defense import Batch, Defense, Step
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, pgd
-from robench.defense import MODEL, Batch, Defense, Step
 from robench.models.transformed import as_network
-from robench.sampling import uniform
 from robench.threat import Size
+from robench.training.defense import MODEL, Batch, Defense, Step
+from robench.training.inner_max import Start, pgd
+from robench.training.rng import uniform
 
 
 @dataclass(frozen=True)

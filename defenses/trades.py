@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.ascend import Start, adversary, evaluating
-from robench.defense import Batch, Defense, Step
 from robench.losses import kl_divergence, kl_from
 from robench.threat import Size
+from robench.training.defense import Batch, Defense, Step
+from robench.training.inner_max import Start, adversary, evaluating
 
 
 @dataclass(frozen=True)

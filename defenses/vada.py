@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.ascend import evaluating
-from robench.defense import LABELLED, MODEL, TARGET, Batch, Defense, Helper, Step
 from robench.losses import soft_cross_entropy
 from robench.models.discriminators import DomainDiscriminator
 from robench.models.transformed import as_network
-from robench.smoothness import Coupling, Divergence, VirtualAdversary, divergence, untracked
-from robench.svgd import Bandwidth
+from robench.training.defense import LABELLED, MODEL, TARGET, Batch, Defense, Helper, Step
+from robench.training.inner_max import evaluating
+from robench.training.smoothness import Coupling, Divergence, VirtualAdversary, divergence, untracked
+from robench.training.svgd import Bandwidth
 
 
 @dataclass(frozen=True)

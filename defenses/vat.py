@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.defense import LABELLED, MODEL, UNLABELLED, Batch, Defense, Step
-from robench.smoothness import Coupling, Divergence, VirtualAdversary, divergence, untracked
-from robench.svgd import Bandwidth
+from robench.training.defense import LABELLED, MODEL, UNLABELLED, Batch, Defense, Step
+from robench.training.smoothness import Coupling, Divergence, VirtualAdversary, divergence, untracked
+from robench.training.svgd import Bandwidth
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,11 @@ class VAT(Defense):
 
     The smoothness is the mean over `particles` of the `divergence` of f(x), a constant, and f(x'_i), the x'_i being
     virtual adversaries at an l2 distance of eps, found by `iterations` of power iteration from x + xi * d, d uniform
-    and of unit length (`robench.smoothness`). They are independent where there is no kernel (`kernel_scope: none`, VAT
-    with n starts); with one they follow SVGD on the directions: `example` couples the particles of an example, `batch`
-    (the released code) those of all examples. With one particle and `example` this is VAT; and so it nearly is from two
-    particles on with ALD's bandwidth of 10^(1-n), as unit directions lie about 1.4 apart.
+    and of unit length (`robench.training.smoothness`). They are independent where there is no kernel
+    (`kernel_scope: none`, VAT with n starts); with one they follow SVGD on the directions: `example` couples the
+    particles of an example, `batch` (the released code) those of all examples. With one particle and `example` this
+    is VAT; and so it nearly is from two particles on with ALD's bandwidth of 10^(1-n), as unit directions lie about
+    1.4 apart.
 
     over: `both` (eq. 14) or `unlabelled` (the released code). mixup: alpha of the Beta distribution by which all points
     x' are mixed pairwise, with their targets; 0 is none. ramp: epochs over which the weight rises as

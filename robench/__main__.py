@@ -1,5 +1,5 @@
 """`python -m robench`, which launchers of several processes start."""
 
-from robench.cli import main
+from robench.cli.main import main
 
 main()

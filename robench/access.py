@@ -43,7 +43,7 @@ class Task:
     layers: Collection[str] = ()
     """of features that the model shows"""
     resources: Collection[type] = ()
-    """kinds that are given, see `robench.resources`"""
+    """kinds that are given, see `robench.search.resources`"""
     stochastic: bool = False
     sources: Sequence["Task"] = ()
     """the same attacked on each of the source models"""

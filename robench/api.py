@@ -11,30 +11,42 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from robench import benching, data, planning, reproducing, running, training
-from robench.arrays import ArrayFunction
-from robench.battery import Attack
-from robench.battery import attack as configured_attack
-from robench.checkpoint import Card
-from robench.classifier import Classifier
-from robench.deadline import Deadline
-from robench.draws import Draws
-from robench.errors import Notice, UserError
-from robench.evaluation import DRAWS
-from robench.judge import VOTES, Judge
-from robench.planning import checkpoint_path, plan_evaluation, plan_training, plan_verification, resolve_device
-from robench.randomness import reseed, undisturbed
-from robench.reading import comparison, drawing, ranking, tables
-from robench.reading.comparison import Comparison
-from robench.reproducing import Report
-from robench.resources import Images, Resources, Sources, TrainingImages
-from robench.search import Search
-from robench.sizes import Size
-from robench.subject import Subject, from_module, load_model
-from robench.summary import Summary
+from robench.benchmarking.queue import Report
+from robench.benchmarking.queue import run as run_queue
+from robench.benchmarking.run import run as run_benchmark
+from robench.data import datasets
+from robench.evaluation.array_model import ArrayFunction
+from robench.evaluation.evaluation import DRAWS
+from robench.evaluation.plan import (
+    checkpoint_path,
+    plan_evaluation,
+    plan_training,
+    plan_verification,
+    probed,
+    resolve_device,
+)
+from robench.evaluation.run import Progress as EvaluationProgress
+from robench.evaluation.run import run as run_evaluation
+from robench.evaluation.shards import Scale
+from robench.evaluation.target import Subject, from_module, load_model
+from robench.evaluation.verification import Verification
+from robench.ledger.summary import Summary
+from robench.models.checkpoint import Card
+from robench.reports import comparison, drawing, ranking, tables
+from robench.reports.comparison import Comparison
+from robench.search.catalog import Attack
+from robench.search.catalog import attack as configured_attack
+from robench.search.classifier import Classifier
+from robench.search.judge import VOTES, Judge
+from robench.search.resources import Images, Resources, Sources, TrainingImages
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
-from robench.units import Scale
-from robench.verification import Verification
+from robench.training import loop
+from robench.utils.deadline import Deadline
+from robench.utils.errors import Notice, UserError
+from robench.utils.global_rng import reseed, undisturbed
+from robench.utils.sizes import Size
 
 __all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "reproduce", "train", "verify"]
 
@@ -75,15 +87,13 @@ def attack(name: str) -> Callable[..., Tensor]:
     ) -> Tensor:
         split = _checked(x, y)
         threat = ThreatModel.asked(norm, eps, split.shape)
-        target = planning.probed(from_module(model), split, x.device)
+        target = probed(from_module(model), split, x.device)
         lent = Resources(
             Images.of(*images) if images else None,
             Sources(tuple(Classifier(source, x.device) for source in sources)) if sources else None,
             TrainingImages(*training) if training else None,
         )
-        task = target.task(
-            threat, split, lent.kinds, [planning.probed(from_module(s), split, x.device) for s in sources]
-        )
+        task = target.task(threat, split, lent.kinds, [probed(from_module(s), split, x.device) for s in sources])
         if obstacle := configured.obstacle(task):
             asked = "; give images=(x, y), sources=[model] or training=(x, y) where it says so"
             raise UserError(f"{name} cannot be run: {obstacle}{asked if configured.needs - lent.kinds else ''}")
@@ -98,13 +108,13 @@ def attack(name: str) -> Callable[..., Tensor]:
     return run
 
 
-def _checked(x: Tensor, y: Tensor) -> data.Split:
+def _checked(x: Tensor, y: Tensor) -> datasets.Split:
     if x.dtype == torch.uint8:
         raise UserError("expected images as floats in [0, 1], got uint8")
-    return data.Split("x", x.detach().float().clone(), y.detach().long().clone())  # tensors of inference too
+    return datasets.Split("x", x.detach().float().clone(), y.detach().long().clone())  # tensors of inference too
 
 
-def _run_attack(configured: Attack, judge: Judge, images: data.Split, seed: int, lent: Resources) -> Tensor:
+def _run_attack(configured: Attack, judge: Judge, images: datasets.Split, seed: int, lent: Resources) -> Tensor:
     x, y = images.floats(slice(None)), images.labels
     draws = Draws(seed, np.arange(len(x)), x.device)
     search = Search(judge.classifier, judge, judge.threat, x, y, draws, access=configured.access, resources=lent)
@@ -121,7 +131,7 @@ def evaluate(
     model: str | Path | nn.Module | Subject | ArrayFunction,
     *,
     results: Path | str = "results",
-    progress: running.Progress | None = None,
+    progress: EvaluationProgress | None = None,
     save_adversarial: Path | str | None = None,
     workers: int = 1,
     executor: str | None = None,
@@ -137,7 +147,7 @@ def evaluate(
     four parts of the examples. The other options are those of `plan_evaluation`.
     """
     scale = Scale.of(workers, executor, part)
-    return running.run(plan_evaluation(model, **options), results, progress, save_adversarial, scale)
+    return run_evaluation(plan_evaluation(model, **options), results, progress, save_adversarial, scale)
 
 
 @torch.inference_mode(False)
@@ -159,29 +169,30 @@ def train(
     results: Path | str = "results",
     resume: bool = False,
     device: str | None = None,
-    progress: training.Progress | None = None,
+    progress: loop.Progress | None = None,
     **options: Any,
 ) -> Trained:
     """Trains a defense by its recipe and gives the checkpoint. The other options are those of `plan_training`."""
     plan = plan_training(defense, **options)
     path = Path(out) if out else checkpoint_path(plan, results)
-    return Trained(path, training.train(plan, path, device=resolve_device(device), resume=resume, progress=progress))
+    return Trained(path, loop.train(plan, path, device=resolve_device(device), resume=resume, progress=progress))
 
 
 def bench(name: str, **options: Any) -> pd.DataFrame:
     """Trains or loads every model of a benchmark, evaluates them, writes the leaderboard, and gives its rows of it.
 
-    The options are those of `robench.benching.run`.
+    The options are those of `robench.benchmarking.run.run`.
     """
-    return benching.run(name, **options)
+    return run_benchmark(name, **options)
 
 
 def reproduce(queue: str = "reproduce", *, budget: str | None = None, **options: Any) -> Report:
     """Works through a queue of trainings and evaluations within a time such as "20m", and tells what became of each.
 
-    The other options are those of `robench.reproducing.run`; `robench.forecast.forecast` tells the time beforehand.
+    The other options are those of `robench.benchmarking.queue.run`; `robench.benchmarking.forecast` tells the time
+    beforehand.
     """
-    return reproducing.run(queue, deadline=Deadline.within(budget) if budget else None, **options)
+    return run_queue(queue, deadline=Deadline.within(budget) if budget else None, **options)
 
 
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:

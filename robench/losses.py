@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.errors import AttackError
+from robench.utils.errors import AttackError
 
 Loss = Callable[..., Tensor]
 """loss(output [n, ...], y [n], *beside [n, ...]) -> [n], the value of each example, which depends on no other."""

@@ -10,9 +10,9 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
-from robench.errors import UserError
-from robench.sizes import Size as Size
-from robench.sizes import parse_size as parse_size
+from robench.utils.errors import UserError
+from robench.utils.sizes import Size as Size
+from robench.utils.sizes import parse_size as parse_size
 
 Norm = Literal["linf", "l2"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from robench import data
+from robench.data import datasets
 from robench.models import build
 from tests.helpers import Ran, Trained
 
@@ -18,7 +18,7 @@ torch.set_num_threads(1)  # the tests run in as many processes as there are core
 @pytest.fixture(scope="session")
 def digits_model() -> Trained:
     """A digit_cnn after a few epochs of plain training on the digits, with their test images."""
-    split = data.load("digits", "train")
+    split = datasets.load("digits", "train")
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     model = build("digit_cnn", split.shape, 10)
@@ -28,13 +28,13 @@ def digits_model() -> Trained:
             adam.zero_grad()
             nn.functional.cross_entropy(model(split.floats(rows)), split.labels[rows]).backward()  # type: ignore[no-untyped-call]
             adam.step()
-    return Trained(model.eval(), data.load("digits", "test"))
+    return Trained(model.eval(), datasets.load("digits", "test"))
 
 
 @pytest.fixture
 def robench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     """Runs the command line in this process: robench("eval", "--model", path)."""
-    from robench.cli import main
+    from robench.cli.main import main
 
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["robench", *map(str, arguments)])

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from robench.ledger import ROW, Cell, Ledger
-from robench.measurements import Measurement, Measurements
-from robench.reading.runs import evaluation_id
+from robench.ledger.measurements import Measurement, Measurements
+from robench.ledger.store import ROW, Cell, Ledger
+from robench.reports.evaluations import evaluation_id
 
 N = 120
 """examples; of class i % 4, and every 40th misclassified when clean"""

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robench import data
 from robench.access import Task
-from robench.battery import attack
-from robench.classifier import Classifier, shown_layers
-from robench.draws import Draws
-from robench.judge import Judge
-from robench.outcome import Outcome
-from robench.resources import Images, Resources, Sources, TrainingImages
-from robench.search import Search
+from robench.data import datasets
+from robench.search.catalog import attack
+from robench.search.classifier import Classifier, shown_layers
+from robench.search.judge import Judge
+from robench.search.outcome import Outcome
+from robench.search.resources import Images, Resources, Sources, TrainingImages
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
 
 
@@ -107,7 +107,7 @@ def run_attack(
 @dataclass(frozen=True)
 class Trained:
     model: nn.Module
-    split: data.Split
+    split: datasets.Split
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from robench import data, recipe
-from robench.defense import Batch, Defense, Step
-from robench.errors import UserError
-from robench.training import Plan, Silent, _Loop
+from robench.data import datasets
+from robench.training import recipe
+from robench.training.defense import Batch, Defense, Step
+from robench.training.loop import Plan, Silent, _Loop
+from robench.utils.errors import UserError
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "standard": {"augment": ["crop", "flip"]},
@@ -37,7 +38,7 @@ SHARED: dict[str, dict[str, Any]] = {"adt_exp_am": {"filters": 8}}
 
 def plan(name: str, **changes: Any) -> Plan:
     """Six steps in two epochs, from the first of which the radius grows."""
-    split = data.load("digits", "train")
+    split = datasets.load("digits", "train")
     settings = {"epochs": 2, "holdout": 100, "eps_warmup": 1, "select": "last", "drops": [], **changes}
     resolved = recipe.resolve(name, "digits", split.shape, settings)
     return Plan(resolved, "digits", split, limit=3 * resolved.setup.batch_size)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from robench.ledger import ROW, Cell, Ledger
+from robench.ledger.store import ROW, Cell, Ledger
 
 CLEAN = [True, True, True, True, True, True, True, False]
 """whether the model is right, example by example"""

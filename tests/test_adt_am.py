@@ -13,14 +13,9 @@ from torch import Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Normal, TanhTransform, TransformedDistribution
 
 import robench
-from robench import checkpoint, data
-from robench.battery import attack
-from robench.classifier import Classifier
-from robench.defense import Helper, Step
-from robench.draws import Draws
-from robench.errors import AttackError, UserError
-from robench.judge import Judge
-from robench.models import ARCHITECTURES
+from robench.data import datasets
+from robench.evaluation.plan import plan_evaluation
+from robench.models import ARCHITECTURES, checkpoint
 from robench.models.generators import (
     LATENT,
     ExplicitGenerator,
@@ -29,12 +24,17 @@ from robench.models.generators import (
     generator_input,
     log_normal_density,
 )
-from robench.planning import plan_evaluation
-from robench.resources import Resources, TrainingImages
-from robench.search import Search
-from robench.tanh_gaussian import negative_log_density
+from robench.models.tanh_gaussian import negative_log_density
+from robench.search.catalog import attack
+from robench.search.classifier import Classifier
+from robench.search.judge import Judge
+from robench.search.resources import Resources, TrainingImages
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
-from robench.training import train
+from robench.training.defense import Helper, Step
+from robench.training.loop import train
+from robench.utils.errors import AttackError, UserError
 from tests.helpers import Trained, linear_case, run_attack
 from tests.test_training import Stop, StopAt, assert_equal_weights, loop_of, plan
 from tests.toy import THREAT, Net, batch, generator, kl, make
@@ -315,7 +315,7 @@ ATTACKS = [f"{name}:filters=8,epochs=12,lr=0.002,draws=4" for name in ("adt_exp_
 
 @pytest.fixture(scope="module")
 def training() -> TrainingImages:
-    split = data.load("digits", "train")
+    split = datasets.load("digits", "train")
     return TrainingImages(split.floats(slice(320)), split.labels[:320])
 
 

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 import robench
-from robench.battery import attack
-from robench.classifier import Classifier
-from robench.draws import Draws
-from robench.errors import UserError
-from robench.judge import Judge
 from robench.losses import cross_entropy
-from robench.search import Search
-from robench.tanh_gaussian import negative_log_density, perturbed
+from robench.models.tanh_gaussian import negative_log_density, perturbed
+from robench.search.catalog import attack
+from robench.search.classifier import Classifier
+from robench.search.judge import Judge
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils.errors import UserError
 from tests.helpers import Trained, run_attack
 
 

@@ -11,19 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import robench as api
-from robench import checkpoint
-from robench.ascend import start_points
-from robench.data import load
-from robench.defense import Batch, Step
-from robench.errors import UserError
+from robench.data.datasets import load
+from robench.evaluation.target import load_model
+from robench.models import checkpoint
 from robench.models.discriminators import Discriminator
 from robench.models.generators import PointGenerator, generator_input
 from robench.models.network import Network
 from robench.models.wide_resnet import WideBlock
-from robench.recipe import defense_class, resolve
-from robench.subject import load_model
 from robench.threat import ThreatModel
-from robench.training import train
+from robench.training.defense import Batch, Step
+from robench.training.inner_max import start_points
+from robench.training.loop import train
+from robench.training.recipe import defense_class, resolve
+from robench.utils.errors import UserError
 from tests.test_training import Stop, StopAt, assert_equal_weights, plan
 from tests.toy import THREAT, Net, batch, generator, make
 

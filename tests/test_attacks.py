@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench import content
 from robench.access import sees
-from robench.battery import attack, configure
-from robench.errors import UserError
-from robench.search import Search
+from robench.search.catalog import attack, configure
+from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils import registry
+from robench.utils.errors import UserError
 from tests.helpers import Trained, hadamard_case, linear_case, minimal_eps, run_attack
 
 GRADIENT_ATTACKS = ["fgsm", "fgsm_rs", "pgd-20", "mim", "cw-30"]
@@ -147,9 +147,9 @@ def test_iterates_are_those_of_plain_loops_and_dropping_changes_no_outcome(
 
 
 def run_with(function: Any, model: nn.Module, x: Any, y: Any, threat: ThreatModel) -> None:
-    from robench.classifier import Classifier
-    from robench.draws import Draws
-    from robench.judge import Judge
+    from robench.search.classifier import Classifier
+    from robench.search.judge import Judge
+    from robench.search.rng import Draws
 
     classifier = Classifier(model)
     judge = Judge(classifier, threat)
@@ -195,8 +195,8 @@ def test_the_fallen_cost_no_more_passes() -> None:
 def test_the_catalog_serves_the_names_of_the_papers() -> None:
     wanted = {"fgsm", "fgsm_rs", "mim", *(f"pgd-{n}" for n in (10, 20, 40, 100, 200))}
     wanted |= {f"cw-{n}" for n in (20, 30, 40, 100)}
-    assert wanted <= set(content.attack_catalog())
-    for name in content.attack_catalog():
+    assert wanted <= set(registry.attack_catalog())
+    for name in registry.attack_catalog():
         assert attack(name).name == name
     assert attack("pgd-200").settings == {"steps": 200, "step_size": "eps/4", "random_start": True}
 

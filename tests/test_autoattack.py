@@ -10,15 +10,15 @@ import pytest
 import torch
 from pyautoattack import AutoAttack, checks
 
-from robench import content
 from robench.access import Task
-from robench.battery import attack
-from robench.classifier import Classifier
-from robench.draws import Draws
-from robench.judge import Judge
-from robench.planning import plan_evaluation
-from robench.search import Search
+from robench.evaluation.plan import plan_evaluation
+from robench.search.catalog import attack
+from robench.search.classifier import Classifier
+from robench.search.judge import Judge
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils import registry
 from tests.helpers import Linear, Trained, linear_case, run_attack
 
 EPS = {"linf": 0.09, "l2": 0.5}
@@ -86,7 +86,7 @@ def test_the_librarys_passes_are_counted(name: str, backwards: bool, digits_mode
     classifier = Classifier(digits_model.model)
     hook.remove()
     threat = ThreatModel.of("linf", 1e-4)
-    from robench.battery import attack
+    from robench.search.catalog import attack
 
     judge = Judge(Classifier(digits_model.model), threat)  # whose passes are its own
     configured = attack(name)
@@ -121,7 +121,7 @@ def test_restarts_differ(name: str, file: str, digits_model: Trained, monkeypatc
         library.square.n_queries = 100
         return library
 
-    monkeypatch.setattr(content.module("attacks", file), "AutoAttack", recording)
+    monkeypatch.setattr(registry.module("attacks", file), "AutoAttack", recording)
     run_attack(f"{name}:restarts=3", digits_model.model, x, y, ThreatModel.of("linf", 1e-3), seed=5)
     assert seeds == [5, 6, 7]
 

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from robench import content
-from robench.ascend import start_points
-from robench.defense import Step
-from robench.errors import UserError
 from robench.losses import smoothed, soft_cross_entropy
 from robench.models import build
 from robench.models.network import Network
+from robench.training.defense import Step
+from robench.training.inner_max import start_points
+from robench.utils import registry
+from robench.utils.errors import UserError
 from tests.toy import THREAT, Net, batch, generator, kl, loss_of, make, reference_ascent
 
 
@@ -79,7 +79,7 @@ def test_mart() -> None:
 
 def test_bilateral_labels_are_the_papers() -> None:
     logits = torch.tensor([[2.0, 0.5, -1.0, 0.0]])
-    perturbed = content.module("defenses", "bilateral").perturbed_labels(logits, torch.tensor([0]), 0.5)
+    perturbed = registry.module("defenses", "bilateral").perturbed_labels(logits, torch.tensor([0]), 0.5)
     v = -logits[0].softmax(0).log()
     shares = [0.0] + [float(v[k] - min(v[1:]) + 0.01) for k in (1, 2, 3)]
     expected = [0.5] + [0.5 * share / sum(shares) for share in shares[1:]]
@@ -96,7 +96,7 @@ def test_bilateral() -> None:
     confusing = chosen(max, logits, data.y)
     start = start_points("ball", data.x, THREAT, generator())
     x_adv = reference_ascent(model, data.x, start, lambda z: -F.cross_entropy(z, confusing, reduction="none"), 1, 0.1)
-    labels = content.module("defenses", "bilateral").perturbed_labels(model.eval()(x_adv).detach(), data.y, 0.5)
+    labels = registry.module("defenses", "bilateral").perturbed_labels(model.eval()(x_adv).detach(), data.y, 0.5)
     torch.manual_seed(3)
     expected = -(labels * model.train()(x_adv).log_softmax(1)).sum(1).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -115,7 +115,7 @@ def test_sinkhorn_reaches_the_linear_programs_optimum() -> None:
     rows = np.kron(np.eye(6), np.ones(6))
     columns = np.kron(np.ones(6), np.eye(6))
     exact = linprog(cost.numpy().ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.full(12, 1 / 6)).fun
-    transport = content.module("defenses", "feature_scatter").transport
+    transport = registry.module("defenses", "feature_scatter").transport
     assert float(transport(cost, 0.001, 20_000, 1e-9)) == pytest.approx(exact, rel=0.01)
     assert float(transport(cost, 0.01, 100, 0.1)) == pytest.approx(exact, rel=0.1)  # as it is used
 
@@ -142,7 +142,7 @@ def test_feature_scatter() -> None:
 
 
 def test_the_triplet_loss_takes_the_hardest_negative_and_another_of_the_class() -> None:
-    triplet = content.module("defenses", "tla").triplet_loss
+    triplet = registry.module("defenses", "tla").triplet_loss
     clean = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     anchors = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
     y = torch.tensor([0, 0, 1, 1, 2])
@@ -184,7 +184,7 @@ def test_tla() -> None:
     start = start_points("ball", data.x, THREAT, draws)
     x_adv = reference_ascent(model, data.x, start, cross_entropies(data.y), 4, 0.025)
     anchors, clean = model.features(x_adv), model.features(data.x)
-    triplet = content.module("defenses", "tla").triplet_loss(anchors, clean, data.y, 0.03, draws)
+    triplet = registry.module("defenses", "tla").triplet_loss(anchors, clean, data.y, 0.03, draws)
     norms = torch.cat([anchors, clean]).norm(dim=1).mean()
     expected = F.cross_entropy(model(x_adv), data.y) + 2 * triplet + 0.5 * norms
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -296,7 +296,7 @@ def test_l2_is_served_too(name: str) -> None:
     model = build("digit_cnn", (1, 8, 8), 3)
     torch.manual_seed(0)
     step = Step({"model": model.train()}, ThreatModel.of("l2", 0.5), generator(), 0.0)
-    from robench.defense import Batch
+    from robench.training.defense import Batch
 
     loss = make(name).losses(Batch(torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])), step)["model"]
     assert loss.isfinite()

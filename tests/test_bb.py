@@ -16,18 +16,19 @@ import torch
 from torch import Tensor, nn
 
 import robench
-from robench import apart, content
-from robench.battery import attack
-from robench.data import Split
-from robench.evaluation import Evaluation
-from robench.ledger import Ledger
-from robench.outcome import Outcome
-from robench.passes import passes_of
-from robench.resources import Images
-from robench.running import evaluate
-from robench.search import Search
-from robench.subject import from_module
+from robench.data.datasets import Split
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.run import evaluate
+from robench.evaluation.target import from_module
+from robench.ledger.store import Ledger
+from robench.search.catalog import attack
+from robench.search.cost import passes_of
+from robench.search.library import process
+from robench.search.outcome import Outcome
+from robench.search.resources import Images
+from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils import registry
 from tests.helpers import Trained, hadamard_case, linear_case, minimal_eps, run_attack
 
 MISBEHAVING = '''
@@ -36,7 +37,7 @@ from functools import partial
 import numba
 import torch
 from robench.access import sees
-from robench.search import Search
+from robench.search.search import Search
 
 @sees("gradients", stops=True, alone=True)
 def misbehaving(search: Search, *, seconds: float = 2.0) -> None:
@@ -146,19 +147,19 @@ def test_a_process_that_was_killed_is_started_again(misbehaving: str) -> None:
     model, x, y = linear_case(3, examples=2)
     for _ in range(2):
         assert run_attack(misbehaving, model, x, y, ThreatModel.of("linf", 0.2)).fooled.any()
-        apart._open[os.getpid()]._process.kill()
-        apart._open[os.getpid()]._process.wait()
+        process._open[os.getpid()]._process.kill()
+        process._open[os.getpid()]._process.wait()
 
 
 def test_it_needs_no_guarded_main_and_dies_with_the_process_that_started_it(misbehaving: str, tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from tests.helpers import linear_case, run_attack
-from robench import apart
+from robench.search.library import process
 from robench.threat import ThreatModel
 model, x, y = linear_case(3, examples=1)
 run_attack({misbehaving!r}, model, x, y, ThreatModel.of("linf", 0.2))
-print(apart._open[os.getpid()]._process.pid, flush=True)
+print(process._open[os.getpid()]._process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     (tmp_path / "script.py").write_text(program)
@@ -206,7 +207,7 @@ def test_from_a_corner_of_the_box_it_reaches_the_boundarys_nearest_point(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x, y = CASES[case]
-    monkeypatch.setattr(content.module("attacks", "bb"), "_start", _corner)  # its own start would come near by itself
+    monkeypatch.setattr(registry.module("attacks", "bb"), "_start", _corner)  # its own start would come near by itself
     radii = minimal_eps(model, x, y, "linf").tolist()
     fooled = [
         bool(run_bb(model, x, y, 1.02 * radius, steps=1000, ids=[row]).fooled) for row, radius in enumerate(radii)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from robench import benchmark
-from robench.benching import Cuts, run
-from robench.errors import UserError
-from robench.reading.runs import runs
+from robench.benchmarking.run import Cuts, run
+from robench.reports.evaluations import runs
+from robench.specs import benchmark
+from robench.utils.errors import UserError
 from tests.helpers import Ran
 
 MINE = {

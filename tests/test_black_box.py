@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench.errors import UserError
-from robench.judge import BATCH_SIZE
+from robench.search.judge import BATCH_SIZE
 from robench.threat import ThreatModel
+from robench.utils.errors import UserError
 from tests.helpers import Linear, Trained, linear_case, minimal_eps, run_attack
 
 

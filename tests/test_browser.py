@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from robench.reading import page
+from robench.reports import page
 from tests.exhibition import HOSTILE, Breaks, cell, exhibit
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, of the development group, is not installed")

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from robench import api, checkpoint
-from robench.checkpoint import Card
-from robench.errors import UserError
-from robench.models import build
-from robench.reading.ranking import FIXED
+from robench import api
+from robench.models import build, checkpoint
+from robench.models.checkpoint import Card
+from robench.reports.ranking import FIXED
+from robench.utils.errors import UserError
 from tests.helpers import Ran, Trained
 
 Run = Callable[..., Ran]
@@ -247,7 +247,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_2(robench: Run, model: Path, 
 def test_help_loads_nothing_heavy() -> None:
     program = (
         "import sys; sys.argv = ['robench', '--help']\n"
-        "from robench.cli import main\n"
+        "from robench.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'torchvision', 'pandas', 'pyarrow', 'sklearn', 'scipy', 'accelerate'} & set(sys.modules)\n"
@@ -307,7 +307,7 @@ def test_a_defense_of_a_benchmark_may_start_from_another(robench: Run, in_tmp: P
     assert ran.code == 0, ran.err
     paths = sorted((in_tmp / "results" / "checkpoints").glob("*.pt"))
     assert len(paths) == 6
-    from robench import checkpoint
+    from robench.models import checkpoint
 
     inits = {card.recipe["init"] for path in paths if (card := checkpoint.card_of(checkpoint.read(path)))}
     assert len(inits - {None}) == 2  # one for each seed

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from robench import code
-from robench.battery import attack
-from robench.code import EXEMPT, code_fingerprint, reached
-from robench.evaluation import WORKER
-from robench.planning import plan_evaluation
-from robench.running import run
-from robench.training import train
+from robench.evaluation.evaluation import WORKER
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import run
+from robench.search.catalog import attack
+from robench.training.loop import train
+from robench.utils import code
+from robench.utils.code import EXEMPT, code_fingerprint, reached
 from tests.helpers import Trained
 from tests.test_training import plan
 
-ROOT = Path(code.__file__).resolve().parent
-TRAINING = ROOT / "training.py"
+ROOT = Path(code.__file__).resolve().parents[1]
+TRAINING = code.file_of("robench.training.loop")
 
 
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[str], str]) -> str:
@@ -35,32 +35,40 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: C
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(code, "_ROOT", tmp_path.resolve())
         code_fingerprint.cache_clear()
-        found = code_fingerprint(tmp_path / "running.py")
+        found = code_fingerprint(tmp_path / "evaluation/run.py")
     code_fingerprint.cache_clear()
     return found
 
 
-SPLIT = ("from robench.battery import Attack", "from robench.battery import (\n    Attack,\n)")
+SPLIT = ("from robench.search.catalog import Attack", "from robench.search.catalog import (\n    Attack,\n)")
 
 CHANGES: dict[str, tuple[str, Callable[[str], str], bool]] = {
     "a comparison": (
-        "families.py",
+        "search/prefix.py",
         lambda text: text.replace("_steps(attack) < _steps(other)", "_steps(attack) <= _steps(other)"),
         True,
     ),
-    "the judged model": ("evaluation.py", lambda text: text.replace("(self.subject.bare", "(None"), True),
-    "an executor": ("executors/processes.py", lambda text: text.replace("RETRIES = 2", "RETRIES = 3"), True),
-    "the other process": ("annex.py", lambda text: text + "\nMORE = 1\n", True),
-    "a resizing": ("resize.py", lambda text: text + "\nMORE = 1\n", True),
+    "the judged model": ("evaluation/evaluation.py", lambda text: text.replace("(self.subject.bare", "(None"), True),
+    "an executor": ("evaluation/executors/processes.py", lambda text: text.replace("RETRIES = 2", "RETRIES = 3"), True),
+    "the other process": ("search/library/worker.py", lambda text: text + "\nMORE = 1\n", True),
+    "a resizing": ("data/resize.py", lambda text: text + "\nMORE = 1\n", True),
     "what a name stands for": (
-        "judge.py",
+        "search/judge.py",
         lambda text: text + "\nfrom robench.losses import dlr as margin\n",
         True,
     ),
-    "a comment": ("families.py", lambda text: text + "\n# more\n", False),
-    "a docstring": ("families.py", lambda text: text.replace('"""Attacks that differ', '"""Those that differ'), False),
-    "an import's place": ("families.py", lambda text: f"import robench.battery\n{text.replace(*SPLIT)}", False),
-    "an exempt module": ("ledger.py", lambda text: text + "\nMORE = 1\n", False),
+    "a comment": ("search/prefix.py", lambda text: text + "\n# more\n", False),
+    "a docstring": (
+        "search/prefix.py",
+        lambda text: text.replace('"""Attacks that differ', '"""Those that differ'),
+        False,
+    ),
+    "an import's place": (
+        "search/prefix.py",
+        lambda text: f"import robench.search.catalog\n{text.replace(*SPLIT)}",
+        False,
+    ),
+    "an exempt module": ("ledger/store.py", lambda text: text + "\nMORE = 1\n", False),
 }
 
 
@@ -76,12 +84,12 @@ def test_code_is_in_the_key_and_imports_and_words_are_not(
 def test_where_a_module_lies_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def moved(text: str) -> str:
         (tmp_path / "deeper").mkdir()
-        (tmp_path / "draws.py").rename(tmp_path / "deeper" / "random_numbers.py")
+        (tmp_path / "search" / "rng.py").rename(tmp_path / "deeper" / "random_numbers.py")
         for path in tmp_path.rglob("*.py"):
-            path.write_text(path.read_text().replace("robench.draws", "robench.deeper.random_numbers"))
-        return text.replace("robench.draws", "robench.deeper.random_numbers")
+            path.write_text(path.read_text().replace("robench.search.rng", "robench.deeper.random_numbers"))
+        return text.replace("robench.search.rng", "robench.deeper.random_numbers")
 
-    assert copied(tmp_path, monkeypatch, "running.py", moved) == code_fingerprint(WORKER)
+    assert copied(tmp_path, monkeypatch, "evaluation/run.py", moved) == code_fingerprint(WORKER)
 
 
 def test_what_a_module_is_called_where_it_is_used_decides_nothing(
@@ -90,20 +98,20 @@ def test_what_a_module_is_called_where_it_is_used_decides_nothing(
     def moved(text: str) -> str:
         (tmp_path / "deeper").mkdir()
         (tmp_path / "deeper" / "__init__.py").write_text('"""Things."""\n')
-        (tmp_path / "content.py").rename(tmp_path / "deeper" / "registry.py")
+        (tmp_path / "utils" / "registry.py").rename(tmp_path / "deeper" / "finding.py")
         for path in tmp_path.rglob("*.py"):
             path.write_text(renamed(path.read_text()))
         return renamed(text)
 
     def renamed(text: str) -> str:
-        text = text.replace("robench.content", "robench.deeper.registry")
-        if "from robench import content" not in text:
+        text = text.replace("robench.utils.registry", "robench.deeper.finding")
+        if "from robench.utils import registry" not in text:
             return text
-        text = text.replace("from robench import content", "from robench.deeper import registry")
-        return re.sub(r"\bcontent\.", "registry.", text)
+        text = text.replace("from robench.utils import registry", "from robench.deeper import finding")
+        return re.sub(r"\bregistry\.", "finding.", text)
 
-    monkeypatch.setitem(EXEMPT, "deeper.registry", "finds files by name")
-    assert copied(tmp_path, monkeypatch, "battery.py", moved) == code_fingerprint(WORKER)
+    monkeypatch.setitem(EXEMPT, "deeper.finding", "finds files by name")
+    assert copied(tmp_path, monkeypatch, "search/catalog.py", moved) == code_fingerprint(WORKER)
 
 
 def test_which_module_a_name_is_of_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +120,7 @@ def test_which_module_a_name_is_of_decides(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / "another.py").write_text("def margin(logits, y):\n    return -logits[:, 0]\n")
         return text.replace("import are_decided, margin", "import are_decided\nfrom robench.another import margin")
 
-    assert copied(tmp_path, monkeypatch, "judge.py", other) != code_fingerprint(WORKER)
+    assert copied(tmp_path, monkeypatch, "search/judge.py", other) != code_fingerprint(WORKER)
 
 
 def names(files: set[Path]) -> set[str]:
@@ -141,14 +149,19 @@ def accounted(*starts: Path) -> set[str]:
     return names(reached(starts)) | set(EXEMPT) | {f"{name}.__init__" for name in EXEMPT} | set(READERS)
 
 
-READERS = {"tally": "summary", "verdict": "summary", "stats": "summary", "models.transformed": "training"}
+READERS = {
+    "ledger.per_example": "ledger.summary",
+    "ledger.verdict": "ledger.summary",
+    "utils.stats": "ledger.summary",
+    "models.transformed": "training.loop",
+}
 """What an exempt module alone calls, by that module's name."""
 
 
 def test_all_that_runs_in_an_evaluation_is_in_the_key_or_exempt(digits_model: Trained, tmp_path: Path) -> None:
     evaluation = plan_evaluation(digits_model.model, attacks=["pgd:steps=2"], n=8, eps=0.1)
     ran = executed(lambda: run(evaluation, tmp_path))
-    assert {"running", "search", "judge", "rows", "families"} <= ran
+    assert {"evaluation.run", "search.search", "search.judge", "evaluation.rows", "search.prefix"} <= ran
     assert ran - accounted(WORKER, ROOT / "models" / "digit_cnn.py") == set()
 
 
@@ -156,7 +169,7 @@ def test_all_that_runs_in_a_training_is_in_the_key_or_exempt(tmp_path: Path) -> 
     planned = plan(epochs=1)
     ran = executed(lambda: train(planned, tmp_path / "m.pt"))
     own = [ROOT.parent / "defenses" / "pgd_at.py", ROOT / "models" / f"{planned.recipe.setup.arch}.py"]
-    assert {"training", "ascend", "selection"} <= ran
+    assert {"training.loop", "training.inner_max", "training.selection"} <= ran
     assert ran - accounted(TRAINING, *own) == set()
 
 

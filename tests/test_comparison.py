@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from robench.errors import UserError
-from robench.ledger import CLEAN
-from robench.reading import ranking
-from robench.reading.comparison import Comparison, compare
-from robench.reading.over_seeds import over_seeds, to_markdown
-from robench.reading.runs import distinctions, runs
-from robench.stats import mcnemar, wilson
+from robench.ledger.store import CLEAN
+from robench.reports import ranking
+from robench.reports.comparison import Comparison, compare
+from robench.reports.evaluations import distinctions, runs
+from robench.reports.seeds import over_seeds, to_markdown
+from robench.utils.errors import UserError
+from robench.utils.stats import mcnemar, wilson
 from tests.helpers import Ran
 from tests.ledgers import clean, fooled, write
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 import robench as api
-from robench import console
-from robench.reading import report
+from robench.cli import console
+from robench.reports import report
 from tests.helpers import Trained
 
 

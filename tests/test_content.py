@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from robench import content, recipe
-from robench.battery import attack, suite
-from robench.errors import UserError
-from robench.fingerprints import source_fingerprint
+from robench.search.catalog import attack, suite
+from robench.training import recipe
+from robench.utils import registry
+from robench.utils.errors import UserError
+from robench.utils.fingerprints import source_fingerprint
 
 ROOT = Path(__file__).parents[1]
 
 MY_ATTACK = '''
 from robench.losses import cross_entropy
 from robench.access import sees
-from robench.search import Search
+from robench.search.search import Search
 
 @sees("gradients")
 def my_attack(search: Search, *, steps: int = 3) -> None:
@@ -31,7 +32,7 @@ def my_attack(search: Search, *, steps: int = 3) -> None:
 MY_DEFENSE = """
 from dataclasses import dataclass
 import torch.nn.functional as F
-from robench.defense import Batch, Defense, Step
+from robench.training.defense import Batch, Defense, Step
 from robench.defenses.trades import Trades
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ def test_a_users_defense_that_is_none(text: str, message: str, tmp_path: Path) -
 
 
 def test_every_suite_names_attacks_that_exist() -> None:
-    for name in content.names("benchmarks", "suites/*.yaml"):
+    for name in registry.names("benchmarks", "suites/*.yaml"):
         for written in suite(name).attacks:
             attack(written)
 
 
 def test_every_benchmark_parses() -> None:
-    from robench import benchmark
+    from robench.specs import benchmark
 
     for name in benchmark.names():
         assert benchmark.load(name).eps
@@ -110,9 +111,9 @@ def test_every_attack_and_defense_is_one_page() -> None:
 
 def test_whatever_people_read_is_made_without_torch() -> None:
     program = (
-        "import importlib, pkgutil, sys, robench.reading as package\n"
-        "names = [found.name for found in pkgutil.walk_packages(package.__path__, 'robench.reading.')]\n"
-        "for name in ('robench.cli', *names): importlib.import_module(name)\n"
+        "import importlib, pkgutil, sys, robench.reports as package\n"
+        "names = [found.name for found in pkgutil.walk_packages(package.__path__, 'robench.reports.')]\n"
+        "for name in ('robench.cli.main', *names): importlib.import_module(name)\n"
         "assert 'torch' not in sys.modules; print(len(names))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -142,17 +143,18 @@ def test_the_wheel_carries_the_folders_and_runs_without_the_checkout(tmp_path: P
     installed = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
-    page = ROOT / "robench" / "reading" / "page"
+    page = ROOT / "robench" / "reports" / "page"
     assert {path.name for path in page.iterdir() if path.is_file()} <= {
-        path.name for path in (installed / "robench" / "reading" / "page").iterdir()
+        path.name for path in (installed / "robench" / "reports" / "page").iterdir()
     }
     (installed / "attacks").mkdir()  # somebody else's
     program = (
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"
-        "from robench import content, recipe\n"
-        "from robench.battery import attack, suite\n"
+        "from robench.training import recipe\n"
+        "from robench.utils import registry\n"
+        "from robench.search.catalog import attack, suite\n"
         "name = recipe.resolve('trades', 'digits', (1, 8, 8), {}).name\n"
-        f"assert str(content.folder('attacks')).startswith({str(installed)!r})\n"
+        f"assert str(registry.folder('attacks')).startswith({str(installed)!r})\n"
         "print(len(suite('quick').attacks), attack('pgd-20').name, name)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)

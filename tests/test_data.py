@@ -16,8 +16,8 @@ import scipy.io
 import torch
 from PIL import Image
 
-from robench import data
-from robench.errors import UserError
+from robench.data import datasets
+from robench.utils.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 LABELS = [3, 1, 4, 1, 5, 9]
@@ -28,7 +28,7 @@ def md5(path: Path) -> str:
 
 
 def test_digits_are_real_and_divided() -> None:
-    train, test = data.load("digits", "train"), data.load("digits", "test")
+    train, test = datasets.load("digits", "train"), datasets.load("digits", "test")
     assert (len(train), len(test)) == (1297, 500)
     assert train.shape == (1, 8, 8)
     assert (float(train.images[:].min()), float(train.images[:].max())) == (0.0, 1.0)
@@ -43,7 +43,7 @@ def test_mnist(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 6, 28, 28) + images.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 6) + bytes(LABELS))
-    split = data.load("mnist", "test", root=tmp_path)
+    split = datasets.load("mnist", "test", root=tmp_path)
     assert np.array_equal(split.images[:][:, 0].numpy(), images)
     assert split.labels.tolist() == LABELS
     assert torch.equal(split.floats([2]), torch.from_numpy(images[2:3, None]) / 255)
@@ -66,7 +66,7 @@ def test_cifar(name: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     meta = {"filename": "meta", "key": "names"}
     (folder / "meta").write_bytes(pickle.dumps({"names": [str(i) for i in range(10)]}))
     monkeypatch.setattr(kind, "meta", {**meta, "md5": md5(folder / "meta")})
-    split = data.load(name, "test", root=tmp_path)
+    split = datasets.load(name, "test", root=tmp_path)
     assert np.array_equal(split.images[:].numpy(), PIXELS.transpose(0, 3, 1, 2))
     assert split.labels.tolist() == LABELS
 
@@ -79,7 +79,7 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.array([10, 1, 4, 1, 5, 9])[:, None]  # the files call the digit 0 a 10
     scipy.io.savemat(path, {"X": PIXELS.transpose(1, 2, 3, 0), "y": labels})
     monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", {"test": ["", path.name, md5(path)]})
-    split = data.load("svhn", "test", root=tmp_path)
+    split = datasets.load("svhn", "test", root=tmp_path)
     assert np.array_equal(split.images[:].numpy(), PIXELS.transpose(0, 3, 1, 2))
     assert split.labels.tolist() == [0, 1, 4, 1, 5, 9]
 
@@ -87,7 +87,7 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "svhn"])
 def test_a_missing_set_says_where_to_put_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--data-root.*--download"):
-        data.load(name, "test", root=tmp_path)
+        datasets.load(name, "test", root=tmp_path)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -105,7 +105,7 @@ def test_parquet_of_encoded_images(wrapped: bool, tmp_path: Path) -> None:
     encoded = [png(pixels) for pixels in PIXELS]
     images = [{"bytes": value, "path": None} for value in encoded] if wrapped else encoded
     write_parquet(tmp_path, {"id": list(range(6)), "img": images, "label": LABELS})
-    split = data.load(f"parquet:{tmp_path}", "test")
+    split = datasets.load(f"parquet:{tmp_path}", "test")
     assert np.array_equal(split.images[:].numpy(), PIXELS.transpose(0, 3, 1, 2))
     assert isinstance(split.images, torch.Tensor)
     assert split.images.is_contiguous()  # AutoAttack takes views of batches of it
@@ -116,19 +116,19 @@ def test_a_relative_path_is_looked_for_here_and_then_under_the_root(in_tmp: Path
     for place, row in (("here", 0), ("root/here", 1), ("root/there", 2)):
         Path(place).mkdir(parents=True)
         write_parquet(Path(place), {"img": [png(PIXELS[row])], "label": [row]})
-    labels = {name: data.load(f"parquet:{name}", "test", root="root").labels.tolist() for name in ("here", "there")}
+    labels = {name: datasets.load(f"parquet:{name}", "test", root="root").labels.tolist() for name in ("here", "there")}
     assert labels == {"here": [0], "there": [2]}
-    assert data.load("parquet:there", "test", root="root").name == data.called("parquet:root/there", "test")
-    assert data.load(f"parquet:{in_tmp}/here", "test", root="root").labels.tolist() == [0]
+    assert datasets.load("parquet:there", "test", root="root").name == datasets.called("parquet:root/there", "test")
+    assert datasets.load(f"parquet:{in_tmp}/here", "test", root="root").labels.tolist() == [0]
     with pytest.raises(UserError, match="parquet:nowhere: expected files test-"):
-        data.load("parquet:nowhere", "test", root="root")
+        datasets.load("parquet:nowhere", "test", root="root")
 
 
 def test_parquet_of_grey_images_and_several_parts(tmp_path: Path) -> None:
     for index in range(2):
         columns = {"image": [{"bytes": png(PIXELS[index, ..., 0])}], "label": [index]}
         pq.write_table(pa.table(columns), tmp_path / f"test-0000{index}-of-00002.parquet")
-    split = data.load(f"parquet:{tmp_path}", "test")
+    split = datasets.load(f"parquet:{tmp_path}", "test")
     assert split.images.shape == (2, 1, 32, 32)
     assert split.labels.tolist() == [0, 1]
 
@@ -147,15 +147,15 @@ def test_parquet_of_grey_images_and_several_parts(tmp_path: Path) -> None:
 def test_broken_parquet(columns: dict[str, Any], message: str, tmp_path: Path) -> None:
     write_parquet(tmp_path, columns)
     with pytest.raises(UserError, match=message):
-        data.load(f"parquet:{tmp_path}", "test")
+        datasets.load(f"parquet:{tmp_path}", "test")
 
 
 def test_parquet_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "test-0.parquet").write_bytes(b"no")
     with pytest.raises(UserError, match="parquet"):
-        data.load(f"parquet:{tmp_path}", "test")
+        datasets.load(f"parquet:{tmp_path}", "test")
     with pytest.raises(UserError, match="found none"):
-        data.load(f"parquet:{tmp_path}", "train")
+        datasets.load(f"parquet:{tmp_path}", "train")
 
 
 def write_folder(folder: Path, images: dict[str, np.ndarray]) -> None:
@@ -168,13 +168,13 @@ def test_image_folder(tmp_path: Path) -> None:
     files = {f"train/{kind}/{i}.png": PIXELS[i] for i, kind in enumerate(("dog", "cat", "emu", "cat"))}
     write_folder(tmp_path, files)
     write_folder(tmp_path / "val", {f"{kind}/a.png": PIXELS[i] for i, kind in enumerate(("dog", "cat", "emu"))})
-    train, test = (data.load(f"imagefolder:{tmp_path}", part) for part in ("train", "test"))
+    train, test = (datasets.load(f"imagefolder:{tmp_path}", part) for part in ("train", "test"))
     assert (train.images.dtype, train.shape, train.classes) == (torch.uint8, (3, 32, 32), 3)
     assert train.labels.tolist() == [0, 0, 1, 2]  # cat, dog, emu
     assert np.array_equal(train.images[:].numpy(), PIXELS[[1, 3, 0, 2]].transpose(0, 3, 1, 2))
     assert np.array_equal(test.images[:].numpy(), PIXELS[[1, 0, 2]].transpose(0, 3, 1, 2))
     write_folder(tmp_path / "test", {f"{kind}/a.png": PIXELS[4, ..., 0] for kind in ("dog", "cat", "emu")})
-    assert data.load(f"imagefolder:{tmp_path}", "test").shape == (1, 32, 32)
+    assert datasets.load(f"imagefolder:{tmp_path}", "test").shape == (1, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -190,17 +190,17 @@ def test_image_folder(tmp_path: Path) -> None:
 def test_broken_image_folders(images: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
     write_folder(tmp_path, images)
     with pytest.raises(UserError, match=message) as caught:
-        data.load(f"imagefolder:{tmp_path}", "test")
+        datasets.load(f"imagefolder:{tmp_path}", "test")
     assert "\n" not in str(caught.value)
 
 
 def test_an_image_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "test" / "a").mkdir(parents=True)
     with pytest.raises(UserError, match="a"):
-        data.load(f"imagefolder:{tmp_path}", "test")
+        datasets.load(f"imagefolder:{tmp_path}", "test")
     (tmp_path / "test" / "a" / "0.png").write_bytes(b"no")
     with pytest.raises(UserError, match=r"test/a/0.png: not an image"):
-        data.load(f"imagefolder:{tmp_path}", "test")
+        datasets.load(f"imagefolder:{tmp_path}", "test")
 
 
 IMAGES = PIXELS.transpose(0, 3, 1, 2)
@@ -209,7 +209,7 @@ IMAGES = PIXELS.transpose(0, 3, 1, 2)
 @pytest.mark.parametrize("images", [IMAGES, IMAGES / 255, (IMAGES / 255).astype(np.float32)])
 def test_npz(images: np.ndarray, tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", x_test=images, y_test=np.array(LABELS))
-    split = data.load(f"npz:{tmp_path / 'set.npz'}", "test")
+    split = datasets.load(f"npz:{tmp_path / 'set.npz'}", "test")
     assert np.allclose(split.floats(slice(None)).numpy(), IMAGES / 255, atol=1e-6)
     assert split.classes == 10
 
@@ -233,16 +233,16 @@ def test_npz(images: np.ndarray, tmp_path: Path) -> None:
 def test_broken_npz(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=message):
-        data.load(f"npz:{tmp_path / 'set.npz'}", "test")
+        datasets.load(f"npz:{tmp_path / 'set.npz'}", "test")
 
 
 def test_npz_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "set.npz").write_bytes(gzip.compress(b"no"))
     for path in (tmp_path / "set.npz", tmp_path / "none.npz"):
         with pytest.raises(UserError, match="npz"):
-            data.load(f"npz:{path}", "test")
+            datasets.load(f"npz:{path}", "test")
 
 
 def test_an_unknown_set_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'digits'"):
-        data.load("digit", "test")
+        datasets.load("digit", "test")

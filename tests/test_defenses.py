@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench import recipe
-from robench.ascend import start_points
-from robench.defense import Defense, Step
-from robench.errors import UserError
-from robench.svgd import Bandwidth, Kernel, Scope, svgd
-from robench.tanh_gaussian import negative_log_density
+from robench.models.tanh_gaussian import negative_log_density
 from robench.threat import ThreatModel
+from robench.training import recipe
+from robench.training.defense import Defense, Step
+from robench.training.inner_max import start_points
+from robench.training.svgd import Bandwidth, Kernel, Scope, svgd
+from robench.utils.errors import UserError
 from tests.toy import THREAT, Net, batch, generator, kl, loss_of, make, reference_ascent
 
 

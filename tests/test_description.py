@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from robench.description import describe
+from robench.models.description import describe
 
 SETUP = """
 import collections, dataclasses, enum, functools, itertools, logging, math, operator, random, sys, threading, types
@@ -312,7 +312,7 @@ def test_the_modules_that_a_model_imports_are_followed(
 PROGRAM = """
 import sys
 sys.path.insert(0, {here!r})
-from robench.subject import load_model
+from robench.evaluation.target import load_model
 print(load_model({factory!r}, shape=(1, 8, 8), classes=10).key())
 """
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from robench import checkpoint, metrics
-from robench.augment import augment
-from robench.defense import Defense
-from robench.distributed import Processes, Share, differences
-from robench.errors import UserError
-from robench.models import build
-from robench.planning import checkpoint_path, plan_training
-from robench.recipe import configure, defense_class
-from robench.sampling import BatchGenerator, integers, normal, uniform
-from robench.training import train
+from robench.evaluation.plan import checkpoint_path, plan_training
+from robench.models import build, checkpoint
+from robench.training import epoch_log
+from robench.training.augment import augment
+from robench.training.defense import Defense
+from robench.training.distributed import Processes, Share, differences
+from robench.training.loop import train
+from robench.training.recipe import configure, defense_class
+from robench.training.rng import BatchGenerator, integers, normal, uniform
+from robench.utils.errors import UserError
 from tests import in_processes
 from tests.test_training import Stop, StopAt
 
@@ -79,8 +79,8 @@ def test_two_processes_end_in_the_weights_of_one(name: str, folder: Path, tmp_pa
     assert together.recipe == by_itself.recipe
     for row, expected in zip(together.metrics["history"], by_itself.metrics["history"], strict=True):
         assert row == pytest.approx(expected, rel=1e-3)
-    rows = metrics.read(folder / f"{name}.pt.metrics.csv")
-    alike = metrics.read(tmp_path / "m.pt.metrics.csv")
+    rows = epoch_log.read(folder / f"{name}.pt.metrics.csv")
+    alike = epoch_log.read(tmp_path / "m.pt.metrics.csv")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert [row["passes"] for row in rows] == pytest.approx([row["passes"] for row in alike], rel=0.05)
 

@@ -1,5 +1,6 @@
 """What README and the guide say can be typed can be."""
 
+import ast
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from robench.cli import app
+from robench.cli.main import app
 from tests.helpers import Ran
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,10 +41,11 @@ def test_every_command_is_one(command: str) -> None:
 
 
 def test_every_table_figure_benchmark_and_suite_that_is_named_exists() -> None:
-    from robench import benchmark, content
+    from robench.specs import benchmark
+    from robench.utils import registry
 
     known = {*benchmark.names(), *benchmark.exhibits(benchmark.Table), *benchmark.exhibits(benchmark.Figure)}
-    suites = content.names("benchmarks", "suites/*.yaml")
+    suites = registry.names("benchmarks", "suites/*.yaml")
     for command in commands():
         if found := re.search(r"robench (?:bench|table|figure) ([\w-]+)(?= |$)", command):
             assert found[1] in known or found[1] == "mine", command
@@ -84,11 +86,10 @@ def test_links_lead_somewhere() -> None:
             assert path or anchor in headings, target
 
 
-def test_the_tree_names_every_module() -> None:
+def test_the_tree_names_every_room_and_each_says_what_it_is() -> None:
     tree = (ROOT / "README.md").read_text()
-    for folder in (ROOT / "robench", ROOT / "robench" / "reading"):
-        for path in folder.glob("*.py"):
-            assert path.name == "__init__.py" or path.name in tree, path.name
-        for path in folder.glob("*/*.py"):
-            name = path.parent.name
-            assert name in ("attacks", "defenses") or f"{name}/" in tree, name
+    rooms = [path.parent for path in (ROOT / "robench").glob("*/__init__.py")]
+    assert all(f"{room.name}/" in tree for room in rooms)
+    inner = (ROOT / "robench").glob("*/*/__init__.py")
+    for path in (*(room / "__init__.py" for room in rooms), *inner):
+        assert ast.get_docstring(ast.parse(path.read_text())), path

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robench.draws import Draws
+from robench.search.rng import Draws
 
 
 def draws(ids: Sequence[int] | np.ndarray, seed: int = 0, restart: int = 0) -> Draws:

@@ -12,19 +12,19 @@ import pytest
 import torch
 
 from robench.access import sees
-from robench.battery import Mode, attack, battery, configure
-from robench.data import Split
-from robench.errors import UserError
-from robench.evaluation import Evaluation
-from robench.ledger import Ledger
+from robench.data.datasets import Split
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import evaluate, run
+from robench.evaluation.target import from_module, load_model
+from robench.ledger.store import Ledger
+from robench.ledger.summary import summarise
 from robench.losses import cross_entropy
-from robench.planning import plan_evaluation
-from robench.reading import ranking
-from robench.running import evaluate, run
-from robench.search import Search
-from robench.subject import from_module, load_model
-from robench.summary import summarise
+from robench.reports import ranking
+from robench.search.catalog import Mode, attack, battery, configure
+from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils.errors import UserError
 from tests.helpers import Linear, Trained, linear_case, minimal_eps
 
 RUN: dict[str, Any] = {"started": "2026-01-01T00:00:00"}
@@ -191,8 +191,8 @@ def test_an_evaluation_killed_at_random_moments_ends_with_the_same_ledger(
     kills: int, tmp_path: Path, digits_model: Trained
 ) -> None:
     """Each attempt is a fork of one process, which has paid for importing torch."""
-    from robench import checkpoint
-    from robench.checkpoint import Card
+    from robench.models import checkpoint
+    from robench.models.checkpoint import Card
 
     path = tmp_path / "digits.pt"
     card = Card("digit_cnn", [1, 8, 8], 10, [0.0], [1.0], "digits", "linf", "0.2", "standard", {}, 0)
@@ -211,12 +211,12 @@ FORKS = """
 import os, random, signal, sys, time, traceback
 import torch
 torch.set_num_threads(1)
-from robench import ledger
-from robench.running import run
-from robench.planning import plan_evaluation
-from robench.ledger import Ledger
+from robench.ledger import store
+from robench.evaluation.run import run
+from robench.evaluation.plan import plan_evaluation
+from robench.ledger.store import Ledger
 
-ledger.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
+store.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
 model, folder, kills = sys.argv[1:]
 evaluation = plan_evaluation(model, attacks=["fgsm", "pgd-20", "mim"], eps=0.08, batch_size=8, n=96)
 

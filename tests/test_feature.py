@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robench.access import sees
-from robench.classifier import Classifier, Layer
-from robench.draws import Draws
-from robench.errors import AttackError
-from robench.judge import Judge
 from robench.losses import cross_entropy
 from robench.models import build
 from robench.models.digit_cnn import DigitCNN
-from robench.resources import Images, Resources
-from robench.search import Search
+from robench.search.classifier import Classifier, Layer
+from robench.search.judge import Judge
+from robench.search.resources import Images, Resources
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils.errors import AttackError
 from tests.helpers import Trained, linear_case, run_attack
 
 
@@ -68,7 +68,7 @@ def test_it_raises_the_similarity_it_means_to_raise(layer: Layer, digits_model: 
     search = Search(
         classifier, Judge(classifier, threat), threat, x, y, draws, batch_size=6, resources=Resources(images)
     )
-    from robench.battery import attack
+    from robench.search.catalog import attack
 
     search.run(attack(f"feature:targets=1,layer={layer}"))
     aim, _ = classifier.features(images.of_another_class(y, draws, 0), layer)

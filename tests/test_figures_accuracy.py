@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from robench import benchmark, recipe
-from robench.benchmark import Figure
-from robench.measurements import Measurement, Measurements, MeasurementWarning
-from robench.reading import drawing
-from robench.reading.drawing import Drawing
-from robench.stats import wilson
+from robench.ledger.measurements import Measurement, Measurements, MeasurementWarning
+from robench.reports import drawing
+from robench.reports.drawing import Drawing
+from robench.specs import benchmark
+from robench.specs.benchmark import Figure
+from robench.training import recipe
+from robench.utils.stats import wilson
 from tests.ledgers import clean, fooled, write
 
 IDS = ("ald-fig4", "ald-fig5", "ald-fig7", "ald-fig8", "adt-fig4", "adt-fig5", "adt-v1-fig6", "atld-fig3")
@@ -237,7 +238,7 @@ def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_drawing_imports_no_torch(tmp_path: Path) -> None:
     evaluated(tmp_path, {PGD: (0, 1)}, **ald(1))
     code = (
-        "import sys, json; from robench.reading import drawing\n"
+        "import sys, json; from robench.reports import drawing\n"
         f"for id in {[*IDS, 'atld-fig1']!r}: drawing.draw(id, {str(tmp_path)!r})\n"
         "print(json.dumps('torch' in sys.modules))"
     )

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robench.benchmark import Figure, load_exhibit
-from robench.measurements import Measurement, Measurements
-from robench.reading import drawing
-from robench.reading.figures.palette import spread
-from robench.reading.figures.particles import region
+from robench.ledger.measurements import Measurement, Measurements
+from robench.reports import drawing
+from robench.reports.figures.palette import spread
+from robench.reports.figures.particles import region
+from robench.specs.benchmark import Figure, load_exhibit
 from tests.helpers import Ran
 
 IDS = ("adt-fig1", "adt-fig2", "adt-v1-fig5", "ald-fig1", "ald-fig2")
@@ -116,7 +116,7 @@ def test_no_figure_imports_torch(tmp_path: Path) -> None:
     fill(tmp_path)
     code = f"""
 import sys
-from robench.reading import drawing
+from robench.reports import drawing
 for id in {IDS}:
     assert drawing.draw(id, {str(tmp_path)!r}).canvas is not None
 assert "torch" not in sys.modules

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robench.reading import drawing
-from robench.stats import wilson
+from robench.reports import drawing
+from robench.utils.stats import wilson
 from tests.helpers import Ran
 from tests.ledgers import clean
 

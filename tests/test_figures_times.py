@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robench.measurements import Measurement, Measurements
-from robench.reading import drawing
+from robench.ledger.measurements import Measurement, Measurements
+from robench.reports import drawing
 from tests.test_figures_accuracy import about
 
 

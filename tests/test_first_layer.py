@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from robench.first_layer import ByProducts, InHalves, first_layer, summable
+from robench.search.fast.first_layer import ByProducts, InHalves, first_layer, summable
 
 
 def images(shape: tuple[int, ...], count: int = 16) -> Tensor:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from robench.battery import attack
-from robench.errors import UserError
-from robench.passes import passes_of
-from robench.planning import plan_evaluation
+from robench.evaluation.plan import plan_evaluation
+from robench.search.catalog import attack
+from robench.search.cost import passes_of
 from robench.threat import ThreatModel
+from robench.utils.errors import UserError
 from tests.helpers import Ran, Trained, hadamard_case, minimal_eps, run_attack
 
 
@@ -123,6 +123,8 @@ def test_restarts_differ_and_global_random_states_are_left_alone(digits_model: T
 
 
 def test_listing_attacks_does_not_import_it() -> None:
-    program = "import sys; from robench import catalogue; catalogue.listing('attacks'); print('foolbox' in sys.modules)"
+    program = (
+        "import sys; from robench.cli import catalogue; catalogue.listing('attacks'); print('foolbox' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robench.battery import attack
-from robench.behaviour import Behaviour
-from robench.data import Split
-from robench.errors import UserError
-from robench.evaluation import Evaluation
-from robench.measure.gallery import SIDE, measure
-from robench.planning import plan_evaluation
-from robench.reading.page.gallery import Gallery
-from robench.subject import from_module
+from robench.benchmarking.measure.gallery import SIDE, measure
+from robench.data.datasets import Split
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.model_checks import Behaviour
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.target import from_module
+from robench.reports.page.gallery import Gallery
+from robench.search.catalog import attack
 from robench.threat import ThreatModel
+from robench.utils.errors import UserError
 from tests.helpers import Trained, linear_case
 
 

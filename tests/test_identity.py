@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import robench
-from robench.answers import agree
-from robench.errors import UserError
-from robench.ledger import Ledger
-from robench.reading import ranking
-from robench.subject import NotReused, load_model
-from robench.summary import Summary
+from robench.evaluation.answers import agree
+from robench.evaluation.target import NotReused, load_model
+from robench.ledger.store import Ledger
+from robench.ledger.summary import Summary
+from robench.reports import ranking
+from robench.utils.errors import UserError
 from tests.helpers import Trained
 
 QUICK: dict[str, Any] = {"attacks": ["fgsm"], "n": 30, "eps": 0.1}

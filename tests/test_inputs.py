@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import robench as api
-from robench import checkpoint, content
-from robench.battery import configure
-from robench.errors import Notice, UserError
-from robench.models import build, check_normalisation
-from robench.planning import plan_evaluation, plan_training
-from robench.subject import described, load_model
+from robench.evaluation.plan import plan_evaluation, plan_training
+from robench.evaluation.target import described, load_model
+from robench.evaluation.verification import rounded
+from robench.models import build, check_normalisation, checkpoint
+from robench.search.catalog import configure
 from robench.threat import ThreatModel
-from robench.verification import rounded
+from robench.utils import registry
+from robench.utils.errors import Notice, UserError
 from tests.helpers import Linear, Ran, Trained
 
 Run = Callable[..., Ran]
@@ -90,7 +90,7 @@ def test_a_step_across_the_box_is_refused_and_one_in_shares_of_eps_is_not() -> N
     with pytest.raises(UserError, match="did you mean 2/255"):
         plan_training("pgd_at", settings={"step_size": 2})
     settings = {"first": "pgd:step_size=2", "then": "squares"}
-    within = configure(content.attack_function("in_turn"), settings, name="within")
+    within = configure(registry.attack_function("in_turn"), settings, name="within")
     with pytest.raises(UserError, match="did you mean 2/255"):
         within.check_lengths(ThreatModel.of("linf", 0.1), DIGIT)
     assert plan_evaluation(linear(), attacks=["pgd:step_size=9*eps"], eps=0.9).attacks

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 import robench
-from robench.classifier import Classifier
-from robench.judge import Judge
+from robench.ledger.summary import Summary
 from robench.losses import cross_entropy
-from robench.memory import ran_out
-from robench.summary import Summary
+from robench.search.classifier import Classifier
+from robench.search.judge import Judge
 from robench.threat import ThreatModel
+from robench.utils.memory import ran_out
 from tests.helpers import Ran, Trained, linear_case, run_attack
 
 ATTACK = """

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench import content
-from robench.ascend import ascend
-from robench.battery import attack, configure
-from robench.classifier import Classifier
-from robench.defense import Batch
-from robench.draws import Draws
-from robench.errors import AttackError, NoGradient
-from robench.judge import Judge
 from robench.losses import cross_entropy, evaluated, margin, targeted_margin
-from robench.resources import Images, Resources, Sources, TrainingImages
-from robench.search import Search
+from robench.search.catalog import attack, configure
+from robench.search.classifier import Classifier
+from robench.search.fast.tuning import Tuning
+from robench.search.judge import Judge
+from robench.search.resources import Images, Resources, Sources, TrainingImages
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
-from robench.tuning import Tuning
+from robench.training.defense import Batch
+from robench.training.inner_max import ascend
+from robench.utils import registry
+from robench.utils.errors import AttackError, NoGradient
 from tests.helpers import linear_case
 
 SETTINGS: dict[str, str] = {
@@ -44,7 +44,7 @@ LIBRARIES = {"autoattack", "square", "bb", "foolbox"}
 NAMES = sorted(
     {
         name
-        for name in content.attack_catalog()
+        for name in registry.attack_catalog()
         if name in SETTINGS or name in {"fgsm", "pgd-10", "mim", "cw-20", "transfer-fgsm"}
     }
 )
@@ -110,7 +110,7 @@ def test_an_attack_ends_at_the_same_points_however_its_passes_are_cut(name: str)
 
 def test_every_function_of_the_catalog_is_cut_here_or_is_a_librarys() -> None:
     cut = {attack(name).function.__name__ for name in NAMES}
-    assert cut >= set(content.names("attacks", "*.py")) - LIBRARIES
+    assert cut >= set(registry.names("attacks", "*.py")) - LIBRARIES
 
 
 def search_of(count: int = 6, points: int | None = None) -> tuple[Search, Tensor, Tensor]:
@@ -245,7 +245,7 @@ def test_a_user_attack_that_closes_over_a_tensor_ends_in_an_error_on_any_batch(i
         "    target = (search.y + 1) % search.classes\n"
         "    search.gradient(search.x, lambda logits, y: targeted_margin(logits, y, target))\n"
     )
-    configured = configure(content.attack_function("mine.py"), {}, name="mine")
+    configured = configure(registry.attack_function("mine.py"), {}, name="mine")
     for count in (1, 6):
         search, _, _ = search_of(count)
         with pytest.raises(AttackError, match="carries target, a Tensor"):

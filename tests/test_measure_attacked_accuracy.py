@@ -1,9 +1,9 @@
 """The static protocol: the attack sees the model without its transform, the deployed one is scored."""
 
-from robench.battery import attack
-from robench.measure.attacked_accuracy import measure
-from robench.planning import plan_evaluation
-from robench.subject import Subject
+from robench.benchmarking.measure.attacked_accuracy import measure
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.target import Subject
+from robench.search.catalog import attack
 from tests.broken import Quantised
 from tests.helpers import Trained
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench import recipe
-from robench.battery import attack
-from robench.crafting import Examples, ends, fooled, pair_distances, particles
-from robench.data import Split
-from robench.defense import Defense
-from robench.draws import Draws
-from robench.errors import UserError
-from robench.evaluation import Evaluation
-from robench.measure import convergence, diversity, spread
-from robench.measure import particles as of_one_image
-from robench.planning import plan_evaluation
-from robench.subject import from_module
+from robench.benchmarking.crafting import Examples, ends, fooled, pair_distances, particles
+from robench.benchmarking.measure import convergence, diversity, spread
+from robench.benchmarking.measure import particles as of_one_image
+from robench.data.datasets import Split
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.target import from_module
+from robench.search.catalog import attack
+from robench.search.rng import Draws
 from robench.threat import ThreatModel
+from robench.training import recipe
+from robench.training.defense import Defense
+from robench.utils.errors import UserError
 from tests.helpers import Linear, Trained
 
 EPS = 0.1

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench.data import Split
-from robench.draws import Draws
-from robench.evaluation import Evaluation
-from robench.measure import curvature, loss_surface
-from robench.measure.curvature import dominant_eigenvalue
-from robench.planning import plan_evaluation
-from robench.subject import from_module
+from robench.benchmarking.measure import curvature, loss_surface
+from robench.benchmarking.measure.curvature import dominant_eigenvalue
+from robench.data.datasets import Split
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.target import from_module
+from robench.search.rng import Draws
 from robench.threat import ThreatModel
 from tests.helpers import Trained
 from tests.toy import Net, batch

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from robench import api
-from robench.ascend import pgd
-from robench.code import reached
-from robench.defense import MODEL, Step
-from robench.measure import toy
-from robench.measure.toy import SCHEMES, Toy
-from robench.recipe import written
+from robench.benchmarking.measure import toy
+from robench.benchmarking.measure.toy import SCHEMES, Toy
+from robench.training.defense import MODEL, Step
+from robench.training.inner_max import pgd
+from robench.training.recipe import written
+from robench.utils.code import reached
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_benchmark_that_measures_on_no_model_evaluates_none(tmp_path: Path, mo
     api.bench(str(file), results=results)
     assert [path.stat().st_mtime_ns for path in (results / "measurements").iterdir()] == [written_at]
     used = {path.name for path in reached(toy.USES)}
-    assert used >= {"atld.py", "feature_scatter.py", "ascend.py", "discriminators.py"}
+    assert used >= {"atld.py", "feature_scatter.py", "inner_max.py", "discriminators.py"}
     monkeypatch.setattr(toy, "USES", toy.USES[:-1])  # other code may find other numbers
     api.bench(str(file), results=results)
     assert len(list((results / "measurements").iterdir())) == 2

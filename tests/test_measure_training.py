@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from robench import api
-from robench.errors import UserError
-from robench.measure import epoch_time, training
-from robench.measure.epoch_time import Clock
-from robench.planning import plan_evaluation
+from robench.benchmarking.measure import epoch_time, training
+from robench.benchmarking.measure.epoch_time import Clock
+from robench.evaluation.plan import plan_evaluation
+from robench.utils.errors import UserError
 from tests.helpers import Trained
 
 CHEAP: dict[str, Any] = {"epochs": 1, "limit": 64, "settings": {"holdout": 50, "batch_size": 32}}

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from robench import measuring
-from robench.benching import Cuts
-from robench.benchmark import Benchmark, Figure, load
-from robench.errors import UserError
-from robench.measurements import Measurements
-from robench.planning import plan_evaluation
+from robench.benchmarking import measure
+from robench.benchmarking.run import Cuts
+from robench.evaluation.plan import plan_evaluation
+from robench.ledger.measurements import Measurements
+from robench.specs.benchmark import Benchmark, Figure, load
+from robench.utils.errors import UserError
 from tests.helpers import Trained
 
 ALD = "ald:loss=ce,steps=2,step_size=eps/4"
@@ -21,7 +21,7 @@ def made(trained: Trained, results: Path, n: int = 3, **settings: Any) -> int:
     """How many measurements there are after one with these settings."""
     planned = replace(plan_evaluation(trained.model, dataset="digits", eps=0.1, n=n), attacks=[])
     given = {"attacks": {"PGD": "pgd:steps=2"}, "defenses": {"SVGD": ALD}, "counts": [2], "runs": 1, "images": 2}
-    measuring.measure_model(planned, "diversity", {**given, **settings}, results)
+    measure.measure_model(planned, "diversity", {**given, **settings}, results)
     return len(Measurements(results).of_kind("diversity"))
 
 
@@ -53,12 +53,12 @@ def test_a_measurement_tells_its_settings_as_they_are_written(digits_model: Trai
 )
 def test_wrong_settings_are_refused_before_anything_is_trained(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        measuring.check("spread", settings)
+        measure.check("spread", settings)
 
 
 def test_an_unknown_defense_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean 'ald'"):
-        measuring.check("diversity", {"attacks": {}, "defenses": {"SVGD": "aldd:steps=2"}})
+        measure.check("diversity", {"attacks": {}, "defenses": {"SVGD": "aldd:steps=2"}})
 
 
 def test_on_another_data_set_radius_and_network_are_the_usual_ones_there() -> None:

@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import ctypes
 import resource
-from robench.memory import keep_memory
+from robench.utils.memory import keep_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from robench.errors import UserError
 from robench.models import ARCHITECTURES, build
+from robench.utils.errors import UserError
 
 SHAPES = {
     "conv_large": (3, 32, 32),

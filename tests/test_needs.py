@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import robench as api
-from robench import content
 from robench.access import Access, Task
-from robench.battery import attack
-from robench.errors import Notice, UserError
-from robench.judge import VOTES
-from robench.planning import plan_evaluation
-from robench.resources import Images, Resources, TrainingImages
-from robench.subject import from_module
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.target import from_module
+from robench.search.catalog import attack
+from robench.search.judge import VOTES
+from robench.search.resources import Images, Resources, TrainingImages
+from robench.utils import registry
+from robench.utils.errors import Notice, UserError
 from tests.helpers import Linear, Ran, Trained
 
 Run = Callable[..., Ran]
@@ -85,7 +85,7 @@ def runs_or_says_why(name: str, shape: tuple[int, ...], classes: int, norm: str)
 
 
 def test_every_function_of_the_catalog_is_tried() -> None:
-    functions = {str(entry["attack"]).partition(":")[0] for entry in content.attack_catalog().values()}
+    functions = {str(entry["attack"]).partition(":")[0] for entry in registry.attack_catalog().values()}
     assert functions == {*SMALL, *SLOW, "fgsm", "in_turn"}
 
 

@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robench.errors import UserError
-from robench.ledger import CLEAN, DIAGNOSIS, Cell, Ledger
-from robench.reading import page, ranking
-from robench.reading.page.details import CLASSES, POINTS, Details, written
-from robench.reading.page.groups import COLOURS
-from robench.reading.page.plot import HEIGHT, LINE, plots
-from robench.reading.runs import LedgerWarning, runs
-from robench.stats import wilson
+from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.reports import page, ranking
+from robench.reports.evaluations import LedgerWarning, runs
+from robench.reports.page.details import CLASSES, POINTS, Details, written
+from robench.reports.page.groups import COLOURS
+from robench.reports.page.plot import HEIGHT, LINE, plots
+from robench.utils.errors import UserError
+from robench.utils.stats import wilson
 from tests.exhibition import HOSTILE, Breaks, N, cell, exhibit, mistaken
 from tests.helpers import Ran
 

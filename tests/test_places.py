@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robench.reading import ranking
-from robench.reading.comparison import compare
-from robench.reading.runs import runs
+from robench.reports import ranking
+from robench.reports.comparison import compare
+from robench.reports.evaluations import runs
 from tests.helpers import Ran
 from tests.ledgers import clean, fooled, write
 

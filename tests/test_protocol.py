@@ -9,14 +9,14 @@ import pytest
 import torch
 
 import robench as api
-from robench import checkpoint
-from robench.battery import attack
-from robench.errors import UserError
-from robench.planning import plan_evaluation
-from robench.reading.ranking import leaderboard
-from robench.recipe import defense_class
-from robench.running import run
-from robench.subject import load_model
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import run
+from robench.evaluation.target import load_model
+from robench.models import checkpoint
+from robench.reports.ranking import leaderboard
+from robench.search.catalog import attack
+from robench.training.recipe import defense_class
+from robench.utils.errors import UserError
 from tests.helpers import Ran, Trained
 from tests.toy import THREAT
 
@@ -109,7 +109,7 @@ def test_unreliable_rows_are_shown_below_the_ranked(tmp_path: Path, digits_model
     api.evaluate(honest, attacks=["fgsm", "pgd-20"], n=40, eps=0.05, results=tmp_path)
     frame = leaderboard(tmp_path)
     assert frame["verdict"].tolist() == ["provisional", "unreliable"]
-    from robench.reading.ranking import to_markdown
+    from robench.reports.ranking import to_markdown
 
     lines = [line for line in to_markdown(frame).splitlines() if line.startswith("|")]
     assert [line.split(" | ")[0] for line in lines if "honest" in line or "broken" in line] == ["| 1", "| -"]

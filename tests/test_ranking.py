@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from robench.errors import UserError
-from robench.ledger import DIAGNOSIS, Cell
-from robench.reading import ranking, report
-from robench.reading.runs import LedgerWarning
-from robench.stats import Bounds, wilson
-from robench.summary import Summary, summarise
+from robench.ledger.store import DIAGNOSIS, Cell
+from robench.ledger.summary import Summary, summarise
+from robench.reports import ranking, report
+from robench.reports.evaluations import LedgerWarning
+from robench.utils.errors import UserError
+from robench.utils.stats import Bounds, wilson
 from tests.helpers import Ran
 from tests.ledgers import CLEAN, clean, fooled, write
 

@@ -12,11 +12,18 @@ import torch
 import yaml
 
 import robench as package
-from robench import benchmark, checkpoint, content, data, estimate, forecast, queue, recipe, reproducing, training
-from robench.deadline import Deadline, OutOfTime, seconds
-from robench.errors import UserError
-from robench.ledger import Ledger
-from robench.reached import steps_of
+from robench.benchmarking import forecast, queue
+from robench.benchmarking.progress import steps_of
+from robench.data import datasets
+from robench.evaluation import estimate
+from robench.ledger.store import Ledger
+from robench.models import checkpoint
+from robench.specs import benchmark
+from robench.specs.queue import load
+from robench.training import loop, recipe
+from robench.utils import registry
+from robench.utils.deadline import Deadline, OutOfTime, seconds
+from robench.utils.errors import UserError
 from tests.helpers import Ran
 
 EXAMPLES = 20
@@ -48,7 +55,7 @@ def ticking(stop_at: float) -> Deadline:
     return Deadline(stop_at, lambda: float(next(ticks)))
 
 
-def outcomes(report: reproducing.Report) -> list[tuple[str, str]]:
+def outcomes(report: queue.Report) -> list[tuple[str, str]]:
     return [(outcome.item, outcome.state) for outcome in report.outcomes]
 
 
@@ -87,24 +94,24 @@ def test_a_budget_keeps_time_for_the_end() -> None:
 
 @pytest.mark.parametrize("stop_after", [3, 4, 7])  # within an epoch, at its end, before the last step
 def test_a_training_stops_between_two_steps_and_resumes_to_the_bit(stop_after: int, tmp_path: Path) -> None:
-    split = data.load("digits", "train")
+    split = datasets.load("digits", "train")
     resolved = recipe.resolve("trades", "digits", split.shape, {"epochs": 2, "eps_warmup": 1, "steps": 3})
-    plan = training.Plan(resolved, "digits", split, limit=256)
-    whole = training.train(plan, tmp_path / "whole.pt")
+    plan = loop.Plan(resolved, "digits", split, limit=256)
+    whole = loop.train(plan, tmp_path / "whole.pt")
     cut = tmp_path / "cut.pt"
     with pytest.raises(OutOfTime):
-        training.train(plan, cut, deadline=ticking(stop_after - 1))
+        loop.train(plan, cut, deadline=ticking(stop_after - 1))
     assert checkpoint.read(tmp_path / "cut.pt.state")["step"] == stop_after
     assert not cut.exists()
-    assert training.train(plan, cut, resume=True) == whole
+    assert loop.train(plan, cut, resume=True) == whole
     a, b = (checkpoint.read(tmp_path / name)["weights"] for name in ("whole.pt", "cut.pt"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_training_done_in_time_ends_whatever_the_clock_says(tmp_path: Path) -> None:
-    split = data.load("digits", "train")
-    plan = training.Plan(recipe.resolve("standard", "digits", split.shape, {"epochs": 1}), "digits", split, limit=128)
-    training.train(plan, tmp_path / "m.pt", deadline=ticking(1))  # passes as the second and last step ends
+    split = datasets.load("digits", "train")
+    plan = loop.Plan(recipe.resolve("standard", "digits", split.shape, {"epochs": 1}), "digits", split, limit=128)
+    loop.train(plan, tmp_path / "m.pt", deadline=ticking(1))  # passes as the second and last step ends
 
 
 # The queue at work
@@ -113,17 +120,17 @@ def test_a_training_done_in_time_ends_whatever_the_clock_says(tmp_path: Path) ->
 def test_a_queue_cut_anywhere_ends_as_one_that_was_not(in_tmp: Path) -> None:
     name = written(Path("mine.yaml"), {"a": item("ald_trades", particles=2, steps=3)})
     ticks = count()
-    whole = reproducing.run(name, results="whole", deadline=Deadline(inf, lambda: float(next(ticks))))
+    whole = queue.run(name, results="whole", deadline=Deadline(inf, lambda: float(next(ticks))))
     assert outcomes(whole) == [("a", "done")]
     assert whole.next is None
     details = []
     for asked in (39, next(ticks) - 40 - 5):  # 40 steps; the others, FGSM, and all but the end of PGD-10
-        report = reproducing.run(name, results="cut", deadline=ticking(asked))
+        report = queue.run(name, results="cut", deadline=ticking(asked))
         assert (outcomes(report), report.next) == ([("a", "stopped")], "a")
         details.append(report.outcomes[0].detail)
         assert not Path("cut/leaderboard.md").exists()
     assert details == [f"training at {100 * 40 / STEPS:.0f} %", "evaluation at 67 %"]
-    report = reproducing.run(name, results="cut")
+    report = queue.run(name, results="cut")
     a, b = trained_weights("whole"), trained_weights("cut")
     assert all(torch.equal(a[name], b[name]) for name in a)
     first, second = rows("whole"), rows("cut")
@@ -138,18 +145,18 @@ def test_a_librarys_attack_is_stopped_too(in_tmp: Path) -> None:
     evaluations = {"strong": {"attacks": ["fgsm", "apgd-ce"], "n": EXAMPLES}}
     name = written(Path("mine.yaml"), {"a": item()}, evaluations=evaluations)
     ticks = count()
-    reproducing.run(name, results="whole", deadline=Deadline(inf, lambda: float(next(ticks))))
-    again = reproducing.run(name, results="cut", deadline=ticking(next(ticks) - 30))
+    queue.run(name, results="whole", deadline=Deadline(inf, lambda: float(next(ticks))))
+    again = queue.run(name, results="cut", deadline=ticking(next(ticks) - 30))
     assert outcomes(again) == [("a", "stopped")]
     assert again.outcomes[0].detail == "evaluation at 67 %"  # clean and FGSM of three
-    assert outcomes(reproducing.run(name, results="cut")) == [("a", "done")]
+    assert outcomes(queue.run(name, results="cut")) == [("a", "done")]
     first, second = rows("whole"), rows("cut")
     for cell in first:
         pd.testing.assert_frame_equal(first[cell], second[cell])
 
 
 def test_results_hold_ledgers_and_tables_alone(in_tmp: Path) -> None:
-    reproducing.run(written(Path("mine.yaml"), {"a": item(), "b": item("fgsm_at")}))
+    queue.run(written(Path("mine.yaml"), {"a": item(), "b": item("fgsm_at")}))
     found = {path.relative_to("results").parts[0] for path in Path("results").rglob("*")}
     assert found == {"ledger", "checkpoints", "tables", "leaderboard.csv", "leaderboard.md"}
     own = pd.read_csv("results/tables/mine_white_box.csv")
@@ -167,19 +174,19 @@ def test_results_hold_ledgers_and_tables_alone(in_tmp: Path) -> None:
 
 def test_what_is_done_needs_no_checkpoint(in_tmp: Path) -> None:
     name = written(Path("mine.yaml"), {"a": item(), "b": item("fgsm_at")})
-    assert outcomes(reproducing.run(name, only="a")) == [("a", "done")]
+    assert outcomes(queue.run(name, only="a")) == [("a", "done")]
     for path in Path("results/checkpoints").iterdir():
         path.unlink()
     before = files("results")
-    report = reproducing.run(name, only="a")
+    report = queue.run(name, only="a")
     assert (report.before, report.outcomes, report.next) == (["a"], [], None)
     assert files("results") == before
-    report = reproducing.run(name)
+    report = queue.run(name)
     assert (report.before, outcomes(report)) == (["a"], [("b", "done")])
 
 
 def test_whatever_differs_is_open(in_tmp: Path) -> None:
-    reproducing.run(written(Path("mine.yaml"), {"a": item()}))
+    queue.run(written(Path("mine.yaml"), {"a": item()}))
     differing: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (item(lr=0.05), {}),
         ({**item(), "seed": 1}, {}),
@@ -201,18 +208,18 @@ def test_an_item_that_fails_costs_the_others_nothing(
     Path("broken.py").write_text(
         "from robench.access import sees\n\n\n@sees('gradients')\ndef broken(search):\n    raise ValueError('no')\n"
     )
-    train = training.train
+    train = loop.train
 
-    def scant(plan: training.Plan, *arguments: Any, **options: Any) -> checkpoint.Card:
+    def scant(plan: loop.Plan, *arguments: Any, **options: Any) -> checkpoint.Card:
         if plan.recipe.name == "trades":
             raise torch.OutOfMemoryError("CUDA out of memory.\nand much more")
         return train(plan, *arguments, **options)
 
-    monkeypatch.setattr(training, "train", scant)
+    monkeypatch.setattr(loop, "train", scant)
     items = {"data": item(like="lacking"), "memory": item("trades"), "rate": item(lr=1e30), "good": item()}
     ran = robench("reproduce", written(Path("mine.yaml"), items))
     assert ran.code == 1
-    report = reproducing.run("mine.yaml")
+    report = queue.run("mine.yaml")
     assert report.before == ["good"]
     assert outcomes(report) == [("data", "failed"), ("memory", "failed"), ("rate", "failed")]
     lacking, memory, rate = (outcome.detail for outcome in report.outcomes)
@@ -222,19 +229,19 @@ def test_an_item_that_fails_costs_the_others_nothing(
     assert lacking in ran.err
     assert "good" in ran.out
     evaluations = {"white_box": {"attacks": ["./broken.py"], "n": EXAMPLES}}
-    report = reproducing.run(written(Path("broken.yaml"), {"a": item()}, evaluations=evaluations))
+    report = queue.run(written(Path("broken.yaml"), {"a": item()}, evaluations=evaluations))
     assert outcomes(report) == [("a", "failed")]
     assert "broken ended in an error on" in report.outcomes[0].detail
     evaluations = {"white_box": {"attacks": ["fgsm"], "n": 501}}
-    report = reproducing.run(written(Path("wide.yaml"), {"a": item()}, evaluations=evaluations))
+    report = queue.run(written(Path("wide.yaml"), {"a": item()}, evaluations=evaluations))
     assert report.outcomes[0].detail == "expected 501 test images in digits, got 500"
 
 
 def test_nothing_is_begun_in_the_last_minute_but_the_first(in_tmp: Path) -> None:
     name = written(Path("mine.yaml"), {"a": item(), "b": item("fgsm_at"), "c": item("trades")})
-    late = reproducing.run(name, deadline=Deadline(59.0, lambda: 0.0))
+    late = queue.run(name, deadline=Deadline(59.0, lambda: 0.0))
     assert (outcomes(late), late.next) == ([("a", "done")], "b")
-    in_time = reproducing.run(name, deadline=Deadline(61.0, lambda: 0.0))
+    in_time = queue.run(name, deadline=Deadline(61.0, lambda: 0.0))
     assert (in_time.before, outcomes(in_time)) == (["a"], [("b", "done"), ("c", "done")])
 
 
@@ -281,8 +288,8 @@ def pattern(*lengths: float) -> Callable[[], float]:
     ],
 )
 def test_the_time_of_a_training_step(step: float, expected: float) -> None:
-    split = data.load("digits", "train")
-    plan = training.Plan(recipe.resolve("pgd_at", "digits", split.shape, {}), "digits", split)
+    split = datasets.load("digits", "train")
+    plan = loop.Plan(recipe.resolve("pgd_at", "digits", split.shape, {}), "digits", split)
     assert forecast.step_seconds(plan, "cpu", pattern(step)) == expected
 
 
@@ -303,7 +310,7 @@ def test_a_dry_run_adds_up(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert lacking.total == 0
     assert sorted(path.name for path in in_tmp.iterdir()) == ["mine.yaml"]
 
-    reproducing.run(name, deadline=ticking(47), only="a")
+    queue.run(name, deadline=ticking(47), only="a")
     before = files("results")
     begun = forecast.forecast(name, clock=pattern(step), only="a")[0]
     assert begun.state == "training at 75 %"
@@ -311,26 +318,26 @@ def test_a_dry_run_adds_up(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert begun.attacks == open_.attacks
     assert files("results") == before
 
-    reproducing.run(name, deadline=ticking(18), only="a")
+    queue.run(name, deadline=ticking(18), only="a")
     evaluated = forecast.forecast(name, clock=pattern(step), only="a")[0]
     assert evaluated.state.startswith("evaluation at")
     assert (evaluated.step, evaluated.training) == (None, 0)
 
-    reproducing.run(name, only="a")
+    queue.run(name, only="a")
     done = forecast.forecast(name, only="a")[0]
     assert (done.state, done.total) == ("done", 0)
 
 
 def test_the_steps_counted_are_those_made(tmp_path: Path) -> None:
-    class Told(training.Silent):
+    class Told(loop.Silent):
         def begin(self, name: str, steps: int, done: int) -> None:
             self.steps = steps
 
-    split = data.load("digits", "train")
+    split = datasets.load("digits", "train")
     for changes, limit in (({"epochs": 2, "holdout": 90}, None), ({"epochs": 1, "batch_size": 50}, 130)):
         resolved = recipe.resolve("standard", "digits", split.shape, changes)
-        plan, told = training.Plan(resolved, "digits", split, limit=limit), Told()
-        training.train(plan, tmp_path / f"{limit}.pt", progress=told)
+        plan, told = loop.Plan(resolved, "digits", split, limit=limit), Told()
+        loop.train(plan, tmp_path / f"{limit}.pt", progress=told)
         assert steps_of(plan) == told.steps
 
 
@@ -346,18 +353,18 @@ def test_a_dry_run_on_the_command_line(in_tmp: Path, robench: Callable[..., Ran]
 
 
 def test_our_queue_names_what_exists_and_can_be_trained() -> None:
-    for each in queue.load("reproduce"):
+    for each in load("reproduce"):
         shape = (1, 28, 28) if each.shared.dataset == "mnist" else (3, 32, 32)
         setup = recipe.resolve(each.defense, each.shared.dataset, shape, each.changes).setup
         assert max(setup.drops) < setup.epochs
         assert setup.eps_warmup < min(setup.drops)
         for asked in each.evaluations.values():
             for name in asked.attacks:
-                assert name in content.attack_catalog()
+                assert name in registry.attack_catalog()
 
 
 def test_our_queue_has_each_defense_on_both_sets_in_turn() -> None:
-    items = queue.load("reproduce")
+    items = load("reproduce")
     pairs = list(zip(items[::2], items[1::2], strict=True))
     assert [(a.shared.dataset, b.shared.dataset) for a, b in pairs] == [("mnist", "parquet:cifar10-jpeg75")] * len(
         pairs
@@ -390,5 +397,5 @@ def test_what_is_wrong_is_said_before_anything_is_trained(in_tmp: Path, change: 
     block = yaml.safe_load(Path("mine.yaml").read_text())
     Path("mine.yaml").write_text(yaml.safe_dump({**block, **change}))
     with pytest.raises(UserError, match=words):
-        reproducing.run("mine.yaml")
+        queue.run("mine.yaml")
     assert not Path("results").exists()

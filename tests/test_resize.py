@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from robench import data, resize
-from robench.errors import UserError
+from robench.data import datasets, resize
+from robench.utils.errors import UserError
 
 
 @pytest.mark.parametrize("side", [8, 12, 40])
@@ -39,7 +39,7 @@ def test_grey_and_colours() -> None:
 
 
 def test_a_data_set_in_a_shape() -> None:
-    own, shaped = data.load("digits", "test"), data.load("digits@1x28x28", "test")
+    own, shaped = datasets.load("digits", "test"), datasets.load("digits@1x28x28", "test")
     assert tuple(shaped.shape) == (1, 28, 28)
     assert shaped.images.dtype == torch.uint8
     assert shaped.name == "digits@1x28x28 (test)"
@@ -50,8 +50,8 @@ def test_a_data_set_in_a_shape() -> None:
 
 def test_a_users_file_in_a_shape(tmp_path: Path) -> None:
     np.savez(tmp_path / "a@b.npz", x_test=np.zeros((3, 1, 5, 5), np.uint8), y_test=np.arange(3))
-    assert data.load(f"npz:{tmp_path}/a@b.npz@3x10x10", "test").images.shape == (3, 3, 10, 10)
-    assert data.load(f"npz:{tmp_path}/a@b.npz", "test").images.shape == (3, 1, 5, 5)
+    assert datasets.load(f"npz:{tmp_path}/a@b.npz@3x10x10", "test").images.shape == (3, 3, 10, 10)
+    assert datasets.load(f"npz:{tmp_path}/a@b.npz", "test").images.shape == (3, 1, 5, 5)
 
 
 def test_the_common_shape_is_the_larger() -> None:
@@ -61,7 +61,7 @@ def test_the_common_shape_is_the_larger() -> None:
 @pytest.mark.parametrize(("name", "message"), [("digits@2x8x8", "1x28x28 or 3x32x32"), ("digits@1x0x8", "1x28x28")])
 def test_shapes_that_cannot_be(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        data.load(name, "test")
+        datasets.load(name, "test")
 
 
 def test_other_channels_are_refused() -> None:

@@ -20,19 +20,23 @@ import pytest
 import torch
 from PIL import Image
 
-from robench import api, checkpoint, data, ledger, stored, units
-from robench.checkpoint import Card
-from robench.errors import UserError
-from robench.evaluation import Evaluation
-from robench.executors import names, processes
-from robench.ledger import CLEAN, Cell, Ledger
-from robench.parcel import pack, unpack
-from robench.planning import plan_evaluation
-from robench.running import Silent, run
-from robench.stored import StoredImages
-from robench.summary import Summary, summarise, summarise_tallies
-from robench.tally import condensed, tally
-from robench.units import Part, Scale, Unit
+from robench import api
+from robench.data import datasets, parquet
+from robench.data.parquet import StoredImages
+from robench.evaluation import shards
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.executors import names, processes
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import Silent, run
+from robench.evaluation.shards import Part, Scale, Unit
+from robench.ledger import store
+from robench.ledger.per_example import condensed, tally
+from robench.ledger.store import CLEAN, Cell, Ledger
+from robench.ledger.summary import Summary, summarise, summarise_tallies
+from robench.models import checkpoint
+from robench.models.checkpoint import Card
+from robench.utils.errors import UserError
+from robench.utils.serialize import pack, unpack
 from tests import ledgers
 from tests.helpers import Linear, Ran, Trained
 
@@ -182,8 +186,8 @@ def test_with_nothing_to_run_nothing_is_started(
         pytest.importorskip("ray")
     evaluation = planned(digits_model, n=20)
     first = run(evaluation, tmp_path)
-    monkeypatch.setattr("robench.running.Prepared.__init__", None)
-    monkeypatch.setattr("robench.executors.processes.Executor._start", None)
+    monkeypatch.setattr("robench.evaluation.run.Prepared.__init__", None)
+    monkeypatch.setattr("robench.evaluation.executors.processes.Executor._start", None)
     assert run(evaluation, tmp_path, scale=Scale(1, executor)) == first
 
 
@@ -260,9 +264,9 @@ import os, traceback
 import torch
 torch.set_num_threads(1)
 import sys
-from robench.running import run
-from robench.planning import plan_evaluation
-from robench.units import Scale
+from robench.evaluation.run import run
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.shards import Scale
 
 evaluation = plan_evaluation(sys.argv[1], attacks=["fgsm", "pgd-10"], batch_size=8, n=48)
 
@@ -314,7 +318,7 @@ def test_units_are_whole_batches(workers: int, start: int, stop: int, size: int,
     pieces = [unit.ids for unit in Unit("fgsm", range(start, stop), cell, cell).cut(workers)]
     assert [example for piece in pieces for example in piece] == list(range(start, stop))
     assert all(piece.start % size == 0 for piece in pieces)
-    assert all(len(piece) <= max(units.LARGEST, size) for piece in pieces)
+    assert all(len(piece) <= max(shards.LARGEST, size) for piece in pieces)
     assert len(pieces) >= min(-(-(stop - start) // size), workers)
 
 
@@ -354,7 +358,7 @@ def bright() -> Linear:
 
 def test_images_on_disk_are_those_in_memory(tmp_path: Path) -> None:
     name = write(tmp_path / "set", PIXELS, SIDES, group=64, files=2)
-    streamed, loaded = data.load(name, "test", stream=True), data.load(name, "test")
+    streamed, loaded = datasets.load(name, "test", stream=True), datasets.load(name, "test")
     assert isinstance(streamed.images, StoredImages)
     assert isinstance(loaded.images, torch.Tensor)
     assert streamed.shape == loaded.shape == (1, 8, 8)
@@ -384,8 +388,8 @@ def test_the_fingerprint_of_a_set_on_disk_is_of_its_content(tmp_path: Path, monk
         decoded.append(where)
         return np.zeros((1, 8, 8), dtype=np.uint8)
 
-    monkeypatch.setattr(stored, "decode", decode)
-    first, again, *others = [data.load(name, "test", stream=True).fingerprint for name in sets]
+    monkeypatch.setattr(parquet, "decode", decode)
+    first, again, *others = [datasets.load(name, "test", stream=True).fingerprint for name in sets]
     assert first == again
     assert len({first, *others}) == 4
     assert len(decoded) == len(sets)  # the first image tells the size
@@ -407,10 +411,10 @@ def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pyt
     name = write(tmp_path / "set", PIXELS, SIDES, group=50)
     evaluation = plan_evaluation(bright(), attacks=["fgsm", "pgd-10"], eps=0.02, dataset=name, batch_size=20)
     whole = run(evaluation, tmp_path / "whole")
-    monkeypatch.setattr(ledger, "WINDOW", 128)
-    monkeypatch.setattr(units, "LARGEST", 40)
+    monkeypatch.setattr(store, "WINDOW", 128)
+    monkeypatch.setattr(shards, "LARGEST", 40)
     rows, images, groups = [0], [0], [0]
-    merged, item = ledger._merged, StoredImages.__getitem__
+    merged, item = store._merged, StoredImages.__getitem__
 
     def reading(parts: Sequence[Path], ids: range | None) -> pa.Table:
         table = merged(parts, ids)
@@ -423,7 +427,7 @@ def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pyt
         groups.append(len(self._kept))
         return found
 
-    monkeypatch.setattr(ledger, "_merged", reading)
+    monkeypatch.setattr(store, "_merged", reading)
     monkeypatch.setattr(StoredImages, "__getitem__", asked)
     summary = run(evaluation, tmp_path / "windows")
     assert max(rows) == 128
@@ -453,7 +457,7 @@ def test_what_fared_alike_is_counted_as_each_by_itself(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The summary of condensed rows, window by window, is that of all rows."""
-    monkeypatch.setattr(ledger, "WINDOW", 50)
+    monkeypatch.setattr(store, "WINDOW", 50)
     rng = np.random.default_rng(seed)
     n, wrong = 230, rng.random(230) < 0.1
     labels = rng.integers(0, 3, n)
@@ -483,7 +487,7 @@ def cell(
         part.unlink()
     read, backwards = rng.random(n) < 0.5, rng.integers(0, 9, n)
     read[-1], backwards[-1] = read[0], 99
-    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in ledger.ROW}
+    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in store.ROW}
     columns |= {
         "example": np.arange(n),
         "label": labels,
@@ -497,7 +501,7 @@ def cell(
         "status": status,
         "message": [f"failed on {i}" if each == "error" else None for i, each in enumerate(status)],
     }
-    made.append(pa.table({key: list(values) for key, values in columns.items()}, schema=ledger.ROW))
+    made.append(pa.table({key: list(values) for key, values in columns.items()}, schema=store.ROW))
     return made
 
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from robench.access import sees
-from robench.battery import attack
-from robench.classifier import Classifier
-from robench.draws import Draws
-from robench.errors import AttackError, UserError
-from robench.judge import BATCH_SIZE, Judge
 from robench.losses import cross_entropy, margin
-from robench.outcome import Outcome
-from robench.search import Search
+from robench.search.catalog import attack
+from robench.search.classifier import Classifier
+from robench.search.fast.tuning import Tuning
+from robench.search.judge import BATCH_SIZE, Judge
+from robench.search.outcome import Outcome
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
-from robench.tuning import Tuning
+from robench.utils.errors import AttackError, UserError
 from tests.helpers import Linear, Trained, linear_case, minimal_eps, run_attack
 
 THREAT = ThreatModel.of("linf", 0.05)

@@ -3,8 +3,8 @@ from itertools import product
 
 import pytest
 
-from robench.errors import UserError
-from robench.stats import mcnemar, wilson
+from robench.utils.errors import UserError
+from robench.utils.stats import mcnemar, wilson
 
 
 @pytest.mark.parametrize("n", [1, 7, 100, 1000])

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 import robench as api
-from robench.behaviour import observe
-from robench.classifier import Classifier
-from robench.errors import UserError
-from robench.judge import VOTES, Judge
-from robench.ledger import Ledger
+from robench.evaluation.model_checks import observe
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import run
+from robench.ledger.store import Ledger
 from robench.losses import cross_entropy
-from robench.planning import plan_evaluation
-from robench.running import run
+from robench.search.classifier import Classifier
+from robench.search.judge import VOTES, Judge
 from robench.threat import ThreatModel
+from robench.utils.errors import UserError
 from tests.broken import Rippled
 from tests.helpers import Linear, Trained, linear_case, run_attack
 
@@ -153,9 +153,9 @@ def test_a_deterministic_model_has_no_shares(tmp_path: Path, digits_model: Train
 def test_autoattack_takes_its_version_for_stochastic_models(
     tmp_path: Path, digits_model: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robench import content
+    from robench.utils import registry
 
-    module = content.module("attacks", "autoattack")
+    module = registry.module("attacks", "autoattack")
     versions: list[str] = []
 
     class Recording(module.AutoAttack):  # type: ignore[misc, name-defined]

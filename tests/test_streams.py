@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench import checkpoint, data
-from robench.defense import Batch, Defense, Step
-from robench.errors import UserError
-from robench.streams import stratified
-from robench.training import train
+from robench.data import datasets
+from robench.models import checkpoint
+from robench.training.defense import Batch, Defense, Step
+from robench.training.loop import train
+from robench.training.streams import stratified
+from robench.utils.errors import UserError
 from tests.test_training import plan, with_defense, with_target
 
 SEEN: list[Batch] = []
@@ -52,12 +53,12 @@ def test_an_epoch_is_a_pass_over_the_longest_stream_and_the_others_go_round(tmp_
     unlabelled = [rows(batch.more["unlabelled"]) for batch in seen]
     assert len(set().union(*unlabelled[:11])) > 1090  # some digits are alike
     assert set().union(*unlabelled).isdisjoint(set().union(*labelled))
-    flipped = rows(data.load("digits", "test").images[:].flip(2))
+    flipped = rows(datasets.load("digits", "test").images[:].flip(2))
     assert set().union(*(rows(batch.more["target"]) for batch in seen[:5])) == flipped
 
 
 def test_labels_are_those_of_their_images(tmp_path: Path) -> None:
-    split = data.load("digits", "train")
+    split = datasets.load("digits", "train")
     label = {tuple(image.flatten().tolist()): int(y) for image, y in zip(split.images[:], split.labels, strict=True)}
     for batch in watched(tmp_path, labels=90, batch_size=30):
         assert [label[tuple(image.flatten().tolist())] for image in batch.x] == batch.y.tolist()
@@ -78,7 +79,7 @@ def test_the_card_names_the_images_that_kept_their_label(tmp_path: Path) -> None
         assert card is not None
         chosen.append(card.labelled)
     assert chosen[0] == chosen[1] != chosen[2]
-    labels = data.load("digits", "train").labels[chosen[0]]
+    labels = datasets.load("digits", "train").labels[chosen[0]]
     assert labels.bincount().tolist() == [7] * 10
     assert train(plan("standard", epochs=1), tmp_path / "all.pt").labelled == []
 

@@ -8,19 +8,19 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor
 
-from robench import content
 from robench.access import sees
-from robench.battery import attack, suite
-from robench.classifier import Classifier
-from robench.draws import Draws
-from robench.judge import Judge
-from robench.ledger import Ledger
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import evaluate, run
+from robench.ledger.per_example import tally
+from robench.ledger.store import Ledger
 from robench.losses import dlr, margin, others, targeted_margin
-from robench.planning import plan_evaluation
-from robench.running import evaluate, run
-from robench.search import Search
-from robench.tally import tally
+from robench.search.catalog import attack, suite
+from robench.search.classifier import Classifier
+from robench.search.judge import Judge
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils import registry
 from tests.helpers import Linear, Trained, hadamard_case, linear_case, minimal_eps, run_attack
 
 IN_TURN = "in_turn:first=fgsm,then=squares"
@@ -118,7 +118,7 @@ def test_apgd_is_as_strong_as_the_librarys(loss: str, targets: int | None, digit
 
 
 def test_apgd_halves_its_step_where_the_paper_does() -> None:
-    spans = content.module("attacks", "apgd")._spans
+    spans = registry.module("attacks", "apgd")._spans
     ends = list(spans(100))
     assert ends[:5] == [22, 41, 57, 70, 80]
     assert spans(100)[41] == 19

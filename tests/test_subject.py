@@ -12,11 +12,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from robench import checkpoint
-from robench.checkpoint import Card
-from robench.errors import UserError
-from robench.models import build
-from robench.subject import load_model
+from robench.evaluation.target import load_model
+from robench.models import build, checkpoint
+from robench.models.checkpoint import Card
+from robench.utils.errors import UserError
 
 CARD = Card("lenet", [1, 28, 28], 10, [0.1], [0.3], "mnist", "linf", "0.3", "trades", {"name": "trades"}, 3)
 X = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -145,7 +144,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(ours: Path, monkeypatch: p
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("robench.checkpoint.torch.save", dies)
+    monkeypatch.setattr("robench.models.checkpoint.torch.save", dies)
     with pytest.raises(UserError, match="No space left on device"):
         checkpoint.save(ours, build("lenet", (1, 28, 28), 10), replace(CARD, seed=9))
     assert ours.read_bytes() == before

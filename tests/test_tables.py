@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from robench import benchmark
-from robench.measurements import Measurement, Measurements
-from robench.reading import tables, typesetting
-from robench.reading.published import published
-from robench.reading.runs import runs
-from robench.stats import wilson
+from robench.ledger.measurements import Measurement, Measurements
+from robench.reports import tables, typesetting
+from robench.reports.evaluations import runs
+from robench.reports.published import published
+from robench.specs import benchmark
+from robench.utils.stats import wilson
 from tests.helpers import Ran
 from tests.ledgers import clean, fooled, write
 
@@ -68,8 +68,8 @@ def test_every_line_and_column_of_a_paper_has_its_place(id: str) -> None:
 
 @pytest.mark.parametrize("id", TABLES)
 def test_what_a_table_names_exists(id: str) -> None:
-    from robench import recipe
-    from robench.battery import battery
+    from robench.search.catalog import battery
+    from robench.training import recipe
 
     table = benchmark.load(id)
     if any(attack != "clean" for attack in table.battery):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from robench import metrics
+from robench.training import epoch_log
 from tests.helpers import Ran
 
 
@@ -16,5 +16,5 @@ def test_a_training_is_logged(in_tmp: Path, robench: Callable[..., Ran]) -> None
     events = reading.EventAccumulator("events")
     events.Reload()
     written = {scalar.step: scalar.value for scalar in events.Scalars("epoch/loss")}
-    assert written == pytest.approx({row["epoch"]: row["loss"] for row in metrics.read(Path("m.pt.metrics.csv"))})
+    assert written == pytest.approx({row["epoch"]: row["loss"] for row in epoch_log.read(Path("m.pt.metrics.csv"))})
     assert len(events.Scalars("step/loss")) > 2

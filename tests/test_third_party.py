@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import robench
-from robench.summary import Summary
+from robench.ledger.summary import Summary
 from tests import third_party
 from tests.third_party import KNOWN, SHARED
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robench.errors import UserError
-from robench.sizes import parse_size
 from robench.threat import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, ThreatModel
+from robench.utils.errors import UserError
+from robench.utils.sizes import parse_size
 
 
 @pytest.mark.parametrize(

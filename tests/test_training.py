@@ -15,25 +15,26 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from robench import checkpoint, data, metrics, recipe
-from robench.augment import augment
-from robench.defense import Batch, Defense, Helper, Step
-from robench.errors import UserError
-from robench.models import build
-from robench.subject import load_model
-from robench.training import Plan, Silent, _Loop, _seed, _seed_layers, train
+from robench.data import datasets
+from robench.evaluation.target import load_model
+from robench.models import build, checkpoint
+from robench.training import epoch_log, recipe
+from robench.training.augment import augment
+from robench.training.defense import Batch, Defense, Helper, Step
+from robench.training.loop import Plan, Silent, _Loop, _seed, _seed_layers, train
+from robench.utils.errors import UserError
 
 
 def plan(name: str = "pgd_at", seed: int = 0, limit: int | None = 256, **changes: Any) -> Plan:
-    split = data.load("digits", "train")
+    split = datasets.load("digits", "train")
     settings = {"epochs": 3, "holdout": 100, "eps_warmup": 1, **changes}
     return Plan(recipe.resolve(name, "digits", split.shape, settings), "digits", split, limit=limit, seed=seed)
 
 
 def with_target(planned: Plan, **settings: Any) -> Plan:
     """Adapting to the digits upside down."""
-    test = data.load("digits", "test")
-    domain = data.Split("digits (train)", test.images[:].flip(2), test.labels)
+    test = datasets.load("digits", "test")
+    domain = datasets.Split("digits (train)", test.images[:].flip(2), test.labels)
     setup = planned.recipe.setup.model_copy(update={"target_domain": "digits", **settings})
     return replace(planned, recipe=replace(planned.recipe, setup=setup), target=domain)
 
@@ -116,7 +117,7 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from robench.training import train
+from robench.training.loop import train
 from tests.test_training import plan
 
 train(plan("ald_trades", limit=None, epochs=4), Path(sys.argv[1]), save_seconds=0.05)
@@ -212,7 +213,7 @@ def test_the_kept_epoch_is_the_best_on_the_images_held_out(tmp_path: Path) -> No
     best = max((m["robust"], m["clean"], m["epoch"]) for m in spy.epochs if m["epoch"] >= 2)
     assert card.metrics["best"]["epoch"] == best[2]
     held_out = torch.randperm(1297, generator=torch.Generator().manual_seed(0))[:100]
-    split = data.load("digits", "train").take(held_out)
+    split = datasets.load("digits", "train").take(held_out)
     with torch.no_grad():
         clean = (load_model(tmp_path / "m.pt").model(split.floats(slice(None))).argmax(1) == split.labels).float()
     assert float(clean.mean()) == pytest.approx(best[1])
@@ -240,7 +241,7 @@ def test_the_radius_grows_over_the_warm_up_and_held_out_images_are_not_trained_o
     assert [eps for epoch, eps, _ in SEEN if epoch >= 2] == [0.2] * (len(SEEN) // 3)
     trained_on = {tuple(x.flatten().tolist()) for _, _, batch in SEEN for x in batch.x}
     shuffled = torch.randperm(1297, generator=torch.Generator().manual_seed(0))
-    held_out = {tuple(x.flatten().tolist()) for x in data.load("digits", "train").images[shuffled[:300]]}
+    held_out = {tuple(x.flatten().tolist()) for x in datasets.load("digits", "train").images[shuffled[:300]]}
     assert not trained_on & held_out
     assert len(trained_on) > 900
     first, second = SEEN[0][2].x, SEEN[len(SEEN) // 3][2].x
@@ -323,7 +324,7 @@ def test_the_metrics_file_gains_a_row_with_each_epoch(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         train(planned, tmp_path / "cut.pt", progress=StopAt(6), save_seconds=0)
     train(planned, tmp_path / "cut.pt", resume=True)
-    whole, cut = (metrics.read(tmp_path / f"{name}.pt.metrics.csv") for name in ("whole", "cut"))
+    whole, cut = (epoch_log.read(tmp_path / f"{name}.pt.metrics.csv") for name in ("whole", "cut"))
     assert [row["epoch"] for row in whole] == [1, 2, 3]
     timed = {"seconds", "passes"}
     assert [{k: v for k, v in row.items() if k not in timed} for row in whole] == [
@@ -357,7 +358,7 @@ def test_weights_lie_plainly_in_the_file_though_the_network_computes_in_channels
 def test_coloured_images_are_laid_out_as_a_method_expects(tmp_path: Path) -> None:
     """Of particles and gradients it makes groups, in memory that a channels-last network has laid out otherwise."""
     images = torch.randint(256, (16, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    split = data.Split("x", images, torch.arange(16) % 10)
+    split = datasets.Split("x", images, torch.arange(16) % 10)
     settings = {"arch": "digit_cnn", "batch_size": 8, "epochs": 1, "eps_warmup": 0, "holdout": 0, "steps": 2}
     for scope in ("example", "batch"):
         resolved = recipe.resolve("ald_trades", "cifar10", split.shape, {**settings, "kernel_scope": scope})

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import robench as api
-from robench.errors import UserError
-from robench.ledger import Ledger
-from robench.planning import plan_evaluation
+from robench.evaluation.plan import plan_evaluation
+from robench.ledger.store import Ledger
 from robench.threat import ThreatModel
+from robench.utils.errors import UserError
 from tests.helpers import Linear, Ran, Trained, linear_case, minimal_eps, run_attack
 
 

@@ -9,25 +9,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench import tuning
 from robench.access import sees
-from robench.battery import attack
-from robench.classifier import Classifier
-from robench.draws import Draws
-from robench.errors import UserError
-from robench.first_layer import ByProducts
-from robench.folding import fold, foldable, pool_first
-from robench.judge import Judge
-from robench.ledger import CLEAN, DIAGNOSIS, Ledger
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import evaluate
+from robench.ledger.store import CLEAN, DIAGNOSIS, Ledger
 from robench.losses import cross_entropy
 from robench.models import build
 from robench.models.network import Network
-from robench.outcome import Outcome
-from robench.planning import plan_evaluation
-from robench.running import evaluate
-from robench.search import Search
+from robench.search.catalog import attack
+from robench.search.classifier import Classifier
+from robench.search.fast import tuning
+from robench.search.fast.first_layer import ByProducts
+from robench.search.fast.folding import fold, foldable, pool_first
+from robench.search.fast.tuning import Precision, Tuning, tune
+from robench.search.judge import Judge
+from robench.search.outcome import Outcome
+from robench.search.rng import Draws
+from robench.search.search import Search
 from robench.threat import ThreatModel
-from robench.tuning import Precision, Tuning, tune
+from robench.utils.errors import UserError
 from tests.helpers import Linear, Ran, Trained, linear_case
 
 RUN = {"started": "2026-01-01T00:00:00"}
@@ -423,7 +423,7 @@ def test_the_tuning_is_frozen_with_the_rows_it_made(
     assert first["pgd-10"].run["tuning"]["precision"] == "bfloat16"
     assert first[DIAGNOSIS].run["tuning"]["precision"] == "bfloat16"
     assert "tuning" not in first[CLEAN].run
-    monkeypatch.setattr("robench.evaluation.tune", lambda *_: pytest.fail("probed again"))
+    monkeypatch.setattr("robench.evaluation.evaluation.tune", lambda *_: pytest.fail("probed again"))
     more = evaluate(replace(plan, n=40), Ledger(tmp_path), RUN)
     assert len(more["pgd-10"].rows()) == 40
     monkeypatch.undo()

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench import checkpoint, data
-from robench.defense import Batch, Step
+from robench.data import datasets
+from robench.evaluation.plan import plan_training
+from robench.evaluation.target import load_model
+from robench.models import checkpoint
 from robench.models.network import Network
-from robench.planning import plan_training
-from robench.subject import load_model
 from robench.threat import ThreatModel
-from robench.training import train
+from robench.training.defense import Batch, Step
+from robench.training.loop import train
 from tests.helpers import Ran
 from tests.test_training import Stop, StopAt, assert_equal_weights, loop_of, plan, with_target
 from tests.toy import generator, make
@@ -152,8 +153,8 @@ def test_the_checkpoint_is_evaluated_on_the_target_in_the_common_shape(
 ) -> None:
     import numpy as np
 
-    flipped = data.load("digits", "test").shaped((1, 10, 10)).images[:].flip(2).numpy()
-    labels = data.load("digits", "test").labels.numpy()
+    flipped = datasets.load("digits", "test").shaped((1, 10, 10)).images[:].flip(2).numpy()
+    labels = datasets.load("digits", "test").labels.numpy()
     np.savez(tmp_path / "flipped.npz", x_train=flipped[:200], y_train=labels[:200], x_test=flipped, y_test=labels)
     target, out = f"npz:{tmp_path}/flipped.npz", tmp_path / "m.pt"
     asked = ("--dataset", "digits", "--target", target, "--epochs", 1, "--limit", 128)

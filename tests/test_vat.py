@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench import content
-from robench.defense import Batch, Defense, Step
-from robench.errors import UserError
 from robench.models import build
-from robench.smoothness import Divergence, VirtualAdversary, untracked
 from robench.threat import ThreatModel
-from robench.training import train
+from robench.training.defense import Batch, Defense, Step
+from robench.training.loop import train
+from robench.training.smoothness import Divergence, VirtualAdversary, untracked
+from robench.utils import registry
+from robench.utils.errors import UserError
 from tests.test_training import Stop, StopAt, assert_equal_weights, plan
 from tests.toy import generator, make
 
@@ -163,7 +163,7 @@ def test_the_released_codes_kernel_couples_the_batch_with_one_particle() -> None
 
 
 def test_mixup_mixes_points_and_targets() -> None:
-    vat = content.module("defenses", "vat")
+    vat = registry.module("defenses", "vat")
     defense = make("vat", particles=2, mixup=0.5, divergence="mse", weight=2, over="unlabelled")
     loss, _ = loss_of(defense, Tiny())
 
@@ -183,7 +183,7 @@ def test_mixup_mixes_points_and_targets() -> None:
 
 
 def test_shares_of_a_mixture_are_betas() -> None:
-    vat = content.module("defenses", "vat")
+    vat = registry.module("defenses", "vat")
     draws, seeded = [], torch.Generator().manual_seed(0)
     for _ in range(2000):
         draws.append(vat._mixture(0.5, 2, seeded)[0])

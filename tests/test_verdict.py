@@ -17,14 +17,14 @@ from torch import nn
 
 import robench as api
 from robench.access import Sight
-from robench.battery import attack
-from robench.errors import Notice
-from robench.ledger import ROW
-from robench.recipe import defense_class
-from robench.signs import Signs, bits_of
-from robench.summary import Summary
-from robench.tally import Tally, condensed_tallies
-from robench.verdict import Evidence, judge_evaluation
+from robench.ledger.per_example import Tally, condensed_tallies
+from robench.ledger.signs import Signs, bits_of
+from robench.ledger.store import ROW
+from robench.ledger.summary import Summary
+from robench.ledger.verdict import Evidence, judge_evaluation
+from robench.search.catalog import attack
+from robench.training.recipe import defense_class
+from robench.utils.errors import Notice
 from tests.broken import Quantised, Rippled, Scaled
 from tests.helpers import Linear, Trained
 from tests.toy import THREAT

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 import robench as api
-from robench import checkpoint
-from robench.errors import UserError
-from robench.models import build
+from robench.models import build, checkpoint
+from robench.utils.errors import UserError
 from tests.helpers import Ran, Trained
 
 Run = Callable[..., Ran]

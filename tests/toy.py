@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robench.defense import Batch, Defense, Step
-from robench.recipe import configure, defense_class
 from robench.threat import ThreatModel
+from robench.training.defense import Batch, Defense, Step
+from robench.training.recipe import configure, defense_class
 
 THREAT = ThreatModel.of("linf", 0.1)
 

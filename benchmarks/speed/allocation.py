@@ -22,8 +22,8 @@ def seconds(arch: str, kept: bool) -> float:
     import floor
     import torch
 
-    from robench.memory import keep_memory
     from robench.models import build
+    from robench.utils.memory import keep_memory
 
     if kept:
         keep_memory()

@@ -25,10 +25,10 @@ from record import Row
 from setting import Setting
 
 import robench
-from robench import data
-from robench.errors import UserError
-from robench.planning import checkpoint_path, plan_training
-from robench.subject import load_model
+from robench.data import datasets
+from robench.evaluation.plan import checkpoint_path, plan_training
+from robench.evaluation.target import load_model
+from robench.utils.errors import UserError
 
 HERE = Path(__file__).parent
 PARTS = ("pgd", "cifar", "suite", "precision")
@@ -89,7 +89,7 @@ def main(
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        split = data.load("mnist", "test", root=data_root)
+        split = datasets.load("mnist", "test", root=data_root)
         subject = load_model(checkpoint, shape=split.shape)
         digits = Setting.of("mnist", subject, split, MNIST_EPS, max(n, suite_n, spsa_n), folder)
         batches = pgd.best_batches(digits)
@@ -126,7 +126,7 @@ def _on_cifar(checkpoint: Path | None, arch: str | None, n: int, repeats: int, f
             "\nCIFAR-10: no robust resnet18 is at hand. This is the example model of pyautoattack: at the usual 8/255 "
             f"nobody survives, so the line with the fallen dropped is read at {CIFAR_EPS[0]}."
         )
-    split = data.load(CIFAR, "test")
+    split = datasets.load(CIFAR, "test")
     subject = load_model(checkpoint, arch=arch, shape=split.shape)
     images = Setting.of("cifar10", subject, split, CIFAR_EPS[0], n, folder)
     batches = pgd.best_batches(images)

@@ -59,7 +59,7 @@ def peak(folder: Path, data: Path, workers: int) -> float:
     """MiB of the largest process of an evaluation."""
     arguments = ["eval", "--model", str(folder / "network.py") + ":bright", "--dataset", f"parquet:{data}"]
     arguments += ["--attack", "fgsm", "--eps", "0.02", "--batch-size", "1000", "--workers", str(workers)]
-    program = "from robench.cli import main; main()"
+    program = "from robench.cli.main import main; main()"
     command = [sys.executable, "-c", program, *arguments, "--results", str(folder / "results")]
     process = os.posix_spawn(sys.executable, command, os.environ)
     _, status, usage = os.wait4(process, 0)

@@ -8,10 +8,10 @@ from setting import Setting
 from timing import timed
 from torch import Tensor
 
-from robench import running
-from robench.ledger import Ledger
-from robench.planning import plan_evaluation
-from robench.provenance import run_manifest
+from robench.evaluation import run
+from robench.evaluation.plan import plan_evaluation
+from robench.ledger.provenance import run_manifest
+from robench.ledger.store import Ledger
 
 BATCH = 256
 """Examples in hand at once, the most that the peers may take; how many of them make a pass the engine's probe says."""
@@ -48,7 +48,7 @@ def attack(setting: Setting, name: str, results: Path, *, seed: int, precision: 
     )
     evaluation = replace(planned, readings="final" if whole else "any")
     manifest = run_manifest("cpu")
-    cells, call = timed(lambda: running.evaluate(evaluation, Ledger(results), manifest, keep_images=True))
+    cells, call = timed(lambda: run.evaluate(evaluation, Ledger(results), manifest, keep_images=True))
     cell = cells[evaluation.attacks[0].name]
     tuning = cell.run["tuning"]
     rows, x_adv = cell.rows(), setting.x.clone()

@@ -15,7 +15,7 @@ from scoring import score
 from setting import Setting
 from timing import Times, fastest, in_turn, timed
 
-from robench.randomness import reseed
+from robench.utils.global_rng import reseed
 
 FLOOR = "floor"
 PROBED = 256

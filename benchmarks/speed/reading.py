@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 
-from robench.ledger import ROW, Ledger
+from robench.ledger.store import ROW, Ledger
 
 ATTACKS = ("clean", "fgsm", "pgd-20", "pgd-100", "cw-30", "mim", "feature", "square", "rays", "spsa-256")
 DEFENSES = (
@@ -91,7 +91,7 @@ def main() -> None:
             seconds = []
             for _ in range(3):
                 started = time.perf_counter()
-                program = "import sys; from robench.cli import main; main(); assert 'torch' not in sys.modules"
+                program = "import sys; from robench.cli.main import main; main(); assert 'torch' not in sys.modules"
                 arguments = [sys.executable, "-c", program, *command, "--results", folder]
                 subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
                 seconds.append(time.perf_counter() - started)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robench.data import Split
-from robench.errors import UserError
-from robench.sizes import parse_size
-from robench.subject import Subject
+from robench.data.datasets import Split
+from robench.evaluation.target import Subject
+from robench.utils.errors import UserError
+from robench.utils.sizes import parse_size
 
 STEP_SIZE = "eps/4"
 """Of every attack that takes steps, in every library; it is robench's default."""

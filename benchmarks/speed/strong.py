@@ -22,12 +22,12 @@ import pandas as pd
 import torch
 from pyautoattack import AutoAttack
 
-from robench.evaluation import Evaluation
-from robench.ledger import Ledger
-from robench.planning import plan_evaluation
-from robench.provenance import run_manifest
-from robench.running import evaluate
-from robench.tally import tally
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.run import evaluate
+from robench.ledger.per_example import tally
+from robench.ledger.provenance import run_manifest
+from robench.ledger.store import Ledger
 
 OUT = Path(__file__).with_suffix(".csv")
 COMPONENTS = ("apgd-ce", "apgd-t", "fab-t", "square")

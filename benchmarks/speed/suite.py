@@ -18,10 +18,10 @@ from timing import Times, fastest, in_turn, timed
 from torch import Tensor
 
 import robench
-from robench.evaluation import Mode
-from robench.randomness import reseed
-from robench.stats import Interval
-from robench.summary import Summary
+from robench.evaluation.evaluation import Mode
+from robench.ledger.summary import Summary
+from robench.utils.global_rng import reseed
+from robench.utils.stats import Interval
 
 ALL = "all"
 

@@ -26,12 +26,12 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from robench import recipe
-from robench.ascend import evaluating
-from robench.defense import MODEL, TARGET, Batch, Defense, Step
+from robench.evaluation.plan import plan_training, resolve_device
 from robench.models.network import Network
-from robench.planning import plan_training, resolve_device
-from robench.training import Plan, Silent, train
+from robench.training import recipe
+from robench.training.defense import MODEL, TARGET, Batch, Defense, Step
+from robench.training.inner_max import evaluating
+from robench.training.loop import Plan, Silent, train
 
 Kind = Literal["forward", "input", "parameters"]
 

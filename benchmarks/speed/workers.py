@@ -25,12 +25,13 @@ def evaluate(workers: int, restarts: int, results: str) -> float:
     from sklearn.linear_model import LogisticRegression
     from torch import nn
 
-    from robench import data, running
-    from robench.planning import plan_evaluation
-    from robench.units import Scale
+    from robench.data import datasets
+    from robench.evaluation import run
+    from robench.evaluation.plan import plan_evaluation
+    from robench.evaluation.shards import Scale
 
     torch.set_num_threads(workers)  # which the workers divide among them
-    train = data.load("digits", "train")
+    train = datasets.load("digits", "train")
     fitted = LogisticRegression(max_iter=200).fit(train.floats(slice(None)).flatten(1), train.labels)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with torch.no_grad():
@@ -38,7 +39,7 @@ def evaluate(workers: int, restarts: int, results: str) -> float:
         model[1].bias.copy_(torch.from_numpy(fitted.intercept_))
     planned = plan_evaluation(model, attacks=[f"pgd-100:restarts={restarts}"], eps=0.02, batch_size=8)
     started = time.perf_counter()
-    running.run(planned, results, scale=Scale.of(workers))
+    run.run(planned, results, scale=Scale.of(workers))
     return time.perf_counter() - started
 
 
@@ -51,7 +52,7 @@ def timed(workers: int, restarts: int, results: Path) -> float:
 
 def equal(first: Path, second: Path) -> bool:
     """Whether two ledgers have the same cells with the same rows, but for the time they took."""
-    from robench.ledger import Ledger
+    from robench.ledger.store import Ledger
 
     rows = [
         {cell.path.name: (cell.found, cell.table().drop_columns("seconds")) for cell in Ledger(results).cells()}

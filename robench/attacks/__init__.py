@@ -3,6 +3,6 @@
 In a checkout that folder lies beside the package. As a top-level package it would be shadowed by any researcher's own.
 """
 
-from robench.content import folder
+from robench.utils.registry import folder
 
 __path__ = [str(folder("attacks"))]

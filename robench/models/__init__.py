@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from robench.errors import UserError, unknown
 from robench.models.conv_large import ConvLarge
 from robench.models.digit_cnn import DigitCNN
 from robench.models.dirt import DirtLarge, DirtSmall
@@ -11,6 +10,7 @@ from robench.models.network import Network
 from robench.models.resnet import ResNet18
 from robench.models.small_cnn import SmallCNN
 from robench.models.wide_resnet import WRN2810, WRN3410
+from robench.utils.errors import UserError, unknown
 
 ARCHITECTURES: dict[str, type[Network]] = {
     "conv_large": ConvLarge,

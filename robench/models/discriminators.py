@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from robench.errors import UserError
 from robench.models.wide_resnet import WideResNet
+from robench.utils.errors import UserError
 
 
 class Discriminator(nn.Module):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.errors import UserError
 from robench.models.resnet import BasicBlock
+from robench.utils.errors import UserError
 
 Blocks = Literal["code", "paper"]
 """Whether the last of the three residual blocks is as wide as the first convolution, or as the other blocks."""

@@ -2,8 +2,8 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
-from robench.errors import UserError
 from robench.models.network import Network
+from robench.utils.errors import UserError
 
 
 class Transformed(Network):

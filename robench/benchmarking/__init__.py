@@ -1,0 +1,1 @@
+"""Many models in a run: benchmarks, queues, and what else is measured."""

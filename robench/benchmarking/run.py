@@ -1,0 +1,269 @@
+"""Runs a benchmark: trains or loads its models, attacks and measures each, and writes what people read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from robench.benchmarking import measure
+from robench.evaluation.answers import told_apart
+from robench.evaluation.evaluation import Evaluation, check_n
+from robench.evaluation.plan import checkpoint_path, plan_evaluation, plan_training, resolve_device
+from robench.evaluation.run import Progress as EvaluationProgress
+from robench.evaluation.run import run as run_evaluation
+from robench.evaluation.shards import Scale
+from robench.evaluation.target import Subject, load_model
+from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.models import checkpoint
+from robench.reports import ranking
+from robench.reports.evaluations import evaluation_id
+from robench.reports.publishing import paths, publish, publish_benchmark
+from robench.reports.report import failures
+from robench.search.catalog import battery
+from robench.specs.benchmark import Benchmark, Settings, load
+from robench.training import loop
+from robench.training.recipe import default_threat
+from robench.utils.errors import UserError, unknown
+from robench.utils.sizes import Size, parse_size
+
+PICTURED = {"gradients": "pgd-20", "scores": "squares", "labels": "rays"}
+"""The attack that makes the pictures on a model's page, by what the model shows of itself."""
+
+
+class Reporter(Protocol):
+    """Shows what a benchmark is doing."""
+
+    def say(self, text: str) -> None: ...
+    def training(self) -> loop.Progress: ...
+    def evaluation(self) -> EvaluationProgress: ...
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What differs from the benchmark as it is written, to fit a machine or its data; None leaves it."""
+
+    dataset: str | None = None
+    arch: str | None = None
+    eps: Size | None = None
+    n: int | None = None
+    limit: int | None = None
+    epochs: int | None = None
+    labels: int | None = None
+    target_domain: str | None = None
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value is not None)
+
+    def of(self, benchmark: Benchmark) -> Benchmark:
+        """The benchmark with them. On a data set for which it has no radius, radius and network are the usual ones."""
+        changes = {name: value for name, value in vars(self).items() if value is not None}
+        train = {**benchmark.train}
+        if self.dataset not in (None, benchmark.dataset):
+            changes.setdefault("eps", benchmark.also.get(str(self.dataset)))
+            if self.dataset not in benchmark.also:
+                train.pop("arch", None)
+        train |= {name: changes.pop(name) for name in ("arch", "labels", "target_domain") if name in changes}
+        if self.epochs and "epochs" in train:
+            length = train.pop("epochs")
+            train |= {"drops": [drop * self.epochs / length for drop in train["drops"]]} if "drops" in train else {}
+        changes["train"] = train
+        return benchmark.model_copy(update=changes)
+
+
+def run(
+    name: str,
+    *,
+    results: Path | str = "results",
+    data_root: Path | str = "data",
+    download: bool = False,
+    device: str | None = None,
+    dataset: str | None = None,
+    arch: str | None = None,
+    eps: Size | None = None,
+    n: int | None = None,
+    limit: int | None = None,
+    epochs: int | None = None,
+    workers: int = 1,
+    labels: int | None = None,
+    target: str | None = None,
+    reporter: Reporter | None = None,
+) -> pd.DataFrame:
+    """The leaderboard of the benchmark's models under its attacks; that of everything in the ledger is written to the
+    results folder, and the benchmark's own table or figure.
+
+    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. The options
+    from dataset to epochs cut the benchmark to the machine; labels and target are those of another panel of its figure.
+    Several `workers` are processes that share the examples of each attack.
+    """
+    cuts = Cuts(dataset, arch, eps, n, limit, epochs, labels, target)
+    benchmark = cuts.of(load(name))
+    say = reporter.say if reporter else lambda text: None
+    _check(name, benchmark)
+    if str(cuts):
+        say(f"cut: {cuts}")
+    where = _Where(results, data_root, download, resolve_device(device), Scale.of(workers), say, reporter)
+    for kind, settings in benchmark.once.items():
+        say(f"measuring {kind}")
+        measure.measure_once(kind, settings, results, where.device)
+    evaluated = []
+    for asked in _evaluations(benchmark, where):
+        planned, _ = told_apart(asked, Ledger(results))
+        _evaluate(planned, benchmark, where)
+        evaluated.append(planned)
+    written, own = [], pd.DataFrame(columns=list(ranking.FIXED))
+    if evaluated:  # not all was measured on no model
+        publish(results)
+        written, own = paths(results), ranking.leaderboard(results, only=partial(_is_in, _columns(evaluated)))
+    say(f"wrote {', '.join(map(str, [*written, *publish_benchmark(name, own, results)]))}")
+    return own
+
+
+@dataclass(frozen=True)
+class _Where:
+    """What is the same for every step of a benchmark."""
+
+    results: Path | str
+    data_root: Path | str
+    download: bool
+    device: str
+    scale: Scale
+    say: Callable[[str], None]
+    reporter: Reporter | None
+
+
+def _check(name: str, benchmark: Benchmark) -> None:
+    """What is wrong is said before anything is trained."""
+    if not (benchmark.trained or benchmark.models or benchmark.once):
+        raise UserError(f"benchmark {name}: expected defenses or models, got neither")
+    if benchmark.suite or benchmark.battery:
+        battery(benchmark.suite, benchmark.battery)
+    for kind, settings in chain(benchmark.measure.items(), benchmark.once.items()):
+        measure.check(kind, settings)
+    for radius in benchmark.radii:
+        parse_size(radius, 1.0)
+    check_n(benchmark.n)
+
+
+def _evaluations(benchmark: Benchmark, where: _Where) -> Iterator[Evaluation]:
+    """What is to be evaluated; each model is trained when its evaluations are asked for."""
+    plans = _plans(benchmark, where)
+    trained = (load_model(path) for path in _trained(plans, where))
+    subjects: Iterator[Subject] = chain(map(load_model, benchmark.models), trained)
+    if benchmark.sources == "each":
+        everybody = list(subjects)
+        pairs = [(subject, [source]) for subject in everybody for source in everybody if source is not subject]
+        yield from (planned for pair in pairs for planned in _at_all_radii(*pair, benchmark, where))
+        return
+    sources = [load_model(source) for source in benchmark.sources]
+    for subject in subjects:
+        yield from _at_all_radii(subject, sources, benchmark, where)
+
+
+def _at_all_radii(
+    subject: Subject, sources: Sequence[Subject], benchmark: Benchmark, where: _Where
+) -> Iterator[Evaluation]:
+    dataset = _evaluated_on(benchmark, subject)
+    for eps in _radii(benchmark, subject, dataset):
+        planned = plan_evaluation(
+            subject,
+            suite=benchmark.suite,
+            attacks=benchmark.battery,
+            dataset=dataset,
+            data_root=where.data_root,
+            download=where.download,
+            eps=eps,
+            norm=benchmark.norm,
+            device=where.device,
+            n=benchmark.n,
+            sources=sources,
+        )
+        yield planned if benchmark.suite or benchmark.battery else replace(planned, attacks=[])
+
+
+def _evaluated_on(benchmark: Benchmark, subject: Subject) -> str:
+    card = subject.card
+    return card.dataset if card and "target_domain" in card.recipe.get("setup", {}) else benchmark.dataset
+
+
+def _radii(benchmark: Benchmark, subject: Subject, dataset: str) -> list[Size]:
+    shape = subject.card.shape if subject.card else ()
+    threat = default_threat(dataset, shape).with_(benchmark.norm, benchmark.eps, shape)
+    return [
+        threat.eps_written if radius == "eps" else f"{parse_size(radius, threat.eps):.12g}"
+        for radius in benchmark.radii
+    ]
+
+
+def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
+    where.say(f"{planned.subject.name}: evaluating at {planned.threat}")
+    progress = where.reporter.evaluation() if where.reporter else None
+    for failure in failures(run_evaluation(planned, where.results, progress, scale=where.scale)):
+        where.say(f"{planned.subject.name}: {failure}")
+    pictures: dict[str, Settings] = {"gallery": {"attack": PICTURED[planned.subject.gives]}}
+    for kind, settings in {**pictures, **benchmark.measure}.items():
+        where.say(f"{planned.subject.name}: measuring {kind}")
+        measure.measure_model(planned, kind, settings, where.results)
+
+
+def _is_in(wanted: AbstractSet[tuple[str, str]], cell: Cell) -> bool:
+    return (evaluation_id(cell.key), cell.about["attack"]) in wanted
+
+
+def _columns(evaluated: Sequence[Evaluation]) -> set[tuple[str, str]]:
+    """The evaluations, each with the names of what fills its row."""
+    return {
+        (evaluation_id(planned.key(None)), name)
+        for planned in evaluated
+        for name in (CLEAN, DIAGNOSIS, *(planned.about(attack)["attack"] for attack in planned.attacks))
+    }
+
+
+def _trained(plans: Sequence[tuple[str | None, loop.Plan]], where: _Where) -> Iterator[Path]:
+    """The checkpoints of the plans, each trained when it is asked for, where there is none."""
+    latest: dict[tuple[str, int], Path] = {}
+    for init, plan in plans:
+        if init is not None:
+            weights = checkpoint.state_dict_of(checkpoint.read(latest[init, plan.seed]), init)
+            plan = replace(plan, init=weights)
+        latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, where.results)
+        if path.is_file():
+            loop.finished(plan, path)
+            where.say(f"{plan.recipe.name}: using {path}")
+        else:
+            where.say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
+            progress = where.reporter.training() if where.reporter else None
+            loop.train(plan, path, device=where.device, resume=True, progress=progress)
+        yield path
+
+
+def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, loop.Plan]]:
+    """A plan for each defense and seed, with the defense whose weights it is yet to start from."""
+    entries = benchmark.trained
+    for position, entry in enumerate(entries):
+        before = [earlier.defense for earlier in entries[:position]]
+        if entry.init is not None and entry.init not in before:
+            raise unknown(f"defense before {entry.defense}", entry.init, before)
+    return [
+        (
+            entry.init,
+            plan_training(
+                entry.defense,
+                dataset=entry.dataset or benchmark.dataset,
+                data_root=where.data_root,
+                download=where.download,
+                eps=benchmark.eps,
+                norm=benchmark.norm,
+                epochs=benchmark.epochs,
+                limit=benchmark.limit,
+                settings={**benchmark.train, **entry.settings},
+                seed=seed,
+            ),
+        )
+        for seed in benchmark.seeds
+        for entry in entries
+    ]

@@ -1,0 +1,45 @@
+"""One executor = one file = one class `Executor`: where the units of an evaluation are run."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from robench.evaluation.shards import Unit, Watch
+from robench.utils.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from robench.evaluation.evaluation import Evaluation
+
+
+class Executor(AbstractContextManager[Any], Protocol):
+    """Made of an evaluation and a number of workers; with nothing to run it starts none."""
+
+    threads: int
+    """of torch in each worker"""
+
+    def run(self, units: Sequence[Unit], watch: Watch) -> None:
+        """Has every unit done. A worker that is lost costs its unfinished batches, which another one runs again.
+
+        Raises UserError where a unit is refused, or cost one worker after the other."""
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+def executor(name: str, evaluation: "Evaluation", workers: int) -> Executor:
+    """The executor of that name."""
+    if name not in names():
+        raise unknown("executor", name, names())
+    made: Executor = import_module(f"robench.evaluation.executors.{name}").Executor(evaluation, workers)
+    return made
+
+
+def lost(unit: Unit, times: int) -> UserError:
+    """The error for a unit that ended every process that ran it."""
+    return UserError(
+        f"{times} workers died one after the other on examples {unit.ids.start} to {unit.ids.stop - 1} under "
+        f"{unit.attack}; where memory is short, ask for fewer --workers or a smaller --batch-size"
+    )

@@ -1,0 +1,217 @@
+"""Runs units in processes of this machine, which share the examples of each attack."""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.executors import lost
+from robench.evaluation.run import Prepared
+from robench.evaluation.shards import Unit, Watch
+from robench.utils.containment import Stop
+from robench.utils.errors import UserError
+from robench.utils.serialize import pack, unpack
+
+RETRIES = 2
+"""How often a unit is run again whose worker died."""
+
+PATIENCE = 10.0
+"""Seconds that a worker has to write what it has finished when it is told to end."""
+
+INTERVAL = 0.2
+"""Seconds between two words of a worker on the examples standing."""
+
+LOST = (EOFError, ConnectionResetError, BrokenPipeError)
+
+
+@dataclass
+class _Worker:
+    """A process, the unit it runs with the number of examples that it lacked and what was told of its batches, and
+    what it said last: the examples standing and its passes so far."""
+
+    process: BaseProcess
+    unit: Unit | None = None
+    lacked: int = 0
+    told: list[tuple[int, int]] = field(default_factory=list)
+    ready: bool = False
+    standing: int = 0
+    passes: int = 0
+
+
+class Executor:
+    """See `robench.evaluation.executors.Executor`. The processes are started when there is work, and kept for all that
+    follows."""
+
+    def __init__(self, evaluation: Evaluation, workers: int) -> None:
+        self._count, self.threads = workers, max(torch.get_num_threads() // workers, 1)
+        self._name = evaluation.subject.name
+        self._folder = tempfile.TemporaryDirectory(prefix="robench-")
+        self._parcel = Path(self._folder.name) / "evaluation"
+        self._parcel.write_bytes(pack(evaluation, self._name))
+        self._workers: dict[Connection, _Worker] = {}
+        self._passes = 0
+        """of the processes that are gone"""
+
+    def __enter__(self) -> "Executor":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for connection, worker in self._workers.items():
+            connection.close()  # at which one without a unit ends
+            if worker.unit or not worker.ready:
+                worker.process.terminate()
+        until = time.monotonic() + PATIENCE
+        for worker in self._workers.values():
+            worker.process.join(max(until - time.monotonic(), 0.0))
+            worker.process.kill()
+            worker.process.join()
+        self._folder.cleanup()
+
+    def run(self, units: Sequence[Unit], watch: Watch) -> None:
+        waiting, deaths = deque(units), Counter[Unit | None]()
+        while waiting or self._busy:
+            for _ in range(min(self._count, len(waiting) + self._busy) - len(self._workers)):
+                self._start()
+            self._assign(waiting)
+            for connection in wait(list(self._workers)):
+                assert isinstance(connection, Connection)
+                try:
+                    self._heed(self._workers[connection], connection.recv(), watch)
+                except LOST:
+                    unit = self._bury(connection, watch)
+                    deaths[unit] += 1
+                    if deaths[unit] > RETRIES:
+                        raise lost(unit, deaths[unit]) if unit else _stillborn(self._name) from None
+                    if unit:
+                        waiting.appendleft(unit)
+
+    @property
+    def _busy(self) -> int:
+        return sum(worker.unit is not None for worker in self._workers.values())
+
+    def _start(self) -> None:
+        ours, theirs = get_context("spawn").Pipe()
+        process = get_context("spawn").Process(target=_work, args=(self._parcel, self._name, theirs), daemon=True)
+        with theirs, _deaf():
+            process.start()
+        self._workers[ours] = _Worker(process)
+
+    def _assign(self, waiting: deque[Unit]) -> None:
+        for connection, worker in self._workers.items():
+            if waiting and worker.ready and worker.unit is None:
+                worker.unit = unit = waiting.popleft()
+                worker.lacked, worker.told = len(unit.lacking()[0]), []
+                with suppress(*LOST):  # of its death its silence will tell
+                    connection.send(unit)
+
+    def _heed(self, worker: _Worker, said: tuple[str, Any], watch: Watch) -> None:
+        kind, content = said
+        if kind == "ready":
+            worker.ready, worker.unit, worker.standing = True, None, 0
+        elif kind == "standing":
+            worker.standing, worker.passes = content
+            everybody = self._workers.values()
+            watch.standing(sum(w.standing for w in everybody), self._passes + sum(w.passes for w in everybody))
+        elif kind == "advance":
+            worker.told.append(content)
+            watch.advance(*content)
+        elif kind == "refused":
+            raise UserError(content)
+        else:
+            raise RuntimeError(f"a worker failed:\n{content}")
+
+    def _bury(self, connection: Connection, watch: Watch) -> Unit | None:
+        """Takes leave of a worker that is gone, and takes back what it told of batches that it has not written; gives
+        the unit that it was running."""
+        worker = self._workers.pop(connection)
+        connection.close()
+        worker.process.join()
+        self._passes += worker.passes
+        if worker.unit:
+            written = worker.lacked - len(worker.unit.lacking()[0])
+            while sum(examples for examples, _ in worker.told) > written:
+                examples, robust = worker.told.pop()
+                watch.advance(-examples, -robust)
+        return worker.unit
+
+
+def _stillborn(name: str) -> UserError:
+    return UserError(
+        f"worker processes for {name} end as they start; a script that asks for workers must keep what it runs under "
+        'if __name__ == "__main__":'
+    )
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A process started here hears no Ctrl-C: this one does, and tells it to end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(parcel: Path, name: str, talk: Connection) -> None:
+    """What a worker does, until its parent is gone or tells it to end."""
+    signal.signal(signal.SIGTERM, _stop)  # past every `except Exception`, and rows are still written
+    sys.stdout = sys.stderr  # standard output is for what the command has found
+    try:
+        _follow(parcel, name, talk)
+    finally:
+        os._exit(0)  # Python would take seconds to put torch away
+
+
+def _stop(*_: Any) -> None:
+    raise Stop
+
+
+def _follow(parcel: Path, name: str, talk: Connection) -> None:
+    """Does what units come."""
+    with suppress(*LOST):
+        try:
+            prepared = Prepared(unpack(parcel.read_bytes(), name))
+            while True:
+                talk.send(("ready", None))
+                prepared.do(talk.recv(), _Telling(talk))
+        except UserError as error:
+            talk.send(("refused", str(error)))
+        except LOST:
+            raise
+        except Exception:
+            talk.send(("failed", traceback.format_exc()))
+
+
+class _Telling:
+    """Passes on to the parent what a unit's watch is told."""
+
+    def __init__(self, talk: Connection) -> None:
+        self._talk, self._told = talk, 0.0
+
+    def standing(self, examples: int, passes: int) -> None:
+        if time.monotonic() - self._told >= INTERVAL:
+            self._told = time.monotonic()
+            self._say("standing", examples, passes)
+
+    def advance(self, examples: int, robust: int) -> None:
+        self._say("advance", examples, robust)
+
+    def _say(self, kind: str, *content: int) -> None:
+        try:
+            self._talk.send((kind, content))
+        except LOST:
+            raise Stop from None

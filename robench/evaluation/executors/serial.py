@@ -1,0 +1,34 @@
+"""Runs units in this process, one after the other."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.run import Prepared
+from robench.evaluation.shards import Unit, Watch
+from robench.utils.errors import UserError
+
+
+class Executor:
+    """See `robench.evaluation.executors.Executor`."""
+
+    def __init__(self, evaluation: Evaluation, workers: int) -> None:
+        if workers > 1:
+            raise UserError(f"expected 1 worker for the executor serial, got {workers}; processes takes more")
+        self._evaluation, self.threads = evaluation, torch.get_num_threads()
+
+    @cached_property
+    def _prepared(self) -> Prepared:
+        return Prepared(self._evaluation)
+
+    def __enter__(self) -> "Executor":
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def run(self, units: Sequence[Unit], watch: Watch) -> None:
+        for unit in units:
+            self._prepared.do(unit, watch)

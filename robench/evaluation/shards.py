@@ -1,0 +1,128 @@
+"""How an evaluation is cut up: into units that any process can run in any order, and into parts for a batch system."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+
+from robench.ledger.store import Cell, finished
+from robench.utils.errors import UserError
+
+LARGEST = 8192
+"""Examples of a unit, so that what a process holds does not grow with the set."""
+
+SHARES = 8
+"""Units for each worker, where there are so many batches, so that all of them have work to the end."""
+
+
+class Watch(Protocol):
+    """Is told of what runs: the standing at each step with the passes so far, then how many of a batch stood."""
+
+    def standing(self, examples: int, passes: int) -> None: ...
+    def advance(self, examples: int, robust: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An attack, or what else fills a cell, on some examples. What has been done already it learns from the ledger, so
+    it may be run again at any time; it is done when its rows are on disk."""
+
+    attack: str
+    ids: range
+    cell: Cell
+    clean: Cell
+    before: Sequence[Cell] = ()
+    """of the attacks whose victims are spared"""
+    keep_images: bool = False
+    """the adversarial examples as well"""
+    beginnings: Sequence[tuple[int, Cell]] = ()
+    """of its runs: after so many steps they are those of another attack, whose cell is filled too"""
+
+    @property
+    def batch_size(self) -> int:
+        return int(self.cell.run["batch_size"])
+
+    def lacking(self) -> tuple[np.ndarray, np.ndarray]:
+        """The examples to attack, and those broken before that are yet to be noted as skipped."""
+        ids, table = np.array(self.ids), self.cell.table(self.ids)
+        written = table["example"].to_numpy()
+        done = written[finished(table)]
+        if self.keep_images:
+            done = np.intersect1d(done, self.cell.pictured())
+        spared = np.zeros(len(ids), dtype=bool)
+        for cell in self.before:
+            table = cell.table(self.ids)
+            spared |= np.isin(ids, table["example"].to_numpy()[table["fooled"].fill_null(False).to_numpy()])
+        return ids[~spared & ~np.isin(ids, done)], ids[spared & ~np.isin(ids, written)]
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What is lacking, in blocks of examples that do not depend on which of them are."""
+        run, skip = self.lacking()
+        for block in np.unique(np.concatenate([run, skip]) // self.batch_size):
+            yield run[run // self.batch_size == block], skip[skip // self.batch_size == block]
+
+    def cut(self, workers: int) -> list[Self]:
+        """It in units of whole batches, many enough for the workers."""
+        batches = -(-len(self.ids) // self.batch_size)
+        fair = batches // (SHARES * workers) if workers > 1 else batches
+        size = max(min(fair, LARGEST // self.batch_size), 1) * self.batch_size
+        first = self.ids.start - self.ids.start % size
+        starts = range(first, self.ids.stop, size)
+        pieces = (range(max(start, self.ids.start), min(start + size, self.ids.stop)) for start in starts)
+        return [replace(self, ids=piece) for piece in pieces]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The `i`-th of `k` shares of an evaluation, counted from 1."""
+
+    i: int
+    k: int
+
+    @classmethod
+    def parse(cls, written: str) -> Self:
+        i, _, k = written.partition("/")
+        if not (i.isdecimal() and k.isdecimal() and 1 <= int(i) <= int(k)):
+            raise UserError(f"expected a part as i/k with i from 1 to k, such as 2/4, got {written!r}")
+        return cls(int(i), int(k))
+
+    def __str__(self) -> str:
+        return f"{self.i}/{self.k}"
+
+    def of(self, ids: range, batch_size: int) -> range:
+        """Its examples, whole batches of `ids`."""
+        batches = -(-len(ids) // batch_size)
+        if self.k > batches:
+            raise UserError(
+                f"expected at most {batches} parts, one for each batch of {batch_size} examples, got {self.k}; "
+                "a smaller --batch-size allows more"
+            )
+        edges = [batches * share // self.k * batch_size for share in (self.i - 1, self.i)]
+        return ids[edges[0] : edges[1]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How an evaluation is spread: over the workers of an executor, and which part of it is run at all."""
+
+    workers: int = 1
+    executor: str = "serial"
+    """a module of robench.evaluation.executors"""
+    part: Part | None = None
+
+    @classmethod
+    def of(cls, workers: int = 1, executor: str | None = None, part: str | None = None) -> Self:
+        """From the words of a command; several workers are processes unless an executor is named."""
+        if workers < 1:
+            raise UserError(f"expected at least 1 worker, got {workers}")
+        kind = executor or ("processes" if workers > 1 else "serial")
+        return cls(workers, kind, Part.parse(part) if part is not None else None)
+
+    def ids(self, wanted: range, batch_size: int) -> range:
+        """The examples to run of those that are wanted."""
+        return self.part.of(wanted, batch_size) if self.part else wanted
+
+
+ALONE = Scale()
+"""Everything, in this process."""

@@ -1,0 +1,51 @@
+"""The leaderboard with the seeds of a recipe taken together: what training again would change."""
+
+import pandas as pd
+
+from robench.reports.ranking import FIXED, percent, pipe
+
+FIXED_MEANS = (
+    *("dataset", "threat", "battery", "defense", "settings", "rank", "seeds", "n"),
+    *("clean", "clean_spread", "worst_case", "worst_case_spread"),
+)
+
+
+def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The trained models of a leaderboard, one row for all the seeds of a recipe: columns `FIXED_MEANS`, then the mean
+    under each attack. `seeds` is how many; the spreads are standard deviations over them, missing for a single one."""
+    attacks = [name for name in frame.columns if name not in FIXED]
+    keys = list(FIXED_MEANS[:5])
+    groups = frame[frame["defense"] != ""].groupby(keys, sort=False)
+    columns = {"rank": groups["rank"].min(), "seeds": groups["seed"].nunique(), "n": groups["n"].min()}
+    for name in ("clean", "worst_case"):
+        columns |= {name: groups[name].mean(), f"{name}_spread": groups[name].std()}
+    means = pd.DataFrame({**columns, **{name: groups[name].mean() for name in attacks}}).reset_index()
+    sections = frame.drop_duplicates(keys[:3]).reset_index(drop=True)
+    place = {tuple(section): number for number, section in enumerate(sections[keys[:3]].to_numpy())}
+    means["place"] = [place[tuple(section)] for section in means[keys[:3]].to_numpy()]
+    means = means.sort_values(["place", "worst_case", "defense"], ascending=[True, False, True])
+    return means[[*FIXED_MEANS, *attacks]].reset_index(drop=True)
+
+
+def to_markdown(means: pd.DataFrame) -> str:
+    """A table for each data set, threat and battery; accuracies in percent, with the standard deviation over seeds."""
+    lines = []
+    for (dataset, threat, battery), group in means.groupby(["dataset", "threat", "battery"], sort=False):
+        attacks = [name for name in group.columns if name not in FIXED_MEANS and group[name].notna().any()]
+        header = ["#", "defense", "seeds", "n", "clean", "worst case", *attacks]
+        body = []
+        for _, row in group.iterrows():
+            name = " ".join(filter(None, (row["defense"], row["settings"])))
+            main = (_with_spread(row, "clean"), _with_spread(row, "worst_case"))
+            rank = "-" if pd.isna(row["rank"]) else str(row["rank"])
+            body.append(
+                [rank, name, str(row["seeds"]), str(row["n"]), *main, *(percent(row[attack]) for attack in attacks)]
+            )
+        alignment = ["---:", "---", *["---:"] * (len(header) - 2)]
+        lines += [f"### {dataset}, {threat}: {battery}", "", *map(pipe, [header, alignment, *body]), ""]
+    return "\n".join(lines)
+
+
+def _with_spread(row: pd.Series, name: str) -> str:
+    spread = row[f"{name}_spread"]
+    return percent(row[name]) + ("" if pd.isna(spread) else f" ± {percent(spread)}")

@@ -1,0 +1,1 @@
+"""Faster passes that change nothing but rounding."""

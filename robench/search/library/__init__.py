@@ -1,0 +1,1 @@
+"""Attacks of other libraries, in a process of their own."""

@@ -1,0 +1,1 @@
+"""What YAML files say: benchmarks, queues; no torch."""

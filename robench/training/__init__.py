@@ -1,0 +1,1 @@
+"""Defenses, their recipes, and the loop that trains."""

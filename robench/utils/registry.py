@@ -1,0 +1,133 @@
+"""Finds what robench knows by name: the files of attacks/, defenses/ and benchmarks/, and the users' own.
+
+Nothing is registered anywhere: a file that lies in the folder is known.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robench.utils.containment import contained
+from robench.utils.errors import UserError, unknown
+
+Folder = Literal["attacks", "defenses", "benchmarks"]
+
+
+class Strict(BaseModel):
+    """A block of YAML: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+StrictModel = TypeVar("StrictModel", bound=Strict)
+
+
+def folder(name: Folder) -> Path:
+    """Inside the package where it was installed from a wheel, beside it in a checkout."""
+    inside = Path(__file__).parents[1] / name
+    if any(path.name != "__init__.py" for pattern in ("*.py", "*.yaml") for path in inside.glob(pattern)):
+        return inside
+    return Path(__file__).resolve().parents[2] / name
+
+
+def names(name: Folder, pattern: str) -> list[str]:
+    """Stems of the files of a folder that match a pattern such as "*.py"."""
+    return sorted(path.stem for path in folder(name).glob(pattern) if path.name not in ("__init__.py", "catalog.yaml"))
+
+
+def read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def parse(schema: type[StrictModel], block: Any, where: str) -> StrictModel:
+    """A block of YAML as its model; the first thing wrong with it becomes the error."""
+    if not isinstance(block, dict):
+        raise UserError(f"{where}: expected keys and values, got {block!r}")
+    for key in block:
+        if key not in schema.model_fields:
+            raise UserError(f"{where}: {unknown('key', str(key), schema.model_fields)}")
+    try:
+        return schema.model_validate(block)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {place}: {first['msg'].lower()}, got {first['input']!r}") from None
+
+
+_USERS = "robench_user_"
+
+
+def is_of_user(module_name: str | None) -> bool:
+    """Whether a module is a file of the user's."""
+    return (module_name or "").startswith(_USERS)
+
+
+def load_file(path: Path) -> Any:
+    """Imports a Python file of the user's; it runs their code."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    name = f"{_USERS}{path.stem}_{abs(hash(path.resolve())):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with contained(str(path)):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def module(kind: Literal["attacks", "defenses"], name: str) -> Any:
+    """The module of an attack or a defense, by its file's stem or, for a user's own, by a path that ends in .py."""
+    if name.endswith(".py"):
+        return load_file(Path(name))
+    if name not in names(kind, "*.py"):
+        raise unknown(kind.removesuffix("s"), name, names(kind, "*.py"))
+    return importlib.import_module(f"robench.{kind}.{name}")
+
+
+def attack_catalog() -> dict[str, dict[str, Any]]:
+    """Every configured attack, and every function that has no entry of its own under its own name."""
+    entries: dict[str, dict[str, Any]] = read_yaml(folder("attacks") / "catalog.yaml")
+    return {**{name: {"attack": name} for name in names("attacks", "*.py")}, **entries}
+
+
+_members: WeakKeyDictionary[Callable[..., None], str] = WeakKeyDictionary()
+"""What families gave, by the names by which another process finds it."""
+
+
+def member_of(function: Callable[..., None]) -> str | None:
+    """The FAMILY:NAME of an attack that a family gave."""
+    return _members.get(function)
+
+
+def attack_function(name: str) -> Callable[..., None]:
+    """The function that bears its file's name, or after FAMILY:NAME the one that a family of them gives."""
+    written = name
+    name, _, member = (name, "", "") if name.endswith(".py") else name.partition(":")
+    stem = Path(name).stem
+    function = getattr(module("attacks", name), stem, None)
+    if member and not hasattr(function, "family"):
+        raise UserError(f"{stem} is no family of attacks, so {name}:{member} names none; {stem} alone does")
+    if member and function:
+        function = function(member)
+        _members[function] = written
+    if not inspect.isfunction(function) or not hasattr(function, "access"):
+        raise UserError(f"expected a function {stem} under @sees(...) in {name}, found none")
+    return function

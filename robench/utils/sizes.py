@@ -1,0 +1,30 @@
+"""Lengths as people write them: "8/255", 0.03, "eps/4"."""
+
+import re
+from typing import cast
+
+from robench.utils.errors import UserError
+
+Size = str | float
+"""A length in the units of the threat: a number, "2/255", or a multiple of the radius such as "eps/4"."""
+
+_FACTOR = r"(?:eps|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
+_SIZE = re.compile(rf"\s*{_FACTOR}(?:\s*[*/]\s*{_FACTOR})*\s*")
+
+
+def parse_size(written: Size, eps: float | None = None) -> float:
+    """The value of a `Size`; `eps` is the radius that the word "eps" stands for (where it may stand)."""
+    text = str(written)
+    if not _SIZE.fullmatch(text) or (eps is None and "eps" in text):
+        form = "a positive number or a fraction such as 8/255" + ("" if eps is None else ", or a share of eps as eps/4")
+        raise UserError(f"expected {form}, got {text!r}")
+    value, operator = 1.0, "*"
+    for token in re.findall(rf"{_FACTOR}|[*/]", text):
+        if token in "*/":
+            operator = token
+            continue
+        factor = cast(float, eps) if token == "eps" else float(token)
+        if operator == "/" and factor == 0:
+            raise UserError(f"expected a length, got {text!r}, which divides by zero")
+        value = value * factor if operator == "*" else value / factor
+    return value
