@@ -24,9 +24,9 @@ Name = Literal["ce", "dlr", "margin"]
 )
 def apgd(search: Search, *, steps: int = 100, loss: Name = "ce", targets: int | None = None) -> None:
     """Auto-PGD (Croce & Hein 2020, Algorithm 1) up the cross-entropy, their difference of logits ratio (of 3 classes or
-    more), or the margin; with `targets`, up the margin to so many other classes in turn, highest logit at x first, to
-    more in each restart. The library's are apgd-ce and apgd-t; in this one broken examples leave at each step."""
-    aim = search.state(others=others(search.query(search.x), search.y))
+    more) or the margin; with `targets`, up the margin to so many classes in turn, more in each restart, highest logit
+    at the best candidate first. The library's are apgd-ce and apgd-t; in this one broken examples leave at once."""
+    aim = search.state(others=others(search.query(search.best[0]), search.y))
     for number in range(min((search.draws.restart + 1) * targets, search.classes - 1) if targets else 1):
         beside = {"target": aim.others[:, number]} if targets else {}
         _run(search, steps, number, targeted_margin if targets else LOSSES[loss], beside)

@@ -20,8 +20,9 @@ def squares(search: Search, *, queries: int = 2000, tries: int = 8, area: float 
     al. 2020); goes on from the best candidate of the run so far or, where there is none, begins at vertical stripes.
 
     Ours are: the best of `tries` squares is taken at a step; whoever gains in one of `windows` equal parts of the
-    queries too little to reach a margin of 0 at that pace in those that are left is given up; and in l2, where the
-    paper moves mass between two windows, each pixel changes by 2 eps / sqrt(pixels) and the whole is projected.
+    queries too little to reach a margin of 0 at half that pace (gains shrink) in those that are left is given up; and
+    in l2, where the paper moves mass between two windows, each pixel changes by 2 eps / sqrt(pixels) and the whole is
+    projected.
     """
     channels, height, width = search.shape
     change = search.eps if search.threat.norm == "linf" else search.eps / sqrt(channels * height * width)
@@ -43,7 +44,7 @@ def squares(search: Search, *, queries: int = 2000, tries: int = 8, area: float 
             at.margin = found.where(better, at.margin)
             at.x = points[torch.arange(len(best)), best].where(per_example(better, at.x), at.x)
         if window < windows - 1:
-            search.give_up(-at.margin > (at.margin - at.before) * (windows - 1 - window))
+            search.give_up(-at.margin > (at.margin - at.before) * (windows - 1 - window) / 2)
 
 
 def _squares(chance: Tensor, side: int, height: int, width: int) -> Tensor:

@@ -187,7 +187,7 @@ def run_bb(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, steps: int, id
     return run_attack(f"bb:steps={steps}", model, x[ids], y[ids], threat, ids=ids, images=pool)
 
 
-CASES = {"two classes": linear_case(2, 4), "five classes": linear_case(5, 8), "equal distances": hadamard_case(8)}
+CASES = {"two classes": linear_case(2, 8), "five classes": linear_case(5, 8), "equal distances": hadamard_case(8)}
 
 
 @pytest.mark.parametrize("case", CASES)

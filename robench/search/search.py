@@ -128,7 +128,7 @@ class Search:
     def best(self) -> tuple[Tensor, Tensor]:
         """Of each example the candidate [B, ...] of largest margin in this run, and that margin [B]; x and -inf where
         there was none."""
-        return self._candidate, self._best
+        return self._candidate.where(per_example(self._best > -torch.inf, self.x), self.x), self._best
 
     @property
     def earlier(self) -> Tensor:
