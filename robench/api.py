@@ -34,6 +34,7 @@ from robench.ledger.summary import Summary
 from robench.models.checkpoint import Card
 from robench.reports import comparison, drawing, ranking, tables
 from robench.reports.comparison import Comparison
+from robench.reports.figure_data import Drawing
 from robench.search.catalog import Attack
 from robench.search.catalog import attack as configured_attack
 from robench.search.classifier import Classifier
@@ -210,6 +211,6 @@ def table(id: str, results: Path | str = "results") -> list[tables.Grid]:
     return tables.build(id, results)
 
 
-def figure(id: str, results: Path | str = "results") -> drawing.Drawing:
+def figure(id: str, results: Path | str = "results") -> Drawing:
     """A paper's figure, drawn from what was measured."""
     return drawing.draw(id, results)

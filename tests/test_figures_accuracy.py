@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from robench.ledger.measurements import Measurement, Measurements, MeasurementWarning
 from robench.reports import drawing
-from robench.reports.drawing import Drawing
+from robench.reports.figure_data import Drawing
 from robench.specs import benchmark
 from robench.specs.benchmark import Figure
 from robench.training import recipe

@@ -186,7 +186,7 @@ def test_with_nothing_to_run_nothing_is_started(
         pytest.importorskip("ray")
     evaluation = planned(digits_model, n=20)
     first = run(evaluation, tmp_path)
-    monkeypatch.setattr("robench.evaluation.run.Prepared.__init__", None)
+    monkeypatch.setattr("robench.evaluation.worker.Prepared.__init__", None)
     monkeypatch.setattr("robench.evaluation.executors.processes.Executor._start", None)
     assert run(evaluation, tmp_path, scale=Scale(1, executor)) == first
 

@@ -1,29 +1,17 @@
 """Evaluations of models that nobody here trained, beside what is known of them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import robench
 from robench.ledger.summary import Summary
+from robench.utils.threads import torch_threads
 from tests import third_party
 from tests.third_party import KNOWN, SHARED
 
 pytestmark = pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the models are not beside the checkout")
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def evaluated(name: str, results: Path, **options: Any) -> Summary:
@@ -57,7 +45,7 @@ def test_strong_reaches_what_is_known_and_breaks_nothing_certified(
     name: str, precision: str, count: int, tmp_path: Path
 ) -> None:
     known = KNOWN[name]
-    with threads(count):
+    with torch_threads(count):
         summary = evaluated(name, tmp_path, suite="strong", n=known.n, precision=precision)
     check(summary)
     survivors = round(known.n * summary.worst_case.value)  # type: ignore[union-attr]
@@ -70,5 +58,5 @@ def test_strong_reaches_what_is_known_and_breaks_nothing_certified(
 def test_other_batteries_run_without_an_error(name: str, battery: dict[str, Any], tmp_path: Path) -> None:
     for precision in ("auto", "float32", "bfloat16"):
         for count in (1, 2):
-            with threads(count):
+            with torch_threads(count):
                 check(evaluated(name, tmp_path / f"{precision}{count}", n=20, precision=precision, **battery))

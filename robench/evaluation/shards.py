@@ -56,6 +56,13 @@ class Unit:
             spared |= np.isin(ids, table["example"].to_numpy()[table["fooled"].fill_null(False).to_numpy()])
         return ids[~spared & ~np.isin(ids, done)], ids[spared & ~np.isin(ids, written)]
 
+    def correct(self) -> np.ndarray:
+        """The examples [n] that are classified correctly when clean."""
+        clean = self.clean.table(self.ids)
+        right = clean["clean_prediction"].to_numpy() == clean["label"].to_numpy()
+        ids: np.ndarray = clean["example"].to_numpy()[right]
+        return ids
+
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What is lacking, in blocks of examples that do not depend on which of them are."""
         run, skip = self.lacking()
@@ -71,6 +78,14 @@ class Unit:
         starts = range(first, self.ids.stop, size)
         pieces = (range(max(start, self.ids.start), min(start + size, self.ids.stop)) for start in starts)
         return [replace(self, ids=piece) for piece in pieces]
+
+
+def lost(unit: Unit, times: int) -> UserError:
+    """The error for a unit that ended every process that ran it."""
+    return UserError(
+        f"{times} workers died one after the other on examples {unit.ids.start} to {unit.ids.stop - 1} under "
+        f"{unit.attack}; where memory is short, ask for fewer --workers or a smaller --batch-size"
+    )
 
 
 @dataclass(frozen=True)

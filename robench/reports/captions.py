@@ -6,17 +6,17 @@ from typing import Any, Protocol
 import pandas as pd
 
 from robench.ledger.measurements import Measurement
-from robench.reports.drawing import Drawing, Sources
+from robench.reports.figure_data import Drawing, FigureData
 
 
-def caption(sources: Sources, measured: Sequence[Measurement], *sentences: str) -> str:
+def caption(sources: FigureData, measured: Sequence[Measurement], *sentences: str) -> str:
     """`written`, from the conditions of measurements that may stand side by side on."""
     paper = sources.figure.dataset
     lacking = [f"Nothing is measured yet on {paper}, the paper's data set"] if measured[0].dataset != paper else []
     return written(sources, conditions(measured), *lacking, *sentences)
 
 
-def written(sources: Sources, *sentences: str) -> str:
+def written(sources: FigureData, *sentences: str) -> str:
     """Title and paper, the sentences, and from the figure's settings a `note` if any, and what the paper had,
     `original`."""
     figure = sources.figure
@@ -57,7 +57,7 @@ def schedule(described: Described) -> str:
     return f"{length} on {recipe['limit']:,} images" if recipe.get("limit") else length
 
 
-def methods(sources: Sources, kind: str) -> Mapping[str, str]:
+def methods(sources: FigureData, kind: str) -> Mapping[str, str]:
     """The attacks and defenses that a kind of measurement compares, in the order of the figure's file: by the name it
     gives each, what it is."""
     settings = sources.figure.measure[kind]
@@ -68,7 +68,7 @@ def told(methods: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {written}" for name, written in methods.items())
 
 
-def nothing_yet(sources: Sources) -> Drawing:
+def nothing_yet(sources: FigureData) -> Drawing:
     """A figure for which nothing is measured."""
     figure, command = sources.figure, f"robench bench {sources.id}"
     how = f"{command} measures it"

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.shards import Unit, Watch
-from robench.utils.errors import UserError, unknown
-
-if TYPE_CHECKING:
-    from robench.evaluation.evaluation import Evaluation
+from robench.utils.errors import unknown
 
 
 class Executor(AbstractContextManager[Any], Protocol):
@@ -29,17 +27,9 @@ def names() -> list[str]:
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
 
 
-def executor(name: str, evaluation: "Evaluation", workers: int) -> Executor:
+def executor(name: str, evaluation: Evaluation, workers: int) -> Executor:
     """The executor of that name."""
     if name not in names():
         raise unknown("executor", name, names())
     made: Executor = import_module(f"robench.evaluation.executors.{name}").Executor(evaluation, workers)
     return made
-
-
-def lost(unit: Unit, times: int) -> UserError:
-    """The error for a unit that ended every process that ran it."""
-    return UserError(
-        f"{times} workers died one after the other on examples {unit.ids.start} to {unit.ids.stop - 1} under "
-        f"{unit.attack}; where memory is short, ask for fewer --workers or a smaller --batch-size"
-    )

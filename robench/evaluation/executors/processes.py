@@ -19,9 +19,8 @@ from typing import Any
 import torch
 
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.executors import lost
-from robench.evaluation.run import Prepared
-from robench.evaluation.shards import Unit, Watch
+from robench.evaluation.shards import Unit, Watch, lost
+from robench.evaluation.worker import Prepared
 from robench.utils.containment import Stop
 from robench.utils.errors import UserError
 from robench.utils.serialize import pack, unpack

@@ -9,9 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.executors import lost
-from robench.evaluation.run import Prepared
-from robench.evaluation.shards import Unit, Watch
+from robench.evaluation.shards import Unit, Watch, lost
+from robench.evaluation.worker import Prepared
 from robench.utils.errors import UserError
 from robench.utils.serialize import pack, unpack
 

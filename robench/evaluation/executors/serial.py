@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.run import Prepared
 from robench.evaluation.shards import Unit, Watch
+from robench.evaluation.worker import Prepared
 from robench.utils.errors import UserError
 
 

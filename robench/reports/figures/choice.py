@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from robench.ledger.store import CLEAN
 from robench.reports.captions import Described, schedule, written
-from robench.reports.drawing import Sources
 from robench.reports.evaluations import Run, settings_of
+from robench.reports.figure_data import FigureData
 from robench.utils.fingerprints import fingerprint
 from robench.utils.stats import Interval
 
@@ -66,7 +66,7 @@ def where(found: Described) -> str:
     return f"{found.about['dataset']} within {found.about['norm']} {found.about['eps']}"
 
 
-def caption(sources: Sources, shown: Mapping[str, Sequence[Described]], *sentences: str) -> str:
+def caption(sources: FigureData, shown: Mapping[str, Sequence[Described]], *sentences: str) -> str:
     """`written`, from the data set, the threat and the schedules on, and with what is lacking."""
     places = listed(where(each) for some in shown.values() for each in some)
     return written(sources, f"On {places}; {trained(shown)}", *sentences, *lacking(sources, shown))
@@ -83,7 +83,7 @@ def trained(shown: Mapping[str, Sequence[Described]]) -> str:
     return "; ".join([*whose, f"training seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"])
 
 
-def lacking(sources: Sources, shown: Mapping[str, Sequence[Described]]) -> list[str]:
+def lacking(sources: FigureData, shown: Mapping[str, Sequence[Described]]) -> list[str]:
     labels = listed(label for label, some in shown.items() if not some)
     return [f"Not there yet: {labels}, which robench bench {sources.id} adds"] if labels else []
 

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from robench.reports.captions import caption, nothing_yet
-from robench.reports.drawing import Drawing, Sources
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.palette import COLORS, label_ends
 
 PANELS = (("loss", "Classification loss", "Mean cross-entropy (nats)"), ("accuracy", "Accuracy", "Accuracy (%)"))
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """`models` of the settings: what the paper prints for each defense."""
     measured = sources.comparable("convergence")
     found = {each.about["defense"]: each for each in measured}

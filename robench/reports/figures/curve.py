@@ -9,15 +9,15 @@ from matplotlib.ticker import PercentFormatter
 
 from robench.ledger.store import CLEAN
 from robench.reports.captions import nothing_yet
-from robench.reports.drawing import Drawing, Sources
 from robench.reports.evaluations import Run
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.choice import accuracy, caption, lines, listed, one_place, where
 from robench.reports.figures.palette import COLORS, label_ends, line, panels
 
 COLUMNS = ("panel", "model", "setting", "of", "value", "low", "high", "n", "seed")
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """Settings: `over` is the recipe's setting and `axis` what the axis calls it; `models` are the lines by their
     labels, in groups that stand side by side, level where the model fixes that setting; `panels`, one below the other,
     are the attacks that each shows, `clean` among them; `logged` likewise a metric of the training.
@@ -91,7 +91,7 @@ def _accuracies(settings: Mapping[str, Any], shown: Mapping[str, Sequence[Run]])
                         yield {**_row(panel, label, run, settings["over"]), "of": name, **rest}
 
 
-def _logged(sources: Sources, shown: Mapping[str, Sequence[Run]]) -> Iterator[dict[str, Any]]:
+def _logged(sources: FigureData, shown: Mapping[str, Sequence[Run]]) -> Iterator[dict[str, Any]]:
     logs = {each.about["model"]: each.found["kept"] for each in reversed(sources.measurements("training"))}
     for panel, metric in sources.settings.get("logged", {}).items():
         for label, runs in shown.items():

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure as Canvas
 
 from robench.ledger.measurements import Measurement
 from robench.reports.captions import caption, conditions, methods, nothing_yet, told
-from robench.reports.drawing import Drawing, Sources
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.palette import COLORS, MARKERS, label_ends
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """`datasets` of the settings: the paper's panels; of these which are measured, else the data set measured last."""
     panels = [found for dataset in sources.settings["datasets"] if (found := sources.measured_on(dataset, "diversity"))]
     panels = panels or [found for found in [sources.comparable("diversity")] if found]

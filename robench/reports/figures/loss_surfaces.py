@@ -10,11 +10,11 @@ from matplotlib.figure import Figure as Canvas
 
 from robench.ledger.measurements import Measurement
 from robench.reports.captions import caption, nothing_yet
-from robench.reports.drawing import Drawing, Sources
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.palette import COLORS
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """`models` of the settings: what the paper prints for each defense."""
     surfaces = {each.about["defense"]: each for each in sources.comparable("loss_surface")}
     curvatures = {each.about["defense"]: each for each in sources.comparable("curvature")}
@@ -57,7 +57,7 @@ def _surface(axes: Any, name: str, loss: np.ndarray, radius: float) -> None:
     axes.view_init(elev=22, azim=-130)
 
 
-def _published(sources: Sources) -> Mapping[str, tuple[float, float]]:
+def _published(sources: FigureData) -> Mapping[str, tuple[float, float]]:
     """By model, the mean and the deviation of the eigenvalues."""
     values = {(each.model, each.metric): float(each.value) for each in sources.published}
     return {model: (values[model, "mean"], values[model, "std"]) for model, _ in values}

@@ -8,15 +8,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from robench.reports.captions import nothing_yet
-from robench.reports.drawing import Drawing, Sources
 from robench.reports.evaluations import Run
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.choice import accuracy, caption, lines, listed, one_place, where
 from robench.reports.figures.palette import panels
 
 COLUMNS = ("attack", "target", "source", "target_seed", "source_seed", "accuracy", "low", "high", "n")
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """Settings: `models` by their labels; `attacks`, the transfer attacks by what a matrix is called.
 
     A number is the mean over pairs of trainings, a model never being its own source; so the diagonal needs two seeds.

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
 from robench.reports.captions import caption, methods, nothing_yet, told
-from robench.reports.drawing import Drawing, Sources
+from robench.reports.figure_data import Drawing, FigureData
 
 COLUMNS = ("region", "perturbation", "example")
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """The region is framed in the perturbation; how the paper chose its own is not said."""
     measured = sources.comparable("particles")
     if not measured:

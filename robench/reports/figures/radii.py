@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from robench.reports.captions import nothing_yet, written
-from robench.reports.drawing import Drawing, Sources
 from robench.reports.evaluations import Run
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.choice import accuracy, lacking, lines, listed, places, trained
 from robench.reports.figures.palette import COLORS, label_ends, line, panels
 
 COLUMNS = ("dataset", "attack", "model", "eps", "accuracy", "low", "high", "n", "seed")
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """Settings: `models` by their labels; `attacks` by what a row is called; `datasets` the paper's, which come first.
 
     Bars are 95 % Wilson intervals.

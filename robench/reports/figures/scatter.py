@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from robench.reports.captions import caption, methods, nothing_yet, told
-from robench.reports.drawing import Drawing, Sources
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.palette import COLORS, MARKERS
 from robench.reports.published import Published
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """Beside them, for each image, the mean distance between two of its points under the first two attacks."""
     measured = sources.comparable("spread")
     if not measured:

@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from robench.reports.captions import nothing_yet, schedule, written
-from robench.reports.drawing import Drawing, Sources
 from robench.reports.evaluations import Run
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.choice import lines, listed
 from robench.reports.figures.palette import COLORS, label_ends, line, panels
 
 COLUMNS = ("task", "model", "setting", "value", "low", "high", "n", "seed")
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """Settings: `models` by their labels are lines over `over`, which the axis calls `axis`, and level where the model
     fixes that setting; `tasks` the paper's, whose panels stand first.
 
@@ -43,7 +43,7 @@ def draw(sources: Sources) -> Drawing:
     return Drawing(canvas, frame, written(sources, *said, n, *_printed(sources), *lacking))
 
 
-def _by_task(sources: Sources) -> Mapping[str, Sequence[Run]]:
+def _by_task(sources: FigureData) -> Mapping[str, Sequence[Run]]:
     """The runs of the figure's models, the paper's tasks first; none of a task that has the baseline alone."""
     models = sources.settings["models"].values()
     swept = {model["defense"] for model in models if sources.settings["over"] not in model}
@@ -94,7 +94,7 @@ def _trained(task: str, by_label: Mapping[str, Sequence[Run]]) -> str:
     return f"On {task}: {networks}, trained for {told}; training seeds {listed(seeds)}"
 
 
-def _printed(sources: Sources) -> list[str]:
+def _printed(sources: FigureData) -> list[str]:
     """What the paper prints of it."""
     accuracies = [each for each in sources.published if each.metric == "accuracy"]
     told = "; ".join(f"{each.model} {100 * each.fraction:.1f} % on {each.dataset}" for each in accuracies)

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from robench.ledger.measurements import Measurement
 from robench.reports.captions import nothing_yet, written
-from robench.reports.drawing import Drawing, Sources
 from robench.reports.evaluations import settings_of
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.choice import lacking, lines, places
 from robench.reports.figures.palette import COLORS, label_ends, line, panels
 
@@ -19,7 +19,7 @@ COLUMNS = ("dataset", "model", "setting", "seconds", "low", "high", "passes", "s
 MEANING = "Error bars are the quartiles of a step's time; passes are those of an image forward through the model"
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """Settings: `models` by their labels; with `over` they are lines over that setting of the recipe, which the axis
     calls `axis`; `datasets` the paper's, a panel each; `baseline` the model that printed ratios refer to.
 
@@ -92,7 +92,7 @@ def _measured(name: str, shown: Mapping[str, Sequence[Measurement]], over: str |
             }
 
 
-def _printed(sources: Sources, measured: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _printed(sources: FigureData, measured: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """The printed ratios, "times slower" or "faster" than the baseline, as seconds where that was measured."""
     baseline = sources.settings.get("baseline")
     for row in measured:

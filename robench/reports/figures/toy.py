@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from robench.reports.captions import nothing_yet, written
-from robench.reports.drawing import Drawing, Sources
+from robench.reports.figure_data import Drawing, FigureData
 from robench.reports.figures.palette import COLORS, panels
 
 CLASSES = ((COLORS[0], "o"), (COLORS[1], "^"))
@@ -16,7 +16,7 @@ COLUMNS = ("panel", "what", "x", "y", "dx", "dy", "label")
 VIEW = (-1.5, 2.5, -1.2, 1.6)
 
 
-def draw(sources: Sources) -> Drawing:
+def draw(sources: FigureData) -> Drawing:
     """Settings: `panels` by their titles, each with the model whose `boundary` it shows, `dashed` another one, and the
     `points` (`points`, `attacked`, `adjusted`, or `perturbed` by a scheme) or the `field` of a scheme.
 
