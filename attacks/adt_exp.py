@@ -3,9 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search
+from robench.search import Search, sees
 
 REFERENCE_BATCH = 64
 """The paper's batch size; Adam's epsilon is not free of scale, so the objective is always divided by it."""

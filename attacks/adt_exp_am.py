@@ -3,10 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from robench.access import sees
 from robench.models.generators import REFERENCE_BATCH, Blocks, ExplicitGenerator, generator_input
 from robench.models.tanh_gaussian import negative_log_density, perturbed
-from robench.search import Search
+from robench.search import Search, sees
 from robench.search.resources import TrainingImages
 
 
@@ -35,7 +34,7 @@ def adt_exp_am(
     def learn() -> ExplicitGenerator:
         device, seed = search.x.device, search.draws.seed
         random = torch.Generator(device).manual_seed(seed)
-        with search.learn() as model:
+        with search.train_against() as model:
             generator = ExplicitGenerator(search.shape, filters, blocks).to(device)
             adam = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999))
             for x, y in training.batches(REFERENCE_BATCH, epochs, random):
@@ -49,7 +48,7 @@ def adt_exp_am(
         return generator.eval()
 
     generator = search.resources.once("generator", learn)
-    with search.lend() as model:
+    with search.as_module() as model:
         mu, rho = generator(generator_input(model, search.x, search.y, search.eps))
     at = search.state(mu=mu, rho=rho)
     for draw in search.steps(draws):

@@ -3,9 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from robench.access import sees
 from robench.models.generators import LATENT, REFERENCE_BATCH, Blocks, ImplicitGenerator, Posterior, generator_input
-from robench.search import Search
+from robench.search import Search, sees
 from robench.search.resources import TrainingImages
 
 
@@ -35,7 +34,7 @@ def adt_imp_am(
     def learn() -> ImplicitGenerator:
         device, seed = search.x.device, search.draws.seed
         random = torch.Generator(device).manual_seed(seed)
-        with search.learn() as model:
+        with search.train_against() as model:
             generator = ImplicitGenerator(search.shape, filters, blocks).to(device)
             posterior = Posterior(search.shape, filters).to(device)
             adam = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999))
@@ -50,7 +49,7 @@ def adt_imp_am(
         return generator.eval()
 
     generator = search.resources.once("generator", learn)
-    with search.lend() as model:
+    with search.as_module() as model:
         at = search.state(seen=generator_input(model, search.x, search.y, search.eps))
     for draw in search.steps(draws):
         z = 2 * search.draws.uniform("z", (LATENT,), draw) - 1

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from robench.access import Needs, sees
 from robench.losses import Loss, cross_entropy, dlr, margin, others, targeted_margin
-from robench.search import Search
+from robench.search import Search, sees
+from robench.search.declaration import Needs
 from robench.threat import per_example
 
 LOSSES: dict[str, Loss] = {"ce": cross_entropy, "dlr": dlr, "margin": margin}

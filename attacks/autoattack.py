@@ -5,8 +5,8 @@ from typing import Literal
 
 from pyautoattack import AutoAttack, checks
 
-from robench.access import LeftOut, Needs, Settings, Task, sees
-from robench.search import Search
+from robench.search import Search, sees
+from robench.search.declaration import LeftOut, Needs, Settings, Task
 from robench.search.tiles import square_needs
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
@@ -29,7 +29,7 @@ def _parts(settings: Settings, task: Task) -> dict[str, Needs]:
     }
 
 
-@sees("gradients", parts=_parts, stops=True, companions=True)
+@sees("gradients", parts=_parts, stops=True, batch_dependent=True)
 def autoattack(
     search: Search,
     *,
@@ -46,7 +46,7 @@ def autoattack(
     targets = search.classes - 1
     if version == "auto":
         version = "rand" if search.stochastic else "standard"
-    with search.lend(expected=version != "rand") as model:
+    with search.as_module(expected=version != "rand") as model:
         run = AutoAttack(
             model,
             norm=NORMS[search.threat.norm],

@@ -8,16 +8,15 @@ from foolbox.attacks import L2BrendelBethgeAttack, LinfinityBrendelBethgeAttack
 from foolbox.criteria import Misclassification
 from torch import Tensor, nn
 
-from robench.access import sees
 from robench.losses import margin
-from robench.search import Search
+from robench.search import Search, sees
 from robench.search.resources import Images
 from robench.threat import Norm, ThreatModel
 
 LIBRARY = {"linf": LinfinityBrendelBethgeAttack, "l2": L2BrendelBethgeAttack}
 
 
-@sees("gradients", stops=True, alone=True, unsaturated=True)
+@sees("gradients", stops=True, one_at_a_time=True, unsaturated=True)
 def bb(search: Search, *, images: Images, steps: int = 1000, lr: float = 1e-3, seconds: float = 60.0) -> None:
     """From an adversarial point far off, along the boundary to the one nearest to x (Brendel & Bethge 2019).
 
@@ -29,7 +28,7 @@ def bb(search: Search, *, images: Images, steps: int = 1000, lr: float = 1e-3, s
     if len(search.x):
         follow = partial(_follow, norm=search.threat.norm, steps=steps, lr=lr)
         compiled = partial(_compile, search.threat.norm)
-        found = search.apart(follow, search.x, search.y, start, seconds=seconds, ready=compiled)
+        found = search.isolated(follow, search.x, search.y, start, seconds=seconds, ready=compiled)
         search.offer(search.project(found))
 
 

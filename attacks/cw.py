@@ -1,12 +1,11 @@
 """The Carlini & Wagner loss under projected gradient steps."""
 
-from robench.access import sees
 from robench.losses import margin
-from robench.search import Search
+from robench.search import Search, sees
 from robench.threat import Size
 
 
-@sees("gradients", grows="steps", unsaturated=True)
+@sees("gradients", prefix_setting="steps", unsaturated=True)
 def cw(search: Search, *, steps: int = 30, step_size: Size = "eps/4", random_start: bool = True) -> None:
     """PGD on the margin max_{j != y} z_j - z_y (Carlini & Wagner 2017, as Madry et al. 2018 use it).
 

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robench.access import sees
-from robench.search import Search
+from robench.search import Search, sees
 from robench.search.classifier import Layer
 from robench.search.resources import Images
 from robench.threat import Size

@@ -1,8 +1,7 @@
 """The fast gradient sign method."""
 
-from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search
+from robench.search import Search, sees
 
 
 @sees("gradients")

@@ -8,8 +8,8 @@ import foolbox as library
 import torch
 from foolbox import attacks, distances
 
-from robench.access import family, sees
-from robench.search import Search
+from robench.search import Search, sees
+from robench.search.declaration import family
 from robench.utils.errors import UserError, unknown
 from robench.utils.global_rng import reseed
 
@@ -40,13 +40,13 @@ def foolbox(name: str) -> Callable[..., None]:
         reason = UNFIT.get(kind, f"it measures {distance or 'no distance'}, and robench linf or l2")
         raise UserError(f"foolbox:{name} cannot be run: {reason}")
 
-    @sees("gradients", norms=norms, companions=True)
+    @sees("gradients", norms=norms, batch_dependent=True)
     def attack(search: Search, **settings: Any) -> None:
         """Shows the model what foolbox returns, clipped to the threat as foolbox itself does before it judges. Gradient
         access is granted whether or not it is used; an attack that minimises a distance stops where it reaches eps."""
         norm = search.threat.norm
         own = {"distance": {"distance": NORMS[norm]}, "constraint": {"constraint": norm}}
-        with search.lend() as model, torch.enable_grad():
+        with search.as_module() as model, torch.enable_grad():
             reseed(search.draws.seed + search.draws.restart)
             seen = library.PyTorchModel(model.eval(), bounds=(0, 1), device=search.x.device)
             run = kind(**settings, **own.get(measures or "", {}))

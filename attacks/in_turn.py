@@ -2,10 +2,9 @@
 
 import torch
 
-from robench.access import sees
 from robench.losses import margin
-from robench.search import Search
-from robench.search.catalog import Attack
+from robench.search import Search, sees
+from robench.search.attack import Attack
 
 
 @sees("scores", stops=True, drives=True)
@@ -27,4 +26,4 @@ def _pass_over(search: Search, rise: float) -> None:
     """Gives up the examples whose margin was brought less than the share `rise` of the way; none before a first try."""
     reached = search.best[1].maximum(search.earlier)
     if rise and (reached > -torch.inf).any():
-        search.give_up(reached < (1 - rise) * search.value(search.x, margin))
+        search.stop(reached < (1 - rise) * search.value(search.x, margin))

@@ -2,13 +2,12 @@
 
 import torch
 
-from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search
+from robench.search import Search, sees
 from robench.threat import Size, per_example
 
 
-@sees("gradients", grows="steps")
+@sees("gradients", prefix_setting="steps")
 def mim(search: Search, *, steps: int = 20, step_size: Size = "eps/4", decay: float = 1.0) -> None:
     """PGD along an accumulated gradient (Dong et al. 2018): g <- decay * g + grad / mean|grad|.
 

@@ -4,9 +4,8 @@ from math import cos, pi
 
 from torch import Tensor
 
-from robench.access import sees
 from robench.losses import others, targeted_margin
-from robench.search import Search
+from robench.search import Search, sees
 from robench.threat import Size
 
 

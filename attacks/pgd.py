@@ -1,12 +1,11 @@
 """Projected gradient descent, which ascends."""
 
-from robench.access import sees
 from robench.losses import cross_entropy
-from robench.search import Search
+from robench.search import Search, sees
 from robench.threat import Size
 
 
-@sees("gradients", grows="steps")
+@sees("gradients", prefix_setting="steps")
 def pgd(search: Search, *, steps: int = 20, step_size: Size = "eps/4", random_start: bool = True) -> None:
     """Repeated steps up the cross-entropy, each projected back (Madry et al. 2018).
 

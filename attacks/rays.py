@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from robench.access import sees
-from robench.search import Search
+from robench.search import Search, sees
 from robench.utils.errors import UserError
 
 

@@ -2,9 +2,8 @@
 
 import torch
 
-from robench.access import sees
 from robench.losses import margin
-from robench.search import Search
+from robench.search import Search, sees
 from robench.utils.errors import UserError
 
 

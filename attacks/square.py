@@ -4,8 +4,7 @@ import logging
 
 from pyautoattack import AutoAttack, checks
 
-from robench.access import sees
-from robench.search import Search
+from robench.search import Search, sees
 from robench.search.tiles import square_needs
 
 logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it remarks is not ours to print
@@ -13,10 +12,10 @@ logging.getLogger("auto-attack").addHandler(logging.NullHandler())  # what it re
 NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-@sees("scores", asks=lambda settings, task: square_needs(task), stops=True, companions=True, unsaturated=True)
+@sees("scores", asks=lambda settings, task: square_needs(task), stops=True, batch_dependent=True, unsaturated=True)
 def square(search: Search) -> None:
     """Random search with square-shaped changes (Andriushchenko et al. 2020), 5,000 queries, as AutoAttack runs it."""
-    with search.lend() as model:
+    with search.as_module() as model:
         run = AutoAttack(
             model,
             attacks=["square"],

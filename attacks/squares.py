@@ -5,9 +5,8 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from robench.access import sees
 from robench.losses import margin
-from robench.search import Search
+from robench.search import Search, sees
 from robench.threat import per_example
 
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -44,7 +43,7 @@ def squares(search: Search, *, queries: int = 2000, tries: int = 8, area: float 
             at.margin = found.where(better, at.margin)
             at.x = points[torch.arange(len(best)), best].where(per_example(better, at.x), at.x)
         if window < windows - 1:
-            search.give_up(-at.margin > (at.margin - at.before) * (windows - 1 - window) / 2)
+            search.stop(-at.margin > (at.margin - at.before) * (windows - 1 - window) / 2)
 
 
 def _squares(chance: Tensor, side: int, height: int, width: int) -> Tensor:

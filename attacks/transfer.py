@@ -1,12 +1,11 @@
 """Transfer: adversarial examples of other models."""
 
-from robench.access import sees
-from robench.search import Search
-from robench.search.catalog import Attack
+from robench.search import Search, sees
+from robench.search.attack import Attack
 from robench.search.resources import Sources
 
 
-@sees("labels", elsewhere=True)
+@sees("labels", on_sources=True)
 def transfer(search: Search, *, sources: Sources, by: Attack) -> None:
     """Shows the model what `by` ends in on each source, all its steps taken and whatever the source made of it.
 
@@ -16,4 +15,4 @@ def transfer(search: Search, *, sources: Sources, by: Attack) -> None:
     """
     for source in sources.models:
         if len(search.x):
-            search.offer(search.craft(source, by))
+            search.offer(search.attack_surrogate(source, by))

@@ -35,7 +35,7 @@ from robench.models.checkpoint import Card
 from robench.reports import comparison, drawing, ranking, tables
 from robench.reports.comparison import Comparison
 from robench.reports.figure_data import Drawing
-from robench.search.catalog import Attack
+from robench.search.attack import Attack
 from robench.search.catalog import attack as configured_attack
 from robench.search.classifier import Classifier
 from robench.search.judge import VOTES, Judge

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robench.access import Task
 from robench.data import datasets
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier, shown_layers
+from robench.search.declaration import Task
 from robench.search.judge import Judge
 from robench.search.outcome import Outcome
 from robench.search.resources import Images, Resources, Sources, TrainingImages
@@ -84,7 +84,7 @@ def run_attack(
     judge = Judge(classifier, threat)
     lent = Resources(images, Sources(tuple(map(Classifier, sources))) if sources else None, training)
     configured = attack(name)
-    if configured.function.parts:  # type: ignore[attr-defined]
+    if configured.declaration.parts:
         with torch.no_grad():
             classes = model(x[:1].clone()).shape[1]
         task = Task(threat.norm, "gradients", classes, x.shape[1:], shown_layers(model), lent.kinds)

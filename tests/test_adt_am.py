@@ -369,7 +369,7 @@ def test_the_generator_is_trained_once_and_its_passes_are_the_runs(
 
 def test_an_attack_without_gradients_may_not_learn_from_the_model(digits_model: Trained) -> None:
     search, _ = searching(digits_model, Resources(), access="scores")
-    with pytest.raises(AttackError, match="gradients"), search.learn():
+    with pytest.raises(AttackError, match="gradients"), search.train_against():
         pass
 
 

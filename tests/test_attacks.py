@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench.access import sees
+from robench.search import sees
 from robench.search.catalog import attack, configure
 from robench.search.search import Search
 from robench.threat import ThreatModel

@@ -10,10 +10,10 @@ import pytest
 import torch
 from pyautoattack import AutoAttack, checks
 
-from robench.access import Task
 from robench.evaluation.plan import plan_evaluation
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier
+from robench.search.declaration import Task
 from robench.search.judge import Judge
 from robench.search.rng import Draws
 from robench.search.search import Search

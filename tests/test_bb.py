@@ -36,22 +36,22 @@ import os
 from functools import partial
 import numba
 import torch
-from robench.access import sees
+from robench.search import sees
 from robench.search.search import Search
 
-@sees("gradients", stops=True, alone=True)
+@sees("gradients", stops=True, one_at_a_time=True)
 def misbehaving(search: Search, *, seconds: float = 2.0) -> None:
     """Which of these an example meets is told by its id; most are well behaved."""
     function = {2: asserts, 4: hangs, 6: dies, 8: prints}.get(int(search.draws.examples[0]), climbs)
-    search.offer(search.project(search.apart(function, search.x, search.y, seconds=seconds, ready=compile_)))
+    search.offer(search.project(search.isolated(function, search.x, search.y, seconds=seconds, ready=compile_)))
 
-@sees("scores", alone=True)
+@sees("scores", one_at_a_time=True)
 def greedy(search: Search) -> None:
-    search.offer(search.apart(climbs, search.x, search.y, seconds=5.0))
+    search.offer(search.isolated(climbs, search.x, search.y, seconds=5.0))
 
-@sees("gradients", alone=True)
+@sees("gradients", one_at_a_time=True)
 def by_fours(search: Search) -> None:
-    search.offer(search.apart(asks_for_four, search.x, search.y, seconds=5.0))
+    search.offer(search.isolated(asks_for_four, search.x, search.y, seconds=5.0))
 
 def asks_for_four(model, x, y):
     model(torch.cat([x, 1 - x, x + 9, climbs(model, x, y)]))

@@ -40,7 +40,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: C
     return found
 
 
-SPLIT = ("from robench.search.catalog import Attack", "from robench.search.catalog import (\n    Attack,\n)")
+SPLIT = ("from robench.search.attack import Attack", "from robench.search.catalog import (\n    Attack,\n)")
 
 CHANGES: dict[str, tuple[str, Callable[[str], str], bool]] = {
     "a comparison": (
@@ -182,7 +182,7 @@ def test_the_file_of_an_attack_and_what_it_imports_is_in_its_key(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     text = (
-        "import attack_helper\nfrom robench.access import sees\nfrom robench.search import Search\n\n\n"
+        "import attack_helper\nfrom robench.search import sees\nfrom robench.search import Search\n\n\n"
         '@sees("labels")\ndef mine(search: Search, *, steps: int = 1) -> None:\n    attack_helper.go(search)\n'
     )
     found = []

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from robench.search.catalog import attack, suite
+from robench.search.catalog import attack
+from robench.specs.suite import suite
 from robench.training import recipe
 from robench.utils import registry
 from robench.utils.errors import UserError
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 MY_ATTACK = '''
 from robench.losses import cross_entropy
-from robench.access import sees
+from robench.search import sees
 from robench.search.search import Search
 
 @sees("gradients")
@@ -152,7 +153,7 @@ def test_the_wheel_carries_the_folders_and_runs_without_the_checkout(tmp_path: P
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"
         "from robench.training import recipe\n"
         "from robench.utils import registry\n"
-        "from robench.search.catalog import attack, suite\n"
+        "from robench.search.catalog import attack; from robench.specs.suite import suite\n"
         "name = recipe.resolve('trades', 'digits', (1, 8, 8), {}).name\n"
         f"assert str(registry.folder('attacks')).startswith({str(installed)!r})\n"
         "print(len(suite('quick').attacks), attack('pgd-20').name, name)"

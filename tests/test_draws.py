@@ -23,7 +23,7 @@ def test_an_example_draws_the_same_bits_in_any_batch_and_order(kind: str, size: 
 
 
 def test_keeping_some_examples_keeps_their_streams() -> None:
-    kept = draws([4, 5, 6]).keep(np.array([2, 0])).uniform("start", (8,))
+    kept = draws([4, 5, 6]).take(torch.tensor([2, 0])).uniform("start", (8,))
     assert torch.equal(kept, draws([6, 4]).uniform("start", (8,)))
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-from robench.access import sees
 from robench.data.datasets import Split
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.plan import plan_evaluation
@@ -21,8 +20,10 @@ from robench.ledger.store import Ledger
 from robench.ledger.summary import summarise
 from robench.losses import cross_entropy
 from robench.reports import ranking
-from robench.search.catalog import Mode, attack, battery, configure
+from robench.search import sees
+from robench.search.catalog import attack, battery, configure
 from robench.search.search import Search
+from robench.specs.suite import Mode
 from robench.threat import ThreatModel
 from robench.utils.errors import UserError
 from tests.helpers import Linear, Trained, linear_case, minimal_eps
@@ -338,7 +339,7 @@ def test_the_pool_of_images_covers_a_sorted_set(tmp_path: Path, digits_model: Tr
 def test_two_attacks_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in "ab":
         (tmp_path / folder).mkdir()
-        text = "from robench.access import sees\n@sees('labels')\ndef mine(search: object) -> None: ...\n"
+        text = "from robench.search import sees\n@sees('labels')\ndef mine(search: object) -> None: ...\n"
         (tmp_path / folder / "mine.py").write_text(text)
     with pytest.raises(UserError, match="two columns would be called 'mine'"):
         battery(None, [str(tmp_path / "a" / "mine.py"), str(tmp_path / "b" / "mine.py")])

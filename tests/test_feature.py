@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robench.access import sees
 from robench.losses import cross_entropy
 from robench.models import build
 from robench.models.digit_cnn import DigitCNN
+from robench.search import sees
 from robench.search.classifier import Classifier, Layer
 from robench.search.judge import Judge
 from robench.search.resources import Images, Resources

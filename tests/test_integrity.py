@@ -19,7 +19,7 @@ from tests.helpers import Ran, Trained, linear_case, run_attack
 
 ATTACK = """
 import sys, torch
-from robench.access import sees
+from robench.search import sees
 from robench.losses import cross_entropy
 
 @sees("gradients")

@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_one_value_per_example_is_refused(loss: Any, count: i
 
 def test_a_user_attack_that_closes_over_a_tensor_ends_in_an_error_on_any_batch(in_tmp: Any) -> None:
     (in_tmp / "mine.py").write_text(
-        "from robench.access import sees\n"
+        "from robench.search import sees\n"
         "from robench.losses import targeted_margin\n"
         '@sees("gradients")\n'
         "def mine(search):\n"

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import robench as api
-from robench.access import Access, Task
+from robench.access import Access
 from robench.evaluation.plan import plan_evaluation
 from robench.evaluation.target import from_module
 from robench.search.catalog import attack
+from robench.search.declaration import Task
 from robench.search.judge import VOTES
 from robench.search.resources import Images, Resources, TrainingImages
 from robench.utils import registry

@@ -121,7 +121,7 @@ def test_a_training_says_which_it_supersedes(tmp_path: Path, robench: Callable[.
 
 
 TORN = """
-from robench.access import sees
+from robench.search import sees
 @sees("scores")
 def torn(search):
     if len(search.x) > 4: raise ValueError("no more than 4")

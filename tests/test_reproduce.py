@@ -206,7 +206,7 @@ def test_an_item_that_fails_costs_the_others_nothing(
     in_tmp: Path, robench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("broken.py").write_text(
-        "from robench.access import sees\n\n\n@sees('gradients')\ndef broken(search):\n    raise ValueError('no')\n"
+        "from robench.search import sees\n\n\n@sees('gradients')\ndef broken(search):\n    raise ValueError('no')\n"
     )
     train = loop.train
 

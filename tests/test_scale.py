@@ -68,7 +68,7 @@ def planned(trained: Trained, attacks: Sequence[str] = ("fgsm", "pgd-10"), **opt
 DIES = """
 import os, signal
 from pathlib import Path
-from robench.access import sees
+from robench.search import sees
 from robench.losses import cross_entropy
 from robench.search import Search
 

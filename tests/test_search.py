@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench.access import sees
 from robench.losses import cross_entropy, margin
+from robench.search import sees
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier
+from robench.search.declaration import declaration_of
 from robench.search.fast.tuning import Tuning
 from robench.search.judge import BATCH_SIZE, Judge
 from robench.search.outcome import Outcome
@@ -29,7 +30,7 @@ def run(function: Callable[..., Any], model: nn.Module, x: Tensor, y: Tensor, **
     restarts = options.pop("restarts", 1)
     classifier = Classifier(model)
     draws = Draws(0, np.arange(len(x)), x.device)
-    access = function.access  # type: ignore[attr-defined]
+    access = declaration_of(function).access
     search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, access=access, **options)
     return search.run(function, restarts)
 
@@ -367,12 +368,12 @@ def test_the_beginning_of_a_longer_run_is_the_shorter_run(digits_model: Trained,
     def searched(steps: int, beginnings: Sequence[int] = ()) -> tuple[Search, Outcome]:
         classifier = Classifier(digits_model.model, tuning=Tuning(patience=patience))
         draws, judge = Draws(0, np.arange(80), x.device), Judge(classifier, threat)
-        search = Search(classifier, judge, threat, x, y, draws, beginnings=beginnings)
+        search = Search(classifier, judge, threat, x, y, draws, prefixes=beginnings)
         return search, search.run(attack(f"{family}:steps={steps}"))
 
     longer, outcome = searched(13, (4, 9))
     alone = {steps: searched(steps)[1] for steps in (4, 9, 13)}
-    found = {**longer.begun, 13: outcome}
+    found = {**longer.prefix_outcomes, 13: outcome}
     assert int(alone[4].fooled.sum()) < int(alone[13].fooled.sum()) < 80
     for steps, expected in alone.items():
         for name in ("fooled", "kept", "margin", "first_step", "invalid", "forwards", "backwards"):
@@ -384,7 +385,7 @@ def test_beginnings_that_a_run_does_not_reach_are_its_end() -> None:
     model, x, y = linear_case(2)
     classifier, threat = Classifier(model), ThreatModel.of("linf", 0.5)
     draws = Draws(0, np.arange(len(x)), x.device)
-    search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, beginnings=(50,))
+    search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, prefixes=(50,))
     outcome = search.run(attack("pgd-100"))
     assert outcome.fooled.all()
-    assert search.begun[50] is outcome
+    assert search.prefix_outcomes[50] is outcome

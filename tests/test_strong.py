@@ -8,17 +8,18 @@ import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor
 
-from robench.access import sees
 from robench.evaluation.plan import plan_evaluation
 from robench.evaluation.run import evaluate, run
 from robench.ledger.per_example import tally
 from robench.ledger.store import Ledger
 from robench.losses import dlr, margin, others, targeted_margin
-from robench.search.catalog import attack, suite
+from robench.search import sees
+from robench.search.catalog import attack
 from robench.search.classifier import Classifier
 from robench.search.judge import Judge
 from robench.search.rng import Draws
 from robench.search.search import Search
+from robench.specs.suite import suite
 from robench.threat import ThreatModel
 from robench.utils import registry
 from tests.helpers import Linear, Trained, hadamard_case, linear_case, minimal_eps, run_attack
@@ -171,7 +172,7 @@ def test_those_given_up_leave_with_their_best_candidate_and_come_back_in_the_nex
         logits = digits_model.model(candidates)
         assert torch.allclose(margin(logits, search.y), margins, atol=1e-5)
         at = search.state(rows=torch.arange(6))
-        search.give_up(torch.tensor([True, False, True, False, False, False]))
+        search.stop(torch.tensor([True, False, True, False, False, False]))
         present.extend(at.rows.tolist())
         assert len(search.x) == len(at.rows)
         search.offer(search.x)
@@ -195,7 +196,7 @@ def test_a_suspect_is_judged_before_it_can_be_given_up(digits_model: Trained) ->
     def rash(search: Search) -> None:
         up = search.gradient(search.x, margin)
         search.offer(search.project(search.x + search.eps * up.sign()))
-        search.give_up(torch.ones(12, dtype=torch.bool))
+        search.stop(torch.ones(12, dtype=torch.bool))
         assert not len(search.x)
 
     outcome = search.run(rash)

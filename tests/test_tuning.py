@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench.access import sees
 from robench.evaluation.plan import plan_evaluation
 from robench.evaluation.run import evaluate
 from robench.ledger.store import CLEAN, DIAGNOSIS, Ledger
 from robench.losses import cross_entropy
 from robench.models import build
 from robench.models.network import Network
+from robench.search import sees
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier
 from robench.search.fast import tuning

@@ -256,9 +256,9 @@ def test_what_cannot_be_saved_is_said_before_anything_is_run(in_tmp: Path, digit
 SHAKY = """
 import os
 from robench.losses import cross_entropy
-from robench.access import sees
+from robench.search import sees
 
-@sees("gradients", stops=True, alone=True)
+@sees("gradients", stops=True, one_at_a_time=True)
 def shaky(search):
     x = search.project(search.x + search.eps * search.gradient(search.x, cross_entropy).sign())
     if os.environ.get("SHAKY"):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from robench.evaluation.evaluation import Evaluation
 from robench.models.description import describe
-from robench.search.catalog import Attack, attack
+from robench.search.attack import Attack
+from robench.search.catalog import attack
 from robench.search.classifier import Classifier
 from robench.search.rng import Draws
 from robench.search.search import Search

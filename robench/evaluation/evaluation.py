@@ -7,17 +7,19 @@ from typing import Any, Literal
 
 import torch
 
-from robench.access import Access, Task
+from robench.access import Access
 from robench.data.datasets import Split
 from robench.evaluation.model_checks import Behaviour
 from robench.evaluation.target import Subject
 from robench.ledger.store import CLEAN
-from robench.search.catalog import Attack, Mode, Readings
+from robench.search.attack import Attack
 from robench.search.classifier import Classifier, shown_layers
 from robench.search.cost import passes_of
+from robench.search.declaration import Task
 from robench.search.fast.tuning import Precision, Tuning, tune
 from robench.search.judge import VOTES, Judge
 from robench.search.resources import Images, Resources, Sources, TrainingImages
+from robench.specs.suite import Mode, Readings
 from robench.threat import ThreatModel
 from robench.utils.code import code_fingerprint, file_of
 from robench.utils.errors import UserError
@@ -120,7 +122,7 @@ class Evaluation:
             lent["protocol"] = self.protocol
         elif self.behaviour.stochastic:
             lent["draws"] = self.draws
-        if attack.companions or self.meets_chance(attack):
+        if attack.batch_dependent or self.meets_chance(attack):
             lent |= self._batch_key()
         return {**attack.key(), **lent, "seed": self.seed, "readings": self.readings_of(attack)}
 

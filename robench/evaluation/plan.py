@@ -10,7 +10,6 @@ from typing import Any, cast, get_args
 import torch
 from torch import nn
 
-from robench.access import Task
 from robench.data import datasets
 from robench.data.resize import common
 from robench.evaluation import verification
@@ -21,10 +20,13 @@ from robench.evaluation.target import NotReused, Subject, described, is_weights_
 from robench.evaluation.verification import Verification
 from robench.models import checkpoint
 from robench.models.checkpoint import Card
-from robench.search.catalog import Attack, Mode, attack, battery
+from robench.search.attack import Attack
+from robench.search.catalog import attack, battery
 from robench.search.classifier import Classifier, shown_layers
+from robench.search.declaration import Task
 from robench.search.fast.tuning import Precision, check_precision
 from robench.search.resources import Images, Sources, TrainingImages
+from robench.specs.suite import Mode
 from robench.threat import Norm, ThreatModel
 from robench.training import recipe
 from robench.training.loop import Plan

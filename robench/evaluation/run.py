@@ -14,7 +14,7 @@ from robench.evaluation.shards import ALONE, Scale, Unit, Watch
 from robench.ledger.provenance import run_manifest
 from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.ledger.summary import Summary, summarise
-from robench.search.catalog import Attack
+from robench.search.attack import Attack
 from robench.search.fast.tuning import Precision, Tuning
 from robench.search.prefix import longest, shorter
 from robench.utils.errors import UserError

@@ -19,7 +19,7 @@ from robench.evaluation.integrity import Integrity
 from robench.evaluation.rows import Columns
 from robench.evaluation.shards import Unit, Watch
 from robench.ledger.store import CLEAN, DIAGNOSIS, Cell
-from robench.search.catalog import Attack
+from robench.search.attack import Attack
 from robench.search.classifier import Classifier
 from robench.search.fast.tuning import Tuning
 from robench.search.judge import Judge, Verdicts
@@ -135,7 +135,7 @@ def _described(error: Exception, attack: Attack, examples: int) -> str:
     """An attack's error, in one line for its rows."""
     if not ran_out(error):
         return f"{type(error).__name__}: {error}"
-    advice = "; a smaller --batch-size asks for less" if attack.companions and examples > 1 else ""
+    advice = "; a smaller --batch-size asks for less" if attack.batch_dependent and examples > 1 else ""
     return f"memory ran out ({(str(error).splitlines() or [type(error).__name__])[0]}){advice}"
 
 
@@ -227,7 +227,7 @@ class AttackRows:
             return self.failed(ids, _described(error, self.attack, len(correct))), {}
         begun = {steps: self._untouched(ids) for steps in self.beginnings}
         for steps, beginning in begun.items():
-            self._enter(beginning, correct, search.begun[steps], x, y)
+            self._enter(beginning, correct, search.prefix_outcomes[steps], x, y)
         self._enter(columns, correct, outcome, x, y)
         if self.keeper:
             whole = ~np.isin(np.arange(len(correct)), list(outcome.failures)) | rows.array(outcome.fooled)
@@ -261,7 +261,7 @@ class AttackRows:
             batch_size=self.evaluation.batch_size,
             resources=self.resources,
             watch=lambda standing: self.progress.standing(standing, sum(each.passes for each in both)),
-            beginnings=self.beginnings,
+            prefixes=self.beginnings,
         )
 
     def _enter(self, columns: Columns, correct: np.ndarray, outcome: Outcome, x: Tensor, y: Tensor) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from robench.models.network import Network
-from robench.search.catalog import Attack
+from robench.search.attack import Attack
 from robench.search.classifier import Classifier
 from robench.search.judge import Judge
 from robench.search.resources import Images, Resources, Sources, TrainingImages

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from robench.search.catalog import Attack
+from robench.search.attack import Attack
 
 
 def longest(attack: Attack, others: Iterable[Attack]) -> Attack:
@@ -16,15 +16,15 @@ def shorter(attack: Attack, others: Iterable[Attack]) -> dict[int, Attack]:
 
 
 def _begins(attack: Attack, other: Attack) -> bool:
-    grows = attack.function.grows  # type: ignore[attr-defined]
+    setting = attack.declaration.prefix_setting
     alike = attack.function is other.function and attack.restarts == other.restarts == 1
-    return bool(grows) and alike and _steps(attack) < _steps(other) and _rest(attack) == _rest(other)
+    return bool(setting) and alike and _steps(attack) < _steps(other) and _rest(attack) == _rest(other)
 
 
 def _steps(attack: Attack) -> int:
-    return int(attack.settings.get(attack.function.grows, 0))  # type: ignore[attr-defined]
+    return int(attack.settings.get(attack.declaration.prefix_setting, 0))
 
 
 def _rest(attack: Attack) -> dict[str, object]:
-    grows = attack.function.grows  # type: ignore[attr-defined]
-    return {name: value for name, value in attack.settings.items() if name != grows}
+    setting = attack.declaration.prefix_setting
+    return {name: value for name, value in attack.settings.items() if name != setting}

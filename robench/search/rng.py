@@ -1,7 +1,7 @@
 """Random numbers of an attack: a function of (seed, example, restart, purpose, step) and of nothing else.
 
 So an outcome does not depend on the batch an example sits in, on the device, on the number of workers, or on which
-others have already fallen. The generator is NumPy's counter-based Philox, keyed by the seed and the example.
+others are already broken. The generator is NumPy's counter-based Philox, keyed by the seed and the example.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +22,9 @@ class Draws:
     device: torch.device
     restart: int = 0
 
-    def keep(self, index: np.ndarray) -> "Draws":
-        return replace(self, examples=self.examples[index])
+    def take(self, rows: Tensor) -> "Draws":
+        """The streams of these rows [n] of the batch."""
+        return replace(self, examples=self.examples[rows.cpu().numpy()])
 
     def uniform(self, purpose: str, shape: Sequence[int], step: int = 0) -> Tensor:
         """float32 in [0, 1), [B, *shape]."""

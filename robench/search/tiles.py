@@ -1,6 +1,6 @@
 """What Square of `pyautoattack` asks of images in l2."""
 
-from robench.access import Needs, Task
+from robench.search.declaration import Needs, Task
 
 
 def square_needs(task: Task) -> Needs:

@@ -128,6 +128,6 @@ def attack_function(name: str) -> Callable[..., None]:
     if member and function:
         function = function(member)
         _members[function] = written
-    if not inspect.isfunction(function) or not hasattr(function, "access"):
+    if not inspect.isfunction(function) or not hasattr(function, "declaration"):
         raise UserError(f"expected a function {stem} under @sees(...) in {name}, found none")
     return function

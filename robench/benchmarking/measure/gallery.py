@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robench.benchmarking.crafting import Examples, NamedAttack
 from robench.evaluation.evaluation import Evaluation
-from robench.search.catalog import Attack
+from robench.search.attack import Attack
 from robench.search.judge import Judge
 from robench.search.rng import Draws
 from robench.search.search import Search

@@ -1,0 +1,31 @@
+"""Suites: named lists of attacks."""
+
+from typing import Literal
+
+from robench.utils import registry
+from robench.utils.errors import unknown
+from robench.utils.registry import Strict
+
+Readings = Literal["any", "final"]
+"""Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
+
+Mode = Literal["columns", "worst-case"]
+"""Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
+
+
+class Suite(Strict):
+    """A named list of attacks, how their iterates are read, and on which examples they are run where nobody says."""
+
+    attacks: list[str]
+    readings: Readings = "any"
+    mode: Mode = "columns"
+    minimum: bool = False
+    """models that met all of it are ranked together, whatever else they met"""
+
+
+def suite(name: str) -> Suite:
+    known = registry.names("benchmarks", "suites/*.yaml")
+    if name not in known:
+        raise unknown("suite", name, known)
+    path = registry.folder("benchmarks") / "suites" / f"{name}.yaml"
+    return registry.parse(Suite, registry.read_yaml(path), f"suite {name}")
