@@ -14,7 +14,7 @@ stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 class EvaluationProgress:
-    """What the attacks so far have found, and a line for the one that runs: examples done, standing in this batch,
+    """What the attacks so far have found, and a line for the one that runs: examples done, active in this batch,
     accuracy so far, passes a second, time left."""
 
     def __init__(self) -> None:
@@ -32,13 +32,13 @@ class EvaluationProgress:
 
     _first_pass: int | None
 
-    def standing(self, examples: int, passes: int) -> None:
+    def active(self, examples: int, passes: int) -> None:
         if self._first_pass is None:
             self._first_pass = passes
         seconds = max(time.monotonic() - self._started, 1e-9)
         if passes > self._first_pass:
             self._rate = f", {(passes - self._first_pass) / seconds:,.0f} passes/s"
-        self._bar.update(self._task, detail=f"{self._so_far}standing {examples}{self._rate}")
+        self._bar.update(self._task, detail=f"{self._so_far}active {examples}{self._rate}")
 
     def advance(self, examples: int, robust: int) -> None:
         self._done += examples

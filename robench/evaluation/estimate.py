@@ -13,7 +13,7 @@ from robench.losses import cross_entropy
 
 @dataclass(frozen=True)
 class Cost:
-    """An upper bound: the cost if every example stood to the end."""
+    """An upper bound: the cost if every example stayed active to the end."""
 
     name: str
     examples: int

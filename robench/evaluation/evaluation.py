@@ -111,20 +111,20 @@ class Evaluation:
         }
 
     def _attack_key(self, attack: Attack) -> dict[str, Any]:
-        lent: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if Images in attack.needs and self.images:
-            lent["images"] = self.images.fingerprint
+            given["images"] = self.images.fingerprint
         if Sources in attack.needs:
-            lent["sources"] = [source.key() for source in self.sources]
+            given["sources"] = [source.key() for source in self.sources]
         if TrainingImages in attack.needs and self.training:
-            lent["training"] = self.training.fingerprint
+            given["training"] = self.training.fingerprint
         if self.protocol == "static":
-            lent["protocol"] = self.protocol
+            given["protocol"] = self.protocol
         elif self.behaviour.stochastic:
-            lent["draws"] = self.draws
+            given["draws"] = self.draws
         if attack.batch_dependent or self.meets_chance(attack):
-            lent |= self._batch_key()
-        return {**attack.key(), **lent, "seed": self.seed, "readings": self.readings_of(attack)}
+            given |= self._batch_key()
+        return {**attack.key(), **given, "seed": self.seed, "readings": self.readings_of(attack)}
 
     def meets_chance(self, attack: Attack) -> bool:
         """Whether a model that the attack asks draws global random numbers."""
@@ -187,7 +187,7 @@ class Evaluation:
         return loaded if tuning == Tuning() else Classifier(loaded.model, loaded.device, loaded.draws, tuning)
 
     def resources(self, device: torch.device) -> Resources:
-        """What its attacks may be lent, on the device."""
+        """What its attacks may ask for, on the device."""
         images, sources, training = None, None, None
         if self.images is not None:
             images = Images.of(self.images.floats(slice(None)).to(device), self.images.labels.to(device))

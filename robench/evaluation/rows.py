@@ -57,7 +57,7 @@ def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Ve
             erred(columns, where[[row]], why)
 
 
-def beginning(columns: Columns, whole: Columns, where: np.ndarray) -> pa.Table:
+def prefix(columns: Columns, whole: Columns, where: np.ndarray) -> pa.Table:
     """The rows, at positions `where`, of a run that was the beginning of another: of whose time it took the share of
     its passes."""
     passes, of_all = (each["forwards"] + each["backwards"] for each in (columns, whole))
@@ -81,7 +81,7 @@ def erred(columns: Columns, where: np.ndarray, message: str) -> None:
 
 
 def skipped(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, seed: int = 0) -> Columns:
-    """Rows of examples that an attack was spared."""
+    """Rows of examples that an attack skipped."""
     columns = untouched(ids, labels, clean_predictions, seed)
     unknown = {name: np.full(len(ids), None, dtype=object) for name in ("fooled", "adversarial_prediction", "distance")}
     return columns | unknown | {"status": np.full(len(ids), "skipped", dtype=object)}

@@ -35,7 +35,7 @@ class Silent:
     """Tells nobody."""
 
     def begin(self, attack: str, examples: int) -> None: ...
-    def standing(self, examples: int, passes: int) -> None: ...
+    def active(self, examples: int, passes: int) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
     def show(self, summary: Summary) -> None: ...
@@ -106,9 +106,9 @@ def evaluate(
             whole = longest(attack, related)
             for each in [attack] if whole is attack else [whole, attack]:
                 own = cell_of(each)
-                cells_begun = {steps: cell_of(other) for steps, other in shorter(each, related).items()}
-                begun = tuple((steps, cell) for steps, cell in cells_begun.items() if _run_alike(own, cell))
-                _fill(Unit(each.name, ids, own, clean, tuple(before), keep_images, begun), on, progress, scale)
+                shorter_cells = {steps: cell_of(other) for steps, other in shorter(each, related).items()}
+                prefixes = tuple((steps, cell) for steps, cell in shorter_cells.items() if _run_alike(own, cell))
+                _fill(Unit(each.name, ids, own, clean, tuple(before), keep_images, prefixes), on, progress, scale)
             cells[attack.name] = cell = cell_of(attack)
             progress.show(summarise(cells, evaluation.n, evaluation.mode))
             if evaluation.mode == "worst-case":
@@ -121,7 +121,7 @@ def _run_alike(first: Cell, second: Cell) -> bool:
 
 
 class Tunings:
-    """How attacks make passes: tried out when the first cell is begun that asks for it, and kept with its rows."""
+    """How attacks make passes: tried out when the first cell that asks for it is opened, and kept with its rows."""
 
     def __init__(self, evaluation: Evaluation, threads: int) -> None:
         self._evaluation, self._threads = evaluation, threads

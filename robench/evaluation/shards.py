@@ -17,9 +17,9 @@ SHARES = 8
 
 
 class Watch(Protocol):
-    """Is told of what runs: the standing at each step with the passes so far, then how many of a batch stood."""
+    """Is told of what runs: the active examples at each step with the passes so far, then how many of a batch are robust."""
 
-    def standing(self, examples: int, passes: int) -> None: ...
+    def active(self, examples: int, passes: int) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...
 
 
@@ -33,11 +33,11 @@ class Unit:
     cell: Cell
     clean: Cell
     before: Sequence[Cell] = ()
-    """of the attacks whose victims are spared"""
+    """of earlier attacks; the examples that they broke are skipped"""
     keep_images: bool = False
     """the adversarial examples as well"""
-    beginnings: Sequence[tuple[int, Cell]] = ()
-    """of its runs: after so many steps they are those of another attack, whose cell is filled too"""
+    prefixes: Sequence[tuple[int, Cell]] = ()
+    """of its runs: after so many steps they are runs of another attack, whose cell is filled too"""
 
     @property
     def batch_size(self) -> int:
@@ -50,11 +50,11 @@ class Unit:
         done = written[finished(table)]
         if self.keep_images:
             done = np.intersect1d(done, self.cell.pictured())
-        spared = np.zeros(len(ids), dtype=bool)
+        skipped = np.zeros(len(ids), dtype=bool)
         for cell in self.before:
             table = cell.table(self.ids)
-            spared |= np.isin(ids, table["example"].to_numpy()[table["fooled"].fill_null(False).to_numpy()])
-        return ids[~spared & ~np.isin(ids, done)], ids[spared & ~np.isin(ids, written)]
+            skipped |= np.isin(ids, table["example"].to_numpy()[table["fooled"].fill_null(False).to_numpy()])
+        return ids[~skipped & ~np.isin(ids, done)], ids[skipped & ~np.isin(ids, written)]
 
     def correct(self) -> np.ndarray:
         """The examples [n] that are classified correctly when clean."""

@@ -37,7 +37,7 @@ CHECKED = 8
 
 
 class Prepared:
-    """An evaluation made ready in this process: the model, the images and what attacks are lent, on the device."""
+    """An evaluation made ready in this process: the model, the images and the resources of attacks, on the device."""
 
     def __init__(self, evaluation: Evaluation) -> None:
         keep_memory()
@@ -51,7 +51,7 @@ class Prepared:
         device = torch.device(self._evaluation.device)
         self._judge, self._seen = self._evaluation.judges(device)
         self._resources = self._evaluation.resources(device)
-        self._lent = ("", self._resources)
+        self._resources_of = ("", self._resources)
         self._searchers: dict[Tuning, Classifier] = {}
         copies = {self._judge.classifier, self._seen.classifier}
         repeats = not self._evaluation.behaviour.stochastic
@@ -71,7 +71,7 @@ class Prepared:
             raise
 
     def _searcher(self, cell: Cell) -> Classifier:
-        """What an attack makes its passes by: tuned as it was when its cell was begun."""
+        """What an attack makes its passes by: tuned as it was when its cell was opened."""
         tuning = Tuning.of_json(cell.run["tuning"])
         if tuning not in self._searchers:
             self._searchers[tuning] = self._evaluation.searcher(self._seen, tuning)
@@ -87,29 +87,29 @@ class Prepared:
 
     def _fill(self, unit: Unit, watch: Watch) -> None:
         rows_of = self._rows_of(unit, watch)
-        lacking = {steps: replace(unit, cell=cell).lacking()[0] for steps, cell in unit.beginnings}
+        lacking = {steps: replace(unit, cell=cell).lacking()[0] for steps, cell in unit.prefixes}
         with ExitStack() as stack:
             write = stack.enter_context(unit.cell.writer())
-            write_beginning = {steps: stack.enter_context(cell.writer()) for steps, cell in unit.beginnings}
+            write_prefix = {steps: stack.enter_context(cell.writer()) for steps, cell in unit.prefixes}
             for run, skip in unit.batches():
                 started = time.perf_counter()
                 self._integrity.begin()
-                columns, begun = rows_of(run)
+                columns, prefixes = rows_of(run)
                 if unit.attack != CLEAN and (broken := self._integrity.broken()):
-                    columns, begun = rows_of.failed(run, broken), {}
+                    columns, prefixes = rows_of.failed(run, broken), {}
                     self._load()  # so that what comes next starts from a clean model
                     rows_of = self._rows_of(unit, watch)
                 columns["seconds"] = np.full(len(run), (time.perf_counter() - started) / max(len(run), 1))
                 write(pa.concat_tables([rows.table(columns), rows.table(rows_of.skipped(skip))]))
-                for steps, of_fewer in begun.items():
-                    write_beginning[steps](rows.beginning(of_fewer, columns, np.isin(run, lacking[steps])))
+                for steps, of_fewer in prefixes.items():
+                    write_prefix[steps](rows.prefix(of_fewer, columns, np.isin(run, lacking[steps])))
                 watch.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
 
     def _rows_of(self, unit: Unit, watch: Watch) -> "RowsOf":
         if unit.attack == CLEAN:
             return CleanRows(self._judge, self._split)
-        if unit.attack != self._lent[0]:
-            self._lent = (unit.attack, replace(self._resources, memory={}))
+        if unit.attack != self._resources_of[0]:
+            self._resources_of = (unit.attack, replace(self._resources, memory={}))
         clean = unit.clean.rows(unit.ids).set_index("example")
         return AttackRows(
             self._evaluation,
@@ -120,10 +120,10 @@ class Prepared:
             self._split,
             clean["clean_prediction"],
             clean["share_right"],
-            self._lent[1],
+            self._resources_of[1],
             watch,
             unit.cell if unit.keep_images else None,
-            tuple(steps for steps, _ in unit.beginnings),
+            tuple(steps for steps, _ in unit.prefixes),
         )
 
 
@@ -140,10 +140,10 @@ def _described(error: Exception, attack: Attack, examples: int) -> str:
 
 
 class RowsOf(Protocol):
-    """Makes the rows of some examples, by their ids, and of those that are spared."""
+    """Makes the rows of some examples, by their ids, and of those that are skipped."""
 
     def __call__(self, ids: np.ndarray) -> tuple[Columns, dict[int, Columns]]:
-        """And, of an attack, the rows of the beginnings of its runs that are wanted, by their steps."""
+        """And, of an attack, the rows of the prefixes of its runs that are wanted, by their steps."""
 
     def skipped(self, ids: np.ndarray) -> Columns: ...
     def failed(self, ids: np.ndarray, why: str) -> Columns:
@@ -194,7 +194,7 @@ class AttackRows:
     progress: Watch
     keeper: Cell | None = None
     """where the adversarial examples are kept, if they are"""
-    beginnings: tuple[int, ...] = ()
+    prefixes: tuple[int, ...] = ()
     """of its runs, by their steps"""
 
     def skipped(self, ids: np.ndarray) -> Columns:
@@ -216,7 +216,7 @@ class AttackRows:
         if self.keeper and len(wrong):
             self.keeper.keep_images(ids[wrong], rows.array(self.split.floats(ids[wrong])))
         if not len(correct):
-            return columns, dict.fromkeys(self.beginnings, columns)
+            return columns, dict.fromkeys(self.prefixes, columns)
         x, y = self.split.floats(ids[correct]), self.split.labels[ids[correct]]
         search = self._search(x, y, ids[correct])
         try:
@@ -225,14 +225,14 @@ class AttackRows:
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             return self.failed(ids, _described(error, self.attack, len(correct))), {}
-        begun = {steps: self._untouched(ids) for steps in self.beginnings}
-        for steps, beginning in begun.items():
-            self._enter(beginning, correct, search.prefix_outcomes[steps], x, y)
+        prefixes = {steps: self._untouched(ids) for steps in self.prefixes}
+        for steps, shorter in prefixes.items():
+            self._enter(shorter, correct, search.prefix_outcomes[steps], x, y)
         self._enter(columns, correct, outcome, x, y)
         if self.keeper:
             whole = ~np.isin(np.arange(len(correct)), list(outcome.failures)) | rows.array(outcome.fooled)
             self.keeper.keep_images(ids[correct][whole], rows.array(outcome.kept)[whole])
-        return columns, begun
+        return columns, prefixes
 
     def _untouched(self, ids: np.ndarray) -> Columns:
         labels = rows.array(self.split.labels[ids])
@@ -260,8 +260,8 @@ class AttackRows:
             drop=not self._final,
             batch_size=self.evaluation.batch_size,
             resources=self.resources,
-            watch=lambda standing: self.progress.standing(standing, sum(each.passes for each in both)),
-            prefixes=self.beginnings,
+            watch=lambda active: self.progress.active(active, sum(each.passes for each in both)),
+            prefixes=self.prefixes,
         )
 
     def _enter(self, columns: Columns, correct: np.ndarray, outcome: Outcome, x: Tensor, y: Tensor) -> None:

@@ -42,14 +42,14 @@ def passes_of(
 ) -> tuple[int, int]:
     """Forward and backward passes that one example costs if it stands to the end; `image` [1, C, H, W].
 
-    `sources`: how many other models it may be lent."""
+    `sources`: how many other models it may attack."""
     classifier = Classifier(_Unbreakable(image, threat, max(classes, 2)))
     y = torch.zeros(1, dtype=torch.int64)
     untrained = TrainingImages(image[:0], y[:0])  # what an attack trains is none of an example's passes
-    lent = Resources(images, Sources((classifier,) * sources) if sources else None, untrained)
+    resources = Resources(images, Sources((classifier,) * sources) if sources else None, untrained)
     draws = Draws(0, np.zeros(1, dtype=np.int64), image.device)
     search = Search(
-        classifier, Judge(classifier, threat), threat, image, y, draws, access=attack.access, resources=lent
+        classifier, Judge(classifier, threat), threat, image, y, draws, access=attack.access, resources=resources
     )
     try:
         outcome = search.run(attack, attack.restarts)

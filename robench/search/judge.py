@@ -20,7 +20,7 @@ BATCH_SIZE = 8
 """Fixed, so that a verdict does not depend on what else is judged: a model may round differently in other batches."""
 
 VOTES = 20
-"""Draws of a stochastic model, begun from the same seed for each example, so that its companions do not matter."""
+"""Draws of a stochastic model, started from the same seed for each example, so that the others of its batch do not matter."""
 
 ROUNDING = 1e-5
 """A margin below this share of the largest logit is within what float32 kernels disagree by."""
@@ -109,7 +109,7 @@ class Judge:
         return torch.cat(logits)
 
     def _drawn(self, x: Tensor) -> Tensor:
-        """Logits [votes, B, C] of each image by itself, the draws of each begun from the same seed."""
+        """Logits [votes, B, C] of each image by itself, the draws of each started from the same seed."""
         logits = []
         with undisturbed(x.device):
             for image in torch.split(x, 1):

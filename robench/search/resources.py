@@ -1,6 +1,6 @@
-"""What the engine lends an attack beyond its examples: images to aim at, other models, images to train on.
+"""Resources: what an attack may ask for beside its examples: images to aim at, other models, images to train on.
 
-An attack asks by a keyword of one of these types; the engine fills it, and records what it lent.
+An attack asks by a keyword of one of these types; the engine fills it, and the key of the cell names it.
 """
 
 from collections.abc import Callable, Iterator

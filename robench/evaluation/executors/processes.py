@@ -32,7 +32,7 @@ PATIENCE = 10.0
 """Seconds that a worker has to write what it has finished when it is told to end."""
 
 INTERVAL = 0.2
-"""Seconds between two words of a worker on the examples standing."""
+"""Seconds between two reports of a worker on its active examples."""
 
 LOST = (EOFError, ConnectionResetError, BrokenPipeError)
 
@@ -40,14 +40,14 @@ LOST = (EOFError, ConnectionResetError, BrokenPipeError)
 @dataclass
 class _Worker:
     """A process, the unit it runs with the number of examples that it lacked and what was told of its batches, and
-    what it said last: the examples standing and its passes so far."""
+    what it reported last: its active examples and its passes so far."""
 
     process: BaseProcess
     unit: Unit | None = None
     lacked: int = 0
     told: list[tuple[int, int]] = field(default_factory=list)
     ready: bool = False
-    standing: int = 0
+    active: int = 0
     passes: int = 0
 
 
@@ -89,12 +89,12 @@ class Executor:
             for connection in wait(list(self._workers)):
                 assert isinstance(connection, Connection)
                 try:
-                    self._heed(self._workers[connection], connection.recv(), watch)
+                    self._hear(self._workers[connection], connection.recv(), watch)
                 except LOST:
-                    unit = self._bury(connection, watch)
+                    unit = self._remove(connection, watch)
                     deaths[unit] += 1
                     if deaths[unit] > RETRIES:
-                        raise lost(unit, deaths[unit]) if unit else _stillborn(self._name) from None
+                        raise lost(unit, deaths[unit]) if unit else _start_failed(self._name) from None
                     if unit:
                         waiting.appendleft(unit)
 
@@ -105,7 +105,7 @@ class Executor:
     def _start(self) -> None:
         ours, theirs = get_context("spawn").Pipe()
         process = get_context("spawn").Process(target=_work, args=(self._parcel, self._name, theirs), daemon=True)
-        with theirs, _deaf():
+        with theirs, _without_interrupt():
             process.start()
         self._workers[ours] = _Worker(process)
 
@@ -114,17 +114,17 @@ class Executor:
             if waiting and worker.ready and worker.unit is None:
                 worker.unit = unit = waiting.popleft()
                 worker.lacked, worker.told = len(unit.lacking()[0]), []
-                with suppress(*LOST):  # of its death its silence will tell
+                with suppress(*LOST):  # its silence tells of its death
                     connection.send(unit)
 
-    def _heed(self, worker: _Worker, said: tuple[str, Any], watch: Watch) -> None:
+    def _hear(self, worker: _Worker, said: tuple[str, Any], watch: Watch) -> None:
         kind, content = said
         if kind == "ready":
-            worker.ready, worker.unit, worker.standing = True, None, 0
-        elif kind == "standing":
-            worker.standing, worker.passes = content
-            everybody = self._workers.values()
-            watch.standing(sum(w.standing for w in everybody), self._passes + sum(w.passes for w in everybody))
+            worker.ready, worker.unit, worker.active = True, None, 0
+        elif kind == "active":
+            worker.active, worker.passes = content
+            workers = self._workers.values()
+            watch.active(sum(w.active for w in workers), self._passes + sum(w.passes for w in workers))
         elif kind == "advance":
             worker.told.append(content)
             watch.advance(*content)
@@ -133,8 +133,8 @@ class Executor:
         else:
             raise RuntimeError(f"a worker failed:\n{content}")
 
-    def _bury(self, connection: Connection, watch: Watch) -> Unit | None:
-        """Takes leave of a worker that is gone, and takes back what it told of batches that it has not written; gives
+    def _remove(self, connection: Connection, watch: Watch) -> Unit | None:
+        """Removes a worker that is gone, takes back what it reported of batches that it has not written, and returns
         the unit that it was running."""
         worker = self._workers.pop(connection)
         connection.close()
@@ -148,7 +148,7 @@ class Executor:
         return worker.unit
 
 
-def _stillborn(name: str) -> UserError:
+def _start_failed(name: str) -> UserError:
     return UserError(
         f"worker processes for {name} end as they start; a script that asks for workers must keep what it runs under "
         'if __name__ == "__main__":'
@@ -156,7 +156,7 @@ def _stillborn(name: str) -> UserError:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _without_interrupt() -> Iterator[None]:
     """A process started here hears no Ctrl-C: this one does, and tells it to end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -201,10 +201,10 @@ class _Telling:
     def __init__(self, talk: Connection) -> None:
         self._talk, self._told = talk, 0.0
 
-    def standing(self, examples: int, passes: int) -> None:
+    def active(self, examples: int, passes: int) -> None:
         if time.monotonic() - self._told >= INTERVAL:
             self._told = time.monotonic()
-            self._say("standing", examples, passes)
+            self._say("active", examples, passes)
 
     def advance(self, examples: int, robust: int) -> None:
         self._say("advance", examples, robust)

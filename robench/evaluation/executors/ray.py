@@ -41,7 +41,7 @@ class Executor:
             self._ray.shutdown()
 
     @cached_property
-    def _lent(self) -> Any:
+    def _stored(self) -> Any:
         """Where the tasks find the evaluation."""
         if not self._ray.is_initialized():
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report over the network
@@ -56,7 +56,7 @@ class Executor:
         while waiting or running:
             while waiting and len(running) < self._workers:
                 unit = waiting.pop()
-                running[task.remote([self._lent], unit, self._name)] = unit
+                running[task.remote([self._stored], unit, self._name)] = unit
             for done in self._ray.wait(list(running))[0]:
                 watch.advance(*self._result(done, running.pop(done)))
 
@@ -75,7 +75,7 @@ class _Counting:
 
     examples = robust = 0
 
-    def standing(self, examples: int, passes: int) -> None: ...
+    def active(self, examples: int, passes: int) -> None: ...
 
     def advance(self, examples: int, robust: int) -> None:
         self.examples += examples
@@ -86,11 +86,11 @@ _prepared: dict[str, Prepared] = {}
 """The evaluation that this worker ran last, by the name of its parcel."""
 
 
-def _do(lent: list[Any], unit: Unit, name: str) -> tuple[int, int]:
-    """Does a unit in a worker of Ray; gives how many examples it ran and how many of them stood."""
+def _do(stored: list[Any], unit: Unit, name: str) -> tuple[int, int]:
+    """Does a unit in a worker of Ray; gives how many examples it ran and how many of them are robust."""
     import ray
 
-    (parcel,) = lent
+    (parcel,) = stored
     if parcel.hex() not in _prepared:
         _prepared.clear()
         _prepared[parcel.hex()] = Prepared(unpack(ray.get(parcel), name))

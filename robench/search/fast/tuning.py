@@ -53,7 +53,7 @@ class Tuning:
     points: int | None = None
     """in a pass; None: as many as there are"""
     patience: int = 1
-    """steps between two looks of the judge at who may have fallen: each makes the device wait"""
+    """steps between two looks of the judge at pending candidates: each makes the device wait"""
     products: bool = False
     """the gradient at the image is made by `ByProducts`"""
     pool_first: bool = False
