@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,6 @@ from robench.models import build
 from robench.models.network import Network
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier
-from robench.search.fast import tuning
 from robench.search.fast.first_layer import ByProducts
 from robench.search.fast.folding import fold, foldable, pool_first
 from robench.search.fast.tuning import Precision, Tuning, tune
@@ -65,6 +65,10 @@ def with_statistics(model: nn.Module) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
+HEAVY: dict[str, Any] = {"light": 0, "sizes": (16,)}
+"""Has `tune` take any model for heavy, and try one number of points."""
+
+
 def images(shape: tuple[int, ...], count: int = 16) -> Tensor:
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(2))
 
@@ -81,12 +85,11 @@ def test_folded_norms_leave_the_logits_as_they_were(arch: str, norms: int) -> No
     torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-4)
 
 
-def test_a_norm_is_not_folded_where_something_else_needs_the_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "LIGHT", 0)
+def test_a_norm_is_not_folded_where_something_else_needs_the_convolution() -> None:
     torch.manual_seed(0)
     x = images((3, 8, 8))
-    assert tune(with_statistics(Residual(shared=False)), x, "float32").folds == (("first", "norm"),)
-    assert tune(with_statistics(Residual(shared=True)), x, "float32").folds == ()
+    assert tune(with_statistics(Residual(shared=False)), x, "float32", light=0).folds == (("first", "norm"),)
+    assert tune(with_statistics(Residual(shared=True)), x, "float32", light=0).folds == ()
 
 
 def test_pooling_first_is_the_same_to_the_bit() -> None:
@@ -107,28 +110,26 @@ def test_pooling_first_is_the_same_to_the_bit() -> None:
 
 def test_a_light_model_is_not_timed(digits_model: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it gets does not depend on the machine's mood."""
-    monkeypatch.setattr(tuning, "_now", lambda device: pytest.fail("timed"))
+    timed: dict[str, Any] = {"clock": lambda device: pytest.fail("timed")}
     x = digits_model.split.floats(slice(4))
-    found = tune(digits_model.model, x)
+    found = tune(digits_model.model, x, **timed)
     assert found == Tuning(first=found.first, channels_last=True, products=True, pool_first=True)
     assert isinstance(digits_model.model.get_submodule(found.first), nn.Conv2d)
-    low = tune(digits_model.model, x, "bfloat16")
+    low = tune(digits_model.model, x, "bfloat16", **timed)
     assert low == replace(found, precision="bfloat16")
-    assert tune(linear_case(3)[0].requires_grad_(False), linear_case(3)[1]) == Tuning()
+    assert tune(linear_case(3)[0].requires_grad_(False), linear_case(3)[1], **timed) == Tuning()
     monkeypatch.setattr(ByProducts, "gradient", lambda self, given, shape: torch.zeros(shape))
-    assert tune(digits_model.model, x) == Tuning()
+    assert tune(digits_model.model, x, **timed) == Tuning()
 
 
-def test_a_heavy_model_is_tuned_and_gives_about_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "LIGHT", 0)
+def test_a_heavy_model_is_tuned_and_gives_about_the_same_gradients() -> None:
     torch.manual_seed(0)
     model, x = with_statistics(build("resnet18", (3, 8, 8), 10)), images((3, 8, 8))
-    monkeypatch.setattr(tuning, "SIZES", (16,))
     y = model(x).argmax(1)
     logits, gradient = Classifier(model).logits_and_gradient(x, y, cross_entropy)
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision, close in zip(precisions, (1e-3, 0.2), strict=True):
-        found = tune(model, x, precision)
+        found = tune(model, x, precision, **HEAVY)
         assert found.precision == precision
         assert len(found.folds) == 20
         assert found.first == "conv1"
@@ -156,13 +157,11 @@ class Particular(nn.Module):
         return out
 
 
-def test_a_model_that_cannot_do_with_less_precision_keeps_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "LIGHT", 0)
-    monkeypatch.setattr(tuning, "SIZES", (16,))
+def test_a_model_that_cannot_do_with_less_precision_keeps_float32() -> None:
     model, x = Particular().eval().requires_grad_(False), images((1, 4, 4))
-    assert tune(model, x).precision == "float32"
+    assert tune(model, x, **HEAVY).precision == "float32"
     with pytest.raises(UserError, match="cannot be searched in bfloat16"):
-        tune(model, x, "bfloat16")
+        tune(model, x, "bfloat16", **HEAVY)
 
 
 class Odd(nn.Module):
@@ -193,14 +192,10 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     "oddity", ["in place", "reads its layers", "keywords", "no gradient", "not finite", "weight norm", "none"]
 )
-def test_an_odd_model_is_searched_as_it_is_where_it_must_be(
-    oddity: str, precision: Precision, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tuning, "LIGHT", 0)
-    monkeypatch.setattr(tuning, "SIZES", (16,))
+def test_an_odd_model_is_searched_as_it_is_where_it_must_be(oddity: str, precision: Precision) -> None:
     torch.manual_seed(0)
     model, x = with_statistics(Odd(oddity)), images((1, 8, 8))
-    found = tune(model, x, precision)
+    found = tune(model, x, precision, **HEAVY)
     assert bool(found.folds) == (oddity in ("in place", "not finite", "none"))
     logits, y = model(x.clone()), torch.zeros(16, dtype=torch.int64)
     classifier = Classifier(model, tuning=found)
@@ -211,10 +206,8 @@ def test_an_odd_model_is_searched_as_it_is_where_it_must_be(
 
 
 @pytest.mark.parametrize("hook", ["forward", "pre", "backward"])
-def test_a_first_layer_with_hooks_keeps_its_gradient(hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_layer_with_hooks_keeps_its_gradient(hook: str) -> None:
     """A hook changes the gradient, which nothing that stands for the layer would know."""
-    monkeypatch.setattr(tuning, "LIGHT", 0)
-    monkeypatch.setattr(tuning, "SIZES", (16,))
     torch.manual_seed(0)
     model, x, y = with_statistics(Odd("none")), images((1, 8, 8)), torch.zeros(16, dtype=torch.int64)
     layer = model.get_submodule("conv")
@@ -224,17 +217,15 @@ def test_a_first_layer_with_hooks_keeps_its_gradient(hook: str, monkeypatch: pyt
         layer.register_forward_pre_hook(lambda _, inputs: (torch.sin(20 * inputs[0]),))
     else:
         layer.register_full_backward_hook(lambda _, inputs, outputs: (torch.neg(inputs[0]),))  # type: ignore[index]
-    tuned = Classifier(model, tuning=tune(model, x, "float32"))
+    tuned = Classifier(model, tuning=tune(model, x, "float32", **HEAVY))
     true = Classifier(model).logits_and_gradient(x, y, cross_entropy)[1]
     torch.testing.assert_close(tuned.logits_and_gradient(x, y, cross_entropy)[1], true, rtol=1e-3, atol=1e-5)
 
 
 def test_a_tuning_that_changes_the_gradient_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "LIGHT", 0)
-    monkeypatch.setattr(tuning, "SIZES", (16,))
     monkeypatch.setattr(ByProducts, "gradient", lambda self, given, shape: torch.zeros(shape))
     torch.manual_seed(0)
-    assert not tune(with_statistics(Odd("none")), images((1, 8, 8)), "float32").products
+    assert not tune(with_statistics(Odd("none")), images((1, 8, 8)), "float32", **HEAVY).products
 
 
 class Purifying(nn.Module):
@@ -254,7 +245,7 @@ class Purifying(nn.Module):
             return self.logits(x + 20 * slope)
 
 
-def test_a_model_that_differentiates_itself_keeps_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_differentiates_itself_keeps_its_gradient() -> None:
     torch.manual_seed(0)
     model, x, y = Purifying().requires_grad_(False), images((1, 8, 8)), torch.zeros(16, dtype=torch.int64)
     true = Classifier(model).logits_and_gradient(x, y, cross_entropy)[1]
@@ -262,7 +253,7 @@ def test_a_model_that_differentiates_itself_keeps_its_gradient(monkeypatch: pyte
     torch.testing.assert_close(by_products.logits_and_gradient(x, y, cross_entropy)[1], true)
 
 
-def test_pooling_does_not_go_first_where_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pooling_does_not_go_first_where_it_shows() -> None:
     class Parted(Network):
         smallest = 4
 
@@ -280,36 +271,32 @@ def test_pooling_does_not_go_first_where_it_shows(monkeypatch: pytest.MonkeyPatc
         def head(self, features: Tensor) -> Tensor:
             return self.last(features)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(tuning, "LIGHT", 0)
-    monkeypatch.setattr(tuning, "SIZES", (16,))
     torch.manual_seed(0)
     x = images((1, 8, 8))
-    assert not tune(Parted().requires_grad_(False), x, "float32").pool_first
-    assert tune(build("small_cnn", (1, 28, 28), 10).eval().requires_grad_(False), images((1, 28, 28))).pool_first
+    assert not tune(Parted().requires_grad_(False), x, "float32", **HEAVY).pool_first
+    small = build("small_cnn", (1, 28, 28), 10).eval().requires_grad_(False)
+    assert tune(small, images((1, 28, 28)), **HEAVY).pool_first
 
 
-def test_what_tells_classes_apart_must_survive_low_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_tells_classes_apart_must_survive_low_precision() -> None:
     """Not the largest logit: a number common to all of them hides that bfloat16 loses the differences."""
-    monkeypatch.setattr(tuning, "LIGHT", 0)
-    monkeypatch.setattr(tuning, "SIZES", (16,))
     model, x, _ = linear_case(3, examples=16)
     raised = Linear(model.layer.weight, model.layer.bias + 1000).eval().requires_grad_(False)
-    assert tune(raised, x).precision == "float32"
+    assert tune(raised, x, **HEAVY).precision == "float32"
 
 
-def test_a_pass_is_no_larger_than_the_batch_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "LIGHT", 0)
+def test_a_pass_is_no_larger_than_the_batch_it_is_for() -> None:
     model, x, _ = linear_case(3, examples=16)
     cramped = Cramped(model.layer.weight, model.layer.bias).eval().requires_grad_(False)
     cramped.room = 16
-    found = tune(cramped, x, "float32", 8)
+    found = tune(cramped, x, "float32", 8, light=0)
     assert found.points is not None
     assert found.points <= 8
     cramped.room = 1
-    assert tune(cramped, x).points == 1
+    assert tune(cramped, x, light=0).points == 1
     cramped.room = 0
     with pytest.raises(torch.OutOfMemoryError):  # no tuning finds room for an image
-        tune(cramped, x)
+        tune(cramped, x, light=0)
 
 
 def test_a_tuning_survives_its_json() -> None:
@@ -416,8 +403,6 @@ def test_what_the_search_does_not_notice_the_judge_sees_at_the_end() -> None:
 def test_the_tuning_is_frozen_with_the_rows_it_made(
     digits_model: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "LIGHT", 0)
-    monkeypatch.setattr(tuning, "SIZES", (16,))
     plan = plan_evaluation(digits_model.model, attacks=["pgd-10"], eps=0.08, precision="bfloat16", n=20)
     first = evaluate(plan, Ledger(tmp_path), RUN)
     assert first["pgd-10"].run["tuning"]["precision"] == "bfloat16"
