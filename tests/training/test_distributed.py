@@ -22,10 +22,8 @@ from robench.training.loop import train
 from robench.training.recipe import configure, defense_class
 from robench.training.rng import BatchGenerator, integers, normal, uniform
 from robench.utils.errors import UserError
-from tests import in_processes
-from tests.test_training import Stop, StopAt
-
-ROOT = Path(__file__).parents[1]
+from tests import ROOT, in_processes
+from tests.training.test_loop import Stop, StopAt
 
 Draw = Callable[[int, torch.Generator], Tensor]
 

@@ -15,7 +15,7 @@ from robench.training.defense import Batch, Defense, Step
 from robench.training.loop import train
 from robench.training.streams import stratified
 from robench.utils.errors import UserError
-from tests.test_training import plan, with_defense, with_target
+from tests.training.test_loop import plan, with_defense, with_target
 
 SEEN: list[Batch] = []
 

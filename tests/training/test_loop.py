@@ -23,6 +23,7 @@ from robench.training.augment import augment
 from robench.training.defense import Batch, Defense, Helper, Step
 from robench.training.loop import Plan, Silent, _Loop, _seed, _seed_layers, train
 from robench.utils.errors import UserError
+from tests import ROOT
 
 
 def plan(name: str = "pgd_at", seed: int = 0, limit: int | None = 256, **changes: Any) -> Plan:
@@ -118,7 +119,7 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from robench.training.loop import train
-from tests.test_training import plan
+from tests.training.test_loop import plan
 
 train(plan("ald_trades", limit=None, epochs=4), Path(sys.argv[1]), save_seconds=0.05)
 """
@@ -129,7 +130,7 @@ def test_a_training_killed_in_mid_epoch_resumes_to_the_bit(tmp_path: Path) -> No
     started = time.monotonic()
     train(planned, tmp_path / "whole.pt")
     length = time.monotonic() - started
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / "killed.pt"], cwd=Path(__file__).parents[1])
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / "killed.pt"], cwd=ROOT)
     while not (tmp_path / "killed.pt.state").exists():
         assert process.poll() is None
         time.sleep(0.01)

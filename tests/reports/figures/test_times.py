@@ -8,7 +8,7 @@ import pytest
 
 from robench.ledger.measurements import Measurement, Measurements
 from robench.reports import drawing
-from tests.test_figures_accuracy import about
+from tests.reports.figures.test_accuracies import about
 
 
 def timed(

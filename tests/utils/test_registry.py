@@ -12,8 +12,7 @@ from robench.training import recipe
 from robench.utils import registry
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import source_fingerprint
-
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
 
 MY_ATTACK = '''
 from robench.losses import cross_entropy

@@ -18,8 +18,8 @@ from robench.threat import ThreatModel
 from robench.training.defense import Batch, Step
 from robench.training.loop import train
 from tests.helpers import Ran
-from tests.test_training import Stop, StopAt, assert_equal_weights, loop_of, plan, with_target
 from tests.toy import generator, make
+from tests.training.test_loop import Stop, StopAt, assert_equal_weights, loop_of, plan, with_target
 
 THREAT = ThreatModel.of("l2", 0.7)
 

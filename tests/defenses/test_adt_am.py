@@ -36,8 +36,8 @@ from robench.training.defense import Helper, Step
 from robench.training.loop import train
 from robench.utils.errors import AttackError, UserError
 from tests.helpers import Trained, linear_case, run_attack
-from tests.test_training import Stop, StopAt, assert_equal_weights, loop_of, plan
 from tests.toy import THREAT, Net, batch, generator, kl, make
+from tests.training.test_loop import Stop, StopAt, assert_equal_weights, loop_of, plan
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 KINDS = ["explicit", "implicit"]

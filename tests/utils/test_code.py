@@ -16,7 +16,7 @@ from robench.training.loop import train
 from robench.utils import code
 from robench.utils.code import EXEMPT, code_fingerprint, reached
 from tests.helpers import Trained
-from tests.test_training import plan
+from tests.training.test_loop import plan
 
 ROOT = Path(code.__file__).resolve().parents[1]
 TRAINING = code.file_of("robench.training.loop")

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from robench.evaluation.plan import plan_training
+from tests import ROOT
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speed" / "training.py"
+SCRIPT = ROOT / "benchmarks" / "speed" / "training.py"
 
 
 @pytest.fixture(scope="module")

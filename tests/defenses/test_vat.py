@@ -15,8 +15,8 @@ from robench.training.loop import train
 from robench.training.smoothness import Divergence, VirtualAdversary, untracked
 from robench.utils import registry
 from robench.utils.errors import UserError
-from tests.test_training import Stop, StopAt, assert_equal_weights, plan
 from tests.toy import generator, make
+from tests.training.test_loop import Stop, StopAt, assert_equal_weights, plan
 
 THREAT = ThreatModel.of("l2", 0.7)
 

@@ -24,8 +24,8 @@ from robench.training.inner_max import start_points
 from robench.training.loop import train
 from robench.training.recipe import defense_class, resolve
 from robench.utils.errors import UserError
-from tests.test_training import Stop, StopAt, assert_equal_weights, plan
 from tests.toy import THREAT, Net, batch, generator, make
+from tests.training.test_loop import Stop, StopAt, assert_equal_weights, plan
 
 SMALL: dict[str, Any] = {"discriminator_depth": 10, "discriminator_factor": 1}
 
