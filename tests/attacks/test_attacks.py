@@ -8,11 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from robench.access import sees
-from robench.search.catalog import attack, configure
 from robench.search.search import Search
 from robench.threat import ThreatModel
-from robench.utils import registry
-from robench.utils.errors import UserError
 from tests.helpers import Trained, hadamard_case, linear_case, minimal_eps, run_attack
 
 GRADIENT_ATTACKS = ["fgsm", "fgsm_rs", "pgd-20", "mim", "cw-30"]
@@ -190,38 +187,3 @@ def test_the_fallen_cost_no_more_passes() -> None:
     assert outcome.fooled.all()
     assert int(outcome.forwards.max()) < 20
     assert torch.equal(outcome.forwards, outcome.first_step + 1)
-
-
-def test_the_catalog_serves_the_names_of_the_papers() -> None:
-    wanted = {"fgsm", "fgsm_rs", "mim", *(f"pgd-{n}" for n in (10, 20, 40, 100, 200))}
-    wanted |= {f"cw-{n}" for n in (20, 30, 40, 100)}
-    assert wanted <= set(registry.attack_catalog())
-    for name in registry.attack_catalog():
-        assert attack(name).name == name
-    assert attack("pgd-200").settings == {"steps": 200, "step_size": "eps/4", "random_start": True}
-
-
-@pytest.mark.parametrize(
-    ("written", "message"),
-    [
-        ("pdg-20", "pgd-20"),
-        ("pgd-20:stpes=3", "did you mean 'steps'"),
-        ("pgd-20:steps=many", "valid integer"),
-        ("pgd-20:steps=0", "at least 1"),
-        ("pgd-20:restarts=-1", "at least 1"),
-        ("pgd-20:step_size=-0.1", "expected a positive number"),
-        ("no_such.py", "there is no file"),
-    ],
-)
-def test_a_wrong_attack_is_refused_in_one_sentence(written: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        attack(written)
-    assert "\n" not in str(caught.value)
-
-
-def test_settings_that_have_no_default_must_be_given() -> None:
-    @sees("labels")
-    def needy(search: Search, *, budget: int) -> None: ...
-
-    with pytest.raises(UserError, match="budget"):
-        configure(needy, {}, name="needy")

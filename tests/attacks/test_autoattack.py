@@ -19,15 +19,9 @@ from robench.search.rng import Draws
 from robench.search.search import Search
 from robench.threat import ThreatModel
 from robench.utils import registry
-from tests.helpers import Linear, Trained, linear_case, run_attack
+from tests.helpers import Linear, Trained, correct, linear_case, run_attack
 
 EPS = {"linf": 0.09, "l2": 0.5}
-
-
-def correct(trained: Trained, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    x, y = trained.split.floats(slice(100)), trained.split.labels[:100]
-    right = trained.model(x).argmax(1) == y
-    return x[right][:count], y[right][:count]
 
 
 @pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])

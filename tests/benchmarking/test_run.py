@@ -1,4 +1,4 @@
-"""Benchmarks: what their files may say, how they are cut, and that each does what it says."""
+"""Benchmarks: how they are cut, and that each does what its file says."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,20 +27,6 @@ MINE = {
 def written(path: Path, **changes: object) -> str:
     path.write_text(yaml.safe_dump({**MINE, **changes}))
     return str(path)
-
-
-def test_like_takes_over_what_is_not_said() -> None:
-    strong, mnist = benchmark.load("mnist_strong"), benchmark.load("mnist")
-    assert strong.defenses == mnist.defenses
-    assert strong.train == mnist.train
-    assert (strong.n, mnist.n) == (100, 1000)
-    assert set(mnist.attacks) < set(strong.attacks)
-
-
-def test_like_nobody_is_refused(in_tmp: Path) -> None:
-    Path("mine.yaml").write_text("like: quickstrat")
-    with pytest.raises(UserError, match="did you mean 'quickstart'"):
-        benchmark.load("mine.yaml")
 
 
 def test_cuts_change_what_they_name() -> None:

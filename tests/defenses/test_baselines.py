@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from robench.losses import smoothed, soft_cross_entropy
 from robench.models import build
 from robench.models.network import Network
 from robench.training.defense import Step
@@ -100,14 +99,6 @@ def test_bilateral() -> None:
     torch.manual_seed(3)
     expected = -(labels * model.train()(x_adv).log_softmax(1)).sum(1).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-
-
-def test_smoothing_gives_the_class_itself_no_share_of_the_rest() -> None:
-    target = smoothed(torch.tensor([2, 0]), 5, 0.4)
-    assert target.tolist()[0] == pytest.approx([0.1, 0.1, 0.6, 0.1, 0.1])
-    logits = torch.randn(2, 5)
-    plain = F.cross_entropy(logits, torch.tensor([2, 0]), reduction="none")
-    torch.testing.assert_close(soft_cross_entropy(logits, smoothed(torch.tensor([2, 0]), 5, 0.0)), plain)
 
 
 def test_sinkhorn_reaches_the_linear_programs_optimum() -> None:

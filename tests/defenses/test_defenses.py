@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from robench.models.tanh_gaussian import negative_log_density
 from robench.threat import ThreatModel
-from robench.training import recipe
 from robench.training.defense import Defense, Step
 from robench.training.inner_max import start_points
-from robench.training.svgd import Bandwidth, Kernel, Scope, svgd
 from robench.utils.errors import UserError
 from tests.toy import THREAT, Net, batch, generator, kl, loss_of, make, reference_ascent
 
@@ -41,49 +38,6 @@ def test_trades() -> None:
     clean = model(data.x)
     expected = F.cross_entropy(clean, data.y) + 6 * kl(clean, model(x_adv)).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-@pytest.mark.parametrize("scope", ["example", "batch"])
-@pytest.mark.parametrize("bandwidth", ["paper", 0.3])
-def test_svgd_against_a_double_loop(scope: Scope, bandwidth: Bandwidth) -> None:
-    n, size = 3, 4
-    x_adv = torch.rand(n * size, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.02
-    gradient = torch.randn(n * size, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    sigma = 10.0 ** (1 - n) if bandwidth == "paper" else float(bandwidth)
-    phi, kernel = Kernel(n, scope, bandwidth).steer(x_adv, gradient)
-    particles, slopes = x_adv.flatten(1), gradient.flatten(1)
-    expected = torch.zeros_like(particles)
-    between = []
-    for i in range(n * size):
-        partners = [j for j in range(n * size) if scope == "batch" or j % size == i % size]
-        for j in partners:
-            k = torch.exp(-(particles[i] - particles[j]).square().sum() / (2 * sigma**2))
-            grad_k = -(particles[j] - particles[i]) / sigma**2 * k  # d k(x_j, x_i) / d x_j
-            expected[i] += (k * slopes[j] + grad_k) / len(partners)
-            if i != j:
-                between.append(float(k))
-    assert torch.allclose(phi.flatten(1), expected, rtol=1e-8, atol=1e-10)
-    assert float(kernel) == pytest.approx(sum(between) / len(between))
-    if bandwidth == 0.3:
-        assert float(kernel) > 0.5  # the kernel matters here
-
-
-def test_svgd_drives_particles_apart_and_survives_a_tiny_bandwidth() -> None:
-    particles = torch.tensor([[[0.0, 0.0], [0.1, 0.0]]])
-    phi, _ = svgd(particles, torch.zeros_like(particles), torch.tensor(0.1))
-    assert phi[0, 0, 0] < 0 < phi[0, 1, 0]
-    phi, kernel = svgd(particles, torch.ones_like(particles), torch.tensor(1e-31))
-    assert torch.allclose(phi, torch.full_like(phi, 0.5))
-    assert kernel == 0
-
-
-def test_the_median_bandwidth() -> None:
-    particles = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 2.0]]])
-    sigma = Kernel(2, bandwidth="median").sigma(particles)
-    for group, distance in enumerate((5.0, 2.0)):
-        assert float(sigma[group]) == pytest.approx(distance / math.sqrt(2 * math.log(3)))
-    with pytest.raises(UserError, match="bandwidth above 0"):
-        make("ald", bandwidth=0)
 
 
 @pytest.mark.parametrize("particles", [1, 2, 4])
@@ -236,71 +190,3 @@ def test_the_particles_stay_in_the_ball_and_the_inner_passes_leave_no_trace() ->
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not torch.equal(running_mean, before)  # the two outer passes count
-
-
-@pytest.mark.parametrize("name", recipe.names())
-@pytest.mark.parametrize(
-    ("dataset", "shape"), [("digits", (1, 8, 8)), ("mnist", (1, 28, 28)), ("cifar10", (3, 32, 32))]
-)
-def test_every_recipe_resolves_for_every_data_set(name: str, dataset: str, shape: tuple[int, ...]) -> None:
-    resolved = recipe.resolve(name, dataset, shape, {})
-    assert resolved.settings_of == dataset
-    if resolved.setup.norm == "linf":
-        assert resolved.setup.eps == {"digits": 0.2, "mnist": 0.3}.get(dataset, resolved.setup.eps)
-    assert recipe.resolve(name, "npz:x", shape, {}).describe() == resolved.describe()
-
-
-def test_recipes_carry_the_papers_settings() -> None:
-    shape = (3, 32, 32)
-    ald = recipe.resolve("ald_trades", "cifar10", shape, {})
-    assert ald.threat.eps_written == "0.031"
-    settings = {field.name: getattr(ald.defense, field.name) for field in fields(ald.defense)}
-    assert settings == {
-        "loss": "kl",
-        "weight": 6,
-        "particles": 4,
-        "steps": 10,
-        "step_size": "0.007",
-        "start": "near_uniform",
-        "kernel_scope": "example",
-        "bandwidth": "paper",
-    }
-    assert (ald.setup.batch_size, ald.setup.epochs, ald.setup.drops) == (100, 100, [75, 90])
-    assert (ald.setup.lr, ald.setup.momentum, ald.setup.weight_decay) == (0.1, 0.9, 5e-4)
-    adt = recipe.resolve("adt_exp", "svhn", shape, {})
-    assert (adt.setup.eps, adt.setup.augment, adt.setup.epochs) == ("4/255", [], 76)
-    trades = recipe.resolve("trades", "mnist", (1, 28, 28), {})
-    assert (trades.setup.arch, trades.setup.lr, trades.setup.drops) == ("small_cnn", 0.01, [55, 75, 90])
-
-
-def test_drops_and_warm_up_scale_with_the_length() -> None:
-    setup = recipe.resolve("ald_pgd", "mnist", (1, 28, 28), {"epochs": 20}).setup
-    assert (setup.drops, setup.eps_warmup) == ([15, 18], 2)
-    kept = recipe.resolve("ald_pgd", "mnist", (1, 28, 28), {"epochs": 20, "drops": [19], "eps_warmup": 7}).setup
-    assert (kept.drops, kept.eps_warmup) == ([19], 7)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"beta_": 1}, "did you mean 'beta'"),
-        ({"beta": "six"}, "valid number"),
-        ({"beta": -1}, "at least 0"),
-        ({"step_size": "eps/0"}, "divides by zero"),
-        ({"eps": -0.1}, "expected"),
-        ({"epochs": -1}, "greater than 0"),
-        ({"lr": 0}, "greater than 0"),
-        ({"arch": 5}, "valid string"),
-        ({"start": "somewhere"}, "ball"),
-        ({"norm": "l9"}, "linf"),
-    ],
-)
-def test_wrong_settings_are_refused_in_one_sentence(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        recipe.resolve("trades", "digits", (1, 8, 8), changes)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_unknown_recipe_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean 'trades'"):
-        recipe.resolve("tradse", "digits", (1, 8, 8), {})

@@ -1,6 +1,6 @@
-"""What the search and the judge let pass, and what they catch."""
+"""What the search lets pass, what it catches, and what it keeps in step with its examples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,23 @@ from torch import Tensor, nn
 
 from robench.access import sees
 from robench.losses import cross_entropy, margin
-from robench.search.catalog import attack
 from robench.search.classifier import Classifier
-from robench.search.fast.tuning import Tuning
-from robench.search.judge import BATCH_SIZE, Judge
+from robench.search.judge import Judge
 from robench.search.outcome import Outcome
 from robench.search.rng import Draws
 from robench.search.search import Search
 from robench.threat import ThreatModel
-from robench.utils.errors import AttackError, UserError
-from tests.helpers import Linear, Trained, linear_case, minimal_eps, run_attack
+from robench.utils.errors import AttackError
+from tests.helpers import (
+    Linear,
+    Trained,
+    adversary,
+    correct,
+    linear_case,
+    minimal_eps,
+    run_attack,
+    search_of,
+)
 
 THREAT = ThreatModel.of("linf", 0.05)
 
@@ -32,12 +39,6 @@ def run(function: Callable[..., Any], model: nn.Module, x: Tensor, y: Tensor, **
     access = function.access  # type: ignore[attr-defined]
     search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, access=access, **options)
     return search.run(function, restarts)
-
-
-def adversary(model: Linear, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    """The worst case of a binary linear model."""
-    weight = model.layer.weight.detach()
-    return x - eps * (weight[y] - weight[1 - y]).sign().view_as(x)
 
 
 @sees("gradients")
@@ -281,38 +282,6 @@ def test_a_success_that_the_judge_does_not_confirm_goes_on() -> None:
     assert torch.equal(outcome.kept, adversary(strict, x, y, threat.eps))
 
 
-def test_the_judge_gives_the_same_verdicts_whatever_else_it_judges() -> None:
-    model, x, y = linear_case(10, examples=2 * BATCH_SIZE + 3)
-    judge = Judge(Classifier(model), THREAT)
-    x_adv = (x + 0.049 * torch.randn_like(x).sign()).clamp(0, 1)
-    whole = judge(x_adv, x, y)
-    for index in (0, 7, BATCH_SIZE, 2 * BATCH_SIZE + 2):
-        one = judge(x_adv[index : index + 1], x[index : index + 1], y[index : index + 1])
-        assert torch.equal(one.margin, whole.margin[index : index + 1])
-        assert one.prediction == whole.prediction[index]
-
-
-@pytest.mark.parametrize("fault", ["ball", "box", "nan"])
-def test_the_judge_itself_refuses_what_is_outside_the_threat(fault: str) -> None:
-    model, x, y = linear_case(2)
-    if fault == "box":
-        x = torch.ones_like(x)
-    far = {"ball": adversary(model, x, y, 0.2), "box": x + 0.04, "nan": torch.full_like(x, torch.nan)}[fault]
-    wrong = 1 - model(far).argmax(1)  # a label that makes every one of them misclassified
-    verdicts = Judge(Classifier(model), THREAT)(far, x, wrong)
-    assert not verdicts.valid.any()
-    assert not verdicts.fooled.any()
-    assert Judge(Classifier(model), THREAT)(x, x, 1 - model(x).argmax(1)).fooled.all()
-
-
-def test_a_tie_is_unstable() -> None:
-    model = Linear(torch.zeros(2, 16), torch.zeros(2))
-    x = torch.rand(3, 1, 4, 4)
-    verdicts = Judge(Classifier(model), THREAT)(x, x, torch.tensor([0, 1, 1]))
-    assert verdicts.fooled.tolist() == [False, True, True]
-    assert verdicts.unstable.tolist() == [False, True, True]
-
-
 def test_the_callers_model_is_left_as_it_was() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -321,16 +290,6 @@ def test_the_callers_model_is_left_as_it_was() -> None:
     assert model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 2, 2)])
-def test_what_are_not_logits_is_said(shape: tuple[int, ...]) -> None:
-    class Odd(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.zeros(shape)
-
-    with pytest.raises(UserError, match="expected logits"):
-        Classifier(Odd()).logits(torch.rand(4, 1, 2, 2))
 
 
 class Centred(Linear):
@@ -358,33 +317,50 @@ def test_a_model_that_changes_its_input_in_place_changes_nothing_else(name: str)
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("family", ["pgd", "mim", "cw"])
-@pytest.mark.parametrize("patience", [1, 4])
-def test_the_beginning_of_a_longer_run_is_the_shorter_run(digits_model: Trained, family: str, patience: int) -> None:
-    split, threat = digits_model.split, ThreatModel.of("linf", 0.08)
-    x, y = split.floats(slice(80)), split.labels[:80]
+@pytest.mark.parametrize("drop", [True, False])
+def test_those_given_up_leave_with_their_best_candidate_and_come_back_in_the_next_run(
+    drop: bool, digits_model: Trained
+) -> None:
+    search = search_of(digits_model, 6, 1e-3, drop)
+    present: list[int] = []
+    earlier: list[Tensor] = []
 
-    def searched(steps: int, beginnings: Sequence[int] = ()) -> tuple[Search, Outcome]:
-        classifier = Classifier(digits_model.model, tuning=Tuning(patience=patience))
-        draws, judge = Draws(0, np.arange(80), x.device), Judge(classifier, threat)
-        search = Search(classifier, judge, threat, x, y, draws, beginnings=beginnings)
-        return search, search.run(attack(f"{family}:steps={steps}"))
+    @sees("gradients")
+    def giving_up(search: Search) -> None:
+        earlier.append(search.earlier.clone())
+        search.offer(search.random_start(search.draws.restart))
+        candidates, margins = search.best
+        logits = digits_model.model(candidates)
+        assert torch.allclose(margin(logits, search.y), margins, atol=1e-5)
+        at = search.state(rows=torch.arange(6))
+        search.give_up(torch.tensor([True, False, True, False, False, False]))
+        present.extend(at.rows.tolist())
+        assert len(search.x) == len(at.rows)
+        search.offer(search.x)
 
-    longer, outcome = searched(13, (4, 9))
-    alone = {steps: searched(steps)[1] for steps in (4, 9, 13)}
-    found = {**longer.begun, 13: outcome}
-    assert int(alone[4].fooled.sum()) < int(alone[13].fooled.sum()) < 80
-    for steps, expected in alone.items():
-        for name in ("fooled", "kept", "margin", "first_step", "invalid", "forwards", "backwards"):
-            assert torch.equal(getattr(found[steps], name), getattr(expected, name)), (steps, name)
-        assert torch.equal(found[steps].verdicts.margin, expected.verdicts.margin)
+    outcome = search.run(giving_up, restarts=2)
+    assert present == 2 * ([1, 3, 4, 5] if drop else list(range(6)))
+    assert outcome.forwards.tolist() == ([2, 4, 2, 4, 4, 4] if drop else [4] * 6)
+    assert not outcome.fooled.any()
+    assert (earlier[0] == -torch.inf).all()
+    assert earlier[1].isfinite().all()
+    assert (outcome.margin >= earlier[1]).all()
+    assert torch.allclose(
+        margin(digits_model.model(outcome.kept), correct(digits_model, 6)[1]), outcome.margin, atol=1e-5
+    )
 
 
-def test_beginnings_that_a_run_does_not_reach_are_its_end() -> None:
-    model, x, y = linear_case(2)
-    classifier, threat = Classifier(model), ThreatModel.of("linf", 0.5)
-    draws = Draws(0, np.arange(len(x)), x.device)
-    search = Search(classifier, Judge(classifier, threat), threat, x, y, draws, beginnings=(50,))
-    outcome = search.run(attack("pgd-100"))
-    assert outcome.fooled.all()
-    assert search.begun[50] is outcome
+def test_a_suspect_is_judged_before_it_can_be_given_up(digits_model: Trained) -> None:
+    search = search_of(digits_model, 12, 0.3)
+
+    @sees("gradients")
+    def rash(search: Search) -> None:
+        up = search.gradient(search.x, margin)
+        search.offer(search.project(search.x + search.eps * up.sign()))
+        search.give_up(torch.ones(12, dtype=torch.bool))
+        assert not len(search.x)
+
+    outcome = search.run(rash)
+    wrong = digits_model.model(outcome.kept).argmax(1) != correct(digits_model, 12)[1]
+    assert wrong.any()
+    assert torch.equal(outcome.fooled, wrong)

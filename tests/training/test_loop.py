@@ -19,7 +19,6 @@ from robench.data import datasets
 from robench.evaluation.target import load_model
 from robench.models import build, checkpoint
 from robench.training import epoch_log, recipe
-from robench.training.augment import augment
 from robench.training.defense import Batch, Defense, Helper, Step
 from robench.training.loop import Plan, Silent, _Loop, _seed, _seed_layers, train
 from robench.utils.errors import UserError
@@ -407,24 +406,6 @@ class Kinds(Defense):
         loss = nn.functional.cross_entropy(step.model(batch.x), batch.y)
         hook.remove()
         return {"model": loss}
-
-
-def test_crops_and_flips() -> None:
-    x = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).view(2, 3, 8, 8).repeat(100, 1, 1, 1)
-    generator = torch.Generator().manual_seed(0)
-    assert torch.equal(augment(x, [], generator), x)
-    flipped = augment(x, ["flip"], generator)
-    mirrored = (flipped == x.flip(3)).flatten(1).all(1)
-    assert torch.equal(flipped[~mirrored], x[~mirrored])
-    assert 60 < int(mirrored.sum()) < 140
-    cropped = augment(x, ["crop"], generator)
-    padded = nn.functional.pad(x, [4] * 4)
-    offsets = set()
-    for image, source in zip(cropped, padded, strict=True):
-        places = [(i, j) for i in range(9) for j in range(9) if torch.equal(image, source[:, i : i + 8, j : j + 8])]
-        assert places
-        offsets.add(places[0])
-    assert len(offsets) > 50
 
 
 @pytest.mark.gpu

@@ -20,7 +20,6 @@ from robench.models.network import Network
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier
 from robench.search.fast.first_layer import ByProducts
-from robench.search.fast.folding import fold, foldable, pool_first
 from robench.search.fast.tuning import Precision, Tuning, tune
 from robench.search.judge import Judge
 from robench.search.outcome import Outcome
@@ -28,7 +27,7 @@ from robench.search.rng import Draws
 from robench.search.search import Search
 from robench.threat import ThreatModel
 from robench.utils.errors import UserError
-from tests.helpers import Linear, Ran, Trained, linear_case
+from tests.helpers import Linear, Ran, Trained, images, linear_case, with_statistics
 
 RUN = {"started": "2026-01-01T00:00:00"}
 
@@ -48,41 +47,8 @@ class Residual(nn.Module):
         return self.last((normed + out if self.shared else normed).mean((2, 3)))  # type: ignore[no-any-return]
 
 
-def with_statistics(model: nn.Module) -> nn.Module:
-    """In evaluation mode, its norms as if they had been trained."""
-    generator = torch.Generator().manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            for tensor, low, high in (
-                (module.running_mean, -1, 1),
-                (module.running_var, 0.5, 2),
-                (module.weight, 0.5, 2),
-            ):
-                tensor.data.uniform_(low, high, generator=generator)
-            module.bias.data.uniform_(-1, 1, generator=generator)
-    return model.eval().requires_grad_(False)
-
-
 HEAVY: dict[str, Any] = {"light": 0, "sizes": (16,)}
 """Has `tune` take any model for heavy, and try one number of points."""
-
-
-def images(shape: tuple[int, ...], count: int = 16) -> Tensor:
-    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(2))
-
-
-@pytest.mark.parametrize(("arch", "norms"), [("resnet18", 20), ("wrn-28-10", 13)])
-def test_folded_norms_leave_the_logits_as_they_were(arch: str, norms: int) -> None:
-    torch.manual_seed(0)
-    model, x = with_statistics(build(arch, (3, 32, 32), 10)), images((3, 32, 32), 2)
-    pairs = foldable(model, x)
-    assert len(pairs) == norms  # every one of a ResNet; of a pre-activation block the one between its convolutions
-    before = model(x)
-    fold(model, pairs)
-    assert sum(isinstance(module, nn.Identity) for module in model.modules()) >= norms
-    torch.testing.assert_close(model(x), before, rtol=1e-4, atol=1e-4)
 
 
 def test_a_norm_is_not_folded_where_something_else_needs_the_convolution() -> None:
@@ -90,22 +56,6 @@ def test_a_norm_is_not_folded_where_something_else_needs_the_convolution() -> No
     x = images((3, 8, 8))
     assert tune(with_statistics(Residual(shared=False)), x, "float32", light=0).folds == (("first", "norm"),)
     assert tune(with_statistics(Residual(shared=True)), x, "float32", light=0).folds == ()
-
-
-def test_pooling_first_is_the_same_to_the_bit() -> None:
-    torch.manual_seed(0)
-    chain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.Conv2d(8, 4, 3))
-    model = nn.Sequential(chain, nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).requires_grad_(False)
-    x, weights = images((3, 9, 9)).round(decimals=1).requires_grad_(), torch.randn(16, 3)  # equal pixels, so ties
-
-    def gradient() -> Tensor:
-        return torch.autograd.grad((model(x) * weights).sum(), x)[0]
-
-    logits, slopes = model(x), gradient()
-    pool_first(model)
-    assert [type(layer) for layer in chain.children()][1:3] == [nn.MaxPool2d, nn.ReLU]
-    assert torch.equal(model(x), logits)
-    assert torch.equal(gradient(), slopes)
 
 
 def test_a_light_model_is_not_timed(digits_model: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
