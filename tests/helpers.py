@@ -115,3 +115,42 @@ class Ran:
     code: int
     out: str
     err: str
+
+
+def correct(trained: Trained, count: int) -> tuple[Tensor, Tensor]:
+    x, y = trained.split.floats(slice(200)), trained.split.labels[:200]
+    right = trained.model(x).argmax(1) == y
+    return x[right][:count], y[right][:count]
+
+
+def search_of(trained: Trained, count: int, eps: float, drop: bool = True) -> Search:
+    x, y = correct(trained, count)
+    classifier, threat = Classifier(trained.model), ThreatModel.of("linf", eps)
+    return Search(classifier, Judge(classifier, threat), threat, x, y, Draws(0, np.arange(count), x.device), drop=drop)
+
+
+def adversary(model: Linear, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """The worst case of a binary linear model."""
+    weight = model.layer.weight.detach()
+    return x - eps * (weight[y] - weight[1 - y]).sign().view_as(x)
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """In evaluation mode, its norms as if they had been trained."""
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            for tensor, low, high in (
+                (module.running_mean, -1, 1),
+                (module.running_var, 0.5, 2),
+                (module.weight, 0.5, 2),
+            ):
+                tensor.data.uniform_(low, high, generator=generator)
+            module.bias.data.uniform_(-1, 1, generator=generator)
+    return model.eval().requires_grad_(False)
+
+
+def images(shape: tuple[int, ...], count: int = 16) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(2))

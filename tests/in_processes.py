@@ -1,4 +1,4 @@
-"""What each of two processes runs for test_distributed.py: trainings in turn, and what they end in.
+"""What each of two processes runs for training/test_distributed.py: trainings in turn, and what they end in.
 
 Started with the folder to write to, and the variables that a launcher of processes sets.
 """

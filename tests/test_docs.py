@@ -10,9 +10,9 @@ import pytest
 import typer
 
 from robench.cli.main import app
+from tests import ROOT
 from tests.helpers import Ran
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
 
 

@@ -1,14 +1,15 @@
 """Four public checkpoints that nobody here trained, as networks on images in [0, 1]: `SHARED` says where they lie."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+from tests import ROOT
+
+SHARED = ROOT / ".." / "shared"
 """Beside the checkout; tests that need it are skipped where it is not."""
 
 

@@ -17,7 +17,7 @@ SHARES = 8
 
 
 class Watch(Protocol):
-    """Is told of what runs: the active examples at each step with the passes so far, then how many of a batch are robust."""
+    """Is told of what runs: at each step the active examples and the passes so far, then the robust ones of a batch."""
 
     def active(self, examples: int, passes: int) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...

@@ -20,7 +20,7 @@ BATCH_SIZE = 8
 """Fixed, so that a verdict does not depend on what else is judged: a model may round differently in other batches."""
 
 VOTES = 20
-"""Draws of a stochastic model, started from the same seed for each example, so that the others of its batch do not matter."""
+"""Draws of a stochastic model, started from the same seed for each example, whatever else is in its batch."""
 
 ROUNDING = 1e-5
 """A margin below this share of the largest logit is within what float32 kernels disagree by."""

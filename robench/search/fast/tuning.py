@@ -4,7 +4,7 @@ What fools a tuned model is confirmed by the judge on the model as loaded, in fl
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Any, Literal, Self, get_args
@@ -99,22 +99,41 @@ def check_precision(word: str) -> None:
         raise unknown("precision", word, get_args(Precision))
 
 
-def tune(model: nn.Module, x: Tensor, precision: Precision = "auto", most: int = SIZES[-1]) -> Tuning:
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def tune(
+    model: nn.Module,
+    x: Tensor,
+    precision: Precision = "auto",
+    most: int = SIZES[-1],
+    *,
+    light: float = LIGHT,
+    sizes: Sequence[int] = SIZES,
+    clock: Callable[[torch.device], float] = _now,
+) -> Tuning:
     """The fastest way to passes, of at most so many points, of a frozen model in evaluation mode, tried out on images
     x [B, ...] on its device; the model as it is where nothing else gives its logits.
 
-    A light model is not timed, since what a probe of it would find is chance: on a CPU a convolutional one gets what is
-    known to help, others stay as they are."""
+    A model of fewer than `light` operations on an image is not timed, since what a probe of it would find is chance: on
+    a CPU a convolutional one gets what is known to help, others stay as they are. A heavier one is timed on
+    `clock` [s], which waits for the device, with `sizes` of points in a pass."""
     try:
-        probe = _Probe(model, x)
+        probe = _Probe(model, x, sizes, clock)
     except Exception as error:  # no gradient, which the run will say, or memory for fewer images alone
         if not ran_out(error):
             return Tuning()
         if len(x) < 2:
             raise
-        return tune(model, x[: len(x) // 2], precision, min(most, len(x) // 2))
-    light = _operations(model, x[:1]) < LIGHT
-    best = _untimed(probe, precision) if light else probe.fastest(_kinds(probe, precision, min(SIZES[0], most)), most)
+        half = len(x) // 2
+        return tune(model, x[:half], precision, min(most, half), light=light, sizes=sizes, clock=clock)
+    if _operations(model, x[:1]) < light:
+        best = _untimed(probe, precision)
+    else:
+        best = probe.fastest(_kinds(probe, precision, min(sizes[0], most)), most)
     if best is None and precision == "bfloat16":
         raise UserError(
             "the model cannot be searched in bfloat16: its logits stray from those in float32; ask for auto"
@@ -148,6 +167,8 @@ class _Probe:
 
     model: nn.Module
     x: Tensor
+    sizes: Sequence[int]
+    clock: Callable[[torch.device], float]
 
     def __post_init__(self) -> None:
         self._found = self._both_ways(self.model, Tuning(), self.x)
@@ -169,8 +190,8 @@ class _Probe:
 
     def _points(self, tuning: Tuning, most: int) -> int:
         """In a pass, for the least time a point, or as many more as take no longer."""
-        best, least, prepared = tuning.points or SIZES[0], inf, tuning.prepare(self.model)
-        for size in [size for size in SIZES if size <= most]:
+        best, least, prepared = tuning.points or self.sizes[0], inf, tuning.prepare(self.model)
+        for size in [size for size in self.sizes if size <= most]:
             try:
                 each = self._least(prepared, replace(tuning, points=size)) / size
             except Exception:  # most likely memory has run out
@@ -207,9 +228,9 @@ class _Probe:
     def _pass(self, prepared: nn.Module, tuning: Tuning) -> float:
         points = tuning.points or len(self.x)
         x = self.x.repeat(-(-points // len(self.x)), *[1] * (self.x.dim() - 1))[:points]
-        began = _now(x.device)
+        start = self.clock(x.device)
         self._both_ways(prepared, tuning, x)
-        return _now(x.device) - began
+        return self.clock(x.device) - start
 
     def _both_ways(self, model: nn.Module, tuning: Tuning, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, C], and the gradient at x [B, ...] of a smooth largest logit."""
@@ -219,12 +240,6 @@ class _Probe:
             logits.logsumexp(1).sum().backward()
         assert x.grad is not None
         return logits.detach(), x.grad
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _agree(found: Tensor, true: Tensor, share: float) -> bool:

@@ -1,0 +1,21 @@
+"""One attack after the other: on whom the second goes on."""
+
+from robench.losses import margin
+from robench.threat import ThreatModel
+from tests.helpers import Trained, correct, run_attack
+
+
+def test_restarts_in_turn_are_for_the_nearest_alone(digits_model: Trained) -> None:
+    x, y = correct(digits_model, 40)
+    threat = ThreatModel.of("linf", 0.05)
+    clean = margin(digits_model.model(x), y)
+    once, again = (
+        run_attack(f"in_turn:first=fgsm,then=squares,rise=0.75,restarts={restarts}", digits_model.model, x, y, threat)
+        for restarts in (1, 2)
+    )
+    near = once.margin >= 0.25 * clean
+    more = again.forwards - once.forwards
+    stood = ~once.fooled
+    assert (more[stood & near] > 10).all()
+    assert (more[stood & ~near] == 1).all()  # what its margin at x cost
+    assert 0 < int((stood & near).sum()) < int(stood.sum())
