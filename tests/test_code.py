@@ -89,7 +89,7 @@ def test_where_a_module_lies_decides_nothing(tmp_path: Path, monkeypatch: pytest
             path.write_text(path.read_text().replace("robench.search.rng", "robench.deeper.random_numbers"))
         return text.replace("robench.search.rng", "robench.deeper.random_numbers")
 
-    assert copied(tmp_path, monkeypatch, "evaluation/run.py", moved) == code_fingerprint(WORKER)
+    assert copied(tmp_path, monkeypatch, "evaluation/worker.py", moved) == code_fingerprint(WORKER)
 
 
 def test_what_a_module_is_called_where_it_is_used_decides_nothing(

@@ -18,7 +18,7 @@ from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.target import load_model
 from robench.ledger.store import CLEAN, DIAGNOSIS, Cell
 from robench.ledger.summary import Summary
-from robench.models.description import decides_nothing
+from robench.models.description.networks import decides_nothing
 from robench.reports.publishing import publish_queue
 from robench.reports.ranking import percent
 from robench.search.catalog import battery
