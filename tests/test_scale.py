@@ -29,9 +29,11 @@ from robench.evaluation.executors import names, processes
 from robench.evaluation.plan import plan_evaluation
 from robench.evaluation.run import Silent, run
 from robench.evaluation.shards import Part, Scale, Unit
-from robench.ledger import store
+from robench.ledger import parts, schema
+from robench.ledger.cell import Cell
 from robench.ledger.per_example import condensed, tally
-from robench.ledger.store import CLEAN, Cell, Ledger
+from robench.ledger.schema import CLEAN
+from robench.ledger.store import Ledger
 from robench.ledger.summary import Summary, summarise, summarise_tallies
 from robench.models import checkpoint
 from robench.models.checkpoint import Card
@@ -411,10 +413,10 @@ def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pyt
     name = write(tmp_path / "set", PIXELS, SIDES, group=50)
     evaluation = plan_evaluation(bright(), attacks=["fgsm", "pgd-10"], eps=0.02, dataset=name, batch_size=20)
     whole = run(evaluation, tmp_path / "whole")
-    monkeypatch.setattr(store, "WINDOW", 128)
+    monkeypatch.setattr(parts, "WINDOW", 128)
     monkeypatch.setattr(shards, "LARGEST", 40)
     rows, images, groups = [0], [0], [0]
-    merged, item = store._merged, StoredImages.__getitem__
+    merged, item = parts._merged, StoredImages.__getitem__
 
     def reading(parts: Sequence[Path], ids: range | None) -> pa.Table:
         table = merged(parts, ids)
@@ -427,7 +429,7 @@ def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pyt
         groups.append(len(self._kept))
         return found
 
-    monkeypatch.setattr(store, "_merged", reading)
+    monkeypatch.setattr(parts, "_merged", reading)
     monkeypatch.setattr(StoredImages, "__getitem__", asked)
     summary = run(evaluation, tmp_path / "windows")
     assert max(rows) == 128
@@ -457,7 +459,7 @@ def test_what_fared_alike_is_counted_as_each_by_itself(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The summary of condensed rows, window by window, is that of all rows."""
-    monkeypatch.setattr(store, "WINDOW", 50)
+    monkeypatch.setattr(parts, "WINDOW", 50)
     rng = np.random.default_rng(seed)
     n, wrong = 230, rng.random(230) < 0.1
     labels = rng.integers(0, 3, n)
@@ -487,7 +489,7 @@ def cell(
         part.unlink()
     read, backwards = rng.random(n) < 0.5, rng.integers(0, 9, n)
     read[-1], backwards[-1] = read[0], 99
-    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in store.ROW}
+    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in schema.ROW}
     columns |= {
         "example": np.arange(n),
         "label": labels,
@@ -501,7 +503,7 @@ def cell(
         "status": status,
         "message": [f"failed on {i}" if each == "error" else None for i, each in enumerate(status)],
     }
-    made.append(pa.table({key: list(values) for key, values in columns.items()}, schema=store.ROW))
+    made.append(pa.table({key: list(values) for key, values in columns.items()}, schema=schema.ROW))
     return made
 
 

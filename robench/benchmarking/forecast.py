@@ -16,7 +16,7 @@ from robench.benchmarking.queue import Place, check
 from robench.data import datasets
 from robench.evaluation.estimate import probe
 from robench.evaluation.plan import plan_evaluation, resolve_device
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.models import build
 from robench.specs.queue import Item, load
 from robench.training import loop

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from robench.data.datasets import called
-from robench.ledger.store import CLEAN, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN
+from robench.ledger.store import Ledger
 from robench.models import checkpoint
 from robench.search.catalog import battery
 from robench.specs.queue import Item

@@ -18,7 +18,9 @@ from robench.evaluation.run import Progress as EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.shards import Scale
 from robench.evaluation.target import Subject, load_model
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN, DIAGNOSIS
+from robench.ledger.store import Ledger
 from robench.models import checkpoint
 from robench.reports import ranking
 from robench.reports.evaluations import evaluation_id

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from robench.access import Access, LeftOut, Needs, Sight, Task, most
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.models.description import Description, describe
 from robench.search.classifier import Layer
 from robench.search.resources import KINDS
