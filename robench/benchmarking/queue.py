@@ -26,7 +26,7 @@ from robench.search.catalog import battery
 from robench.specs.queue import Item, load
 from robench.threat import ThreatModel
 from robench.training import loop, recipe
-from robench.training.loop import Plan
+from robench.training.training_plan import Plan
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 

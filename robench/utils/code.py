@@ -36,6 +36,7 @@ EXEMPT = {
     "ledger.radius": "words",
     "ledger.schema": "names the columns of rows",
     "ledger.store": "finds cells by their keys",
+    "training.difference": "words",
     "training.epoch_log": "writes what is plotted of a training",
     "models": "finds networks by name; the code of each is in the key of what it is part of",
     "utils.serialize": "carries objects to another process as they are",
