@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from robench.ledger.cell import Cell
 from robench.ledger.measurements import Measurement, Measurements
-from robench.ledger.store import ROW, Cell, Ledger
+from robench.ledger.schema import ROW
+from robench.ledger.store import Ledger
 from robench.reports.evaluations import evaluation_id
 
 N = 120

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from robench.data import datasets
 from robench.training import recipe
 from robench.training.defense import Batch, Defense, Step
-from robench.training.loop import Plan, Silent, _Loop
+from robench.training.loop import Silent, _Loop
+from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from robench.ledger.store import ROW, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import ROW
+from robench.ledger.store import Ledger
 
 CLEAN = [True, True, True, True, True, True, True, False]
 """whether the model is right, example by example"""

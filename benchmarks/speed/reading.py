@@ -15,7 +15,8 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 
-from robench.ledger.store import ROW, Ledger
+from robench.ledger.schema import ROW
+from robench.ledger.store import Ledger
 
 ATTACKS = ("clean", "fgsm", "pgd-20", "pgd-100", "cw-30", "mim", "feature", "square", "rays", "spsa-256")
 DEFENSES = (

@@ -31,7 +31,8 @@ from robench.models.network import Network
 from robench.training import recipe
 from robench.training.defense import MODEL, TARGET, Batch, Defense, Step
 from robench.training.inner_max import evaluating
-from robench.training.loop import Plan, Silent, train
+from robench.training.loop import Silent, train
+from robench.training.training_plan import Plan
 
 Kind = Literal["forward", "input", "parameters"]
 

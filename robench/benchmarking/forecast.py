@@ -16,12 +16,12 @@ from robench.benchmarking.queue import Place, check
 from robench.data import datasets
 from robench.evaluation.estimate import probe
 from robench.evaluation.plan import plan_evaluation, resolve_device
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.models import build
 from robench.specs.queue import Item, load
 from robench.training import loop
-from robench.training.loop import Plan
 from robench.training.selection import STEPS as VALIDATION_STEPS
+from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 
 BATCH = 128

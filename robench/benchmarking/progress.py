@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from robench.data.datasets import called
-from robench.ledger.store import CLEAN, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN
+from robench.ledger.store import Ledger
 from robench.models import checkpoint
 from robench.search.catalog import battery
 from robench.specs.queue import Item
 from robench.threat import ThreatModel
 from robench.training import recipe
-from robench.training.loop import Plan
+from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import fingerprint
 

@@ -16,16 +16,17 @@ from robench.data.datasets import Split
 from robench.evaluation.plan import checkpoint_path, plan_evaluation, resolve_device
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.target import load_model
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.summary import Summary
-from robench.models.description import decides_nothing
+from robench.models.description.networks import decides_nothing
 from robench.reports.publishing import publish_queue
 from robench.reports.ranking import percent
 from robench.search.catalog import battery
 from robench.specs.queue import Item, load
 from robench.threat import ThreatModel
 from robench.training import loop, recipe
-from robench.training.loop import Plan
+from robench.training.training_plan import Plan
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 

@@ -18,7 +18,9 @@ from robench.evaluation.run import Progress as EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.shards import Scale
 from robench.evaluation.target import Subject, load_model
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN, DIAGNOSIS
+from robench.ledger.store import Ledger
 from robench.models import checkpoint
 from robench.reports import ranking
 from robench.reports.evaluations import evaluation_id
@@ -28,6 +30,7 @@ from robench.search.catalog import battery
 from robench.specs.benchmark import Benchmark, Settings, load
 from robench.training import loop
 from robench.training.recipe import default_threat
+from robench.training.training_plan import Plan
 from robench.utils.errors import UserError, unknown
 from robench.utils.sizes import Size, parse_size
 
@@ -223,7 +226,7 @@ def _columns(evaluated: Sequence[Evaluation]) -> set[tuple[str, str]]:
     }
 
 
-def _trained(plans: Sequence[tuple[str | None, loop.Plan]], where: _Where) -> Iterator[Path]:
+def _trained(plans: Sequence[tuple[str | None, Plan]], where: _Where) -> Iterator[Path]:
     """The checkpoints of the plans, each trained when it is asked for, where there is none."""
     latest: dict[tuple[str, int], Path] = {}
     for init, plan in plans:
@@ -241,7 +244,7 @@ def _trained(plans: Sequence[tuple[str | None, loop.Plan]], where: _Where) -> It
         yield path
 
 
-def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, loop.Plan]]:
+def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, Plan]]:
     """A plan for each defense and seed, with the defense whose weights it is yet to start from."""
     entries = benchmark.trained
     for position, entry in enumerate(entries):

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from robench.evaluation.evaluation import Evaluation
-from robench.ledger.store import CLEAN, Ledger
+from robench.ledger.schema import CLEAN
+from robench.ledger.store import Ledger
 from robench.losses import cross_entropy
 
 

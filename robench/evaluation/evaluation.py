@@ -11,7 +11,7 @@ from robench.access import Access
 from robench.data.datasets import Split
 from robench.evaluation.model_checks import Behaviour
 from robench.evaluation.target import Subject
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.search.attack import Attack
 from robench.search.classifier import Classifier, shown_layers
 from robench.search.cost import passes_of

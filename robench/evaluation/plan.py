@@ -29,8 +29,8 @@ from robench.search.resources import Images, Sources, TrainingImages
 from robench.specs.suite import Mode
 from robench.threat import Norm, ThreatModel
 from robench.training import recipe
-from robench.training.loop import Plan
 from robench.training.recipe import DefaultThreat
+from robench.training.training_plan import Plan
 from robench.utils.errors import Notice, UserError, unknown
 from robench.utils.sizes import Size
 

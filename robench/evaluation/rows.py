@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from robench.ledger.store import ROW
+from robench.ledger.schema import ROW
 from robench.search.judge import Verdicts
 from robench.search.outcome import Outcome
 

@@ -11,8 +11,10 @@ from robench.evaluation.answers import told_apart
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.executors import Executor, executor
 from robench.evaluation.shards import ALONE, Scale, Unit, Watch
+from robench.ledger.cell import Cell
 from robench.ledger.provenance import run_manifest
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.ledger.schema import CLEAN, DIAGNOSIS
+from robench.ledger.store import Ledger
 from robench.ledger.summary import Summary, summarise
 from robench.search.attack import Attack
 from robench.search.fast.tuning import Precision, Tuning

@@ -6,7 +6,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from robench.ledger.store import Cell, finished
+from robench.ledger.cell import Cell
+from robench.ledger.schema import finished
 from robench.utils.errors import UserError
 
 LARGEST = 8192

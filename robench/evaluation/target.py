@@ -14,7 +14,8 @@ from robench.access import Access
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
 from robench.models import build, checkpoint
 from robench.models.checkpoint import weights_fingerprint
-from robench.models.description import Description, can_be_weights, describe
+from robench.models.description import Description, describe
+from robench.models.description.tensors import can_be_weights
 from robench.threat import ThreatModel
 from robench.training import recipe
 from robench.training.defense import MODEL

@@ -18,7 +18,8 @@ from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.integrity import Integrity
 from robench.evaluation.rows import Columns
 from robench.evaluation.shards import Unit, Watch
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.search.attack import Attack
 from robench.search.classifier import Classifier
 from robench.search.fast.tuning import Tuning

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from robench.ledger import signs
-from robench.ledger.store import CLEAN, DIAGNOSIS, ROW, UNFINISHED, Cell, windows
+from robench.ledger.cell import Cell
+from robench.ledger.parts import windows
+from robench.ledger.schema import CLEAN, DIAGNOSIS, ROW, UNFINISHED
 
 Array = np.ndarray[Any, Any]
 

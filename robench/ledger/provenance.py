@@ -4,12 +4,12 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from robench.ledger.store import now
 from robench.utils.versions import used_versions
 
 
@@ -24,7 +24,7 @@ def run_manifest(device: torch.device | str) -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
         "device": f"{device.type} {name}",
-        "started": now(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

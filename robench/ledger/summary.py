@@ -8,9 +8,10 @@ import numpy as np
 
 from robench.access import Sight
 from robench.ledger import signs
+from robench.ledger.cell import Cell
 from robench.ledger.per_example import Array, Tally, condensed
+from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.signs import Signs
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell
 from robench.ledger.verdict import Evidence, Verdict, judge_evaluation
 from robench.utils.stats import Bounds, Interval, bounds, wilson
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from robench.ledger.per_example import tally
-from robench.ledger.store import CLEAN, DIAGNOSIS
+from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.reports.evaluations import Run, runs
 from robench.utils.errors import UserError, unknown
 from robench.utils.fingerprints import fingerprint

@@ -8,8 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from robench.ledger.cell import Cell
 from robench.ledger.per_example import Tally, tally
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger, newest, radius
+from robench.ledger.radius import radius
+from robench.ledger.schema import CLEAN, DIAGNOSIS
+from robench.ledger.store import Ledger, newest
 from robench.ledger.summary import Summary, summarise_tallies
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import fingerprint

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from robench.ledger.measurements import Measurement, Measurements
-from robench.ledger.store import radius
+from robench.ledger.radius import radius
 from robench.reports import evaluations
 from robench.reports.published import Published, published
 from robench.specs.benchmark import Figure

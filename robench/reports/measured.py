@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 
+from robench.ledger.cell import Cell
 from robench.ledger.measurements import Measurements
-from robench.ledger.store import CLEAN, Cell
+from robench.ledger.schema import CLEAN
 from robench.ledger.summary import summarise
 from robench.reports.evaluations import Run, evaluation_id
 from robench.specs.benchmark import Table

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import mean
 
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.reports.evaluations import Run
 from robench.utils import registry
 from robench.utils.stats import Bounds

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from robench.ledger.store import Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.store import Ledger
 from robench.reports import drawing, page, ranking, tables, typesetting
 from robench.reports.evaluations import countable, leave_out, runs_of
 from robench.specs.benchmark import Figure, Table, exhibits, load

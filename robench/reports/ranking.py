@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from robench.ledger.store import Cell
+from robench.ledger.cell import Cell
 from robench.ledger.summary import Summary
 from robench.reports.evaluations import Run, distinctions, runs
 from robench.reports.latex import tabular, tex

@@ -7,7 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from robench.ledger.store import CLEAN, radius
+from robench.ledger.radius import radius
+from robench.ledger.schema import CLEAN
 from robench.reports.evaluations import Run, runs
 from robench.reports.measured import Measured, Meter
 from robench.reports.published import Published, published

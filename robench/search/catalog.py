@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.search.attack import Attack
 from robench.search.classifier import Layer
 from robench.search.declaration import LeftOut

@@ -4,35 +4,32 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from robench.data import resize
 from robench.data.datasets import Split
-from robench.models import architecture, build, checkpoint
-from robench.models.checkpoint import Card, weights_fingerprint
-from robench.models.description import describe
+from robench.models import checkpoint
+from robench.models.checkpoint import Card
 from robench.models.transformed import as_network
 from robench.threat import ThreatModel
 from robench.training import epoch_log as metrics_file
-from robench.training.defense import LABELLED, MODEL, Helper, Step
+from robench.training.defense import LABELLED, MODEL, Step
+from robench.training.difference import difference
 from robench.training.distributed import TIMEOUT, DistributedWarning, Processes, differences, running_statistics
-from robench.training.optim import averaged, learning_rate, optimizer
-from robench.training.recipe import Recipe
+from robench.training.optim import learning_rate
 from robench.training.rng import BatchGenerator
+from robench.training.run_state import RunState
+from robench.training.seeds import seed_layers, seed_of
 from robench.training.selection import held_out_accuracy
-from robench.training.streams import Streams
-from robench.utils.code import code_fingerprint
+from robench.training.streams import Streams, divided
+from robench.training.training_plan import Plan
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder
@@ -62,118 +59,6 @@ class Silent:
     def end(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A training run with everything that could change its weights, but for the device, its thread count and the number
-    of processes.
-
-    `split` is the training part; `limit` takes the first so many of what `holdout` leaves.
-    """
-
-    recipe: Recipe
-    dataset: str
-    split: Split
-    limit: int | None = None
-    seed: int = 0
-    precision: str = "float32"
-    init: Mapping[str, Tensor] | None = None
-    target: Split | None = None
-    """the training part of the domain to adapt to, in the shape of `split`"""
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise UserError(f"expected the precision float32 or bfloat16, got {self.precision!r}")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of at least 0, got {self.seed}")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"expected a limit of at least 1 image, got {self.limit}")
-        if self.recipe.setup.holdout >= len(self.split):
-            raise UserError(
-                f"expected a holdout below the {len(self.split)} training images, got {self.recipe.setup.holdout}"
-            )
-
-    def describe(self) -> dict[str, Any]:
-        """The recipe as it is run, JSON-like; a leaderboard shows the newest of those that agree in it and the seed."""
-        return {
-            **self.recipe.describe(),
-            "limit": self.limit,
-            "precision": self.precision,
-            "init": weights_fingerprint(self.init) if self.init else None,
-            **({"source": self.dataset} if self.target else {}),
-        }
-
-    def key(self) -> dict[str, Any]:
-        """Everything that could change its weights, by what it is called where two trainings differ."""
-        return {**self.describe(), "seed": self.seed, **self.inputs}
-
-    @cached_property
-    def inputs(self) -> dict[str, Any]:
-        """What of its key no recipe tells: the images, and all code that makes the weights."""
-        code = {
-            "defense": describe(type(self.recipe.defense)),
-            "network": describe(architecture(self.recipe.setup.arch)),
-        }
-        return {
-            "data": [split.fingerprint for split in (self.split, self.target) if split],
-            "source": {
-                "engine": code_fingerprint(Path(__file__)),
-                **{name: each.fingerprint for name, each in code.items()},
-            },
-            **({"alone": uuid4().hex} if any(each.hidden for each in code.values()) else {}),
-        }
-
-    @property
-    def evaluated(self) -> str:
-        """The data set that the model is for, in its shape: its own, or the target's."""
-        target = self.recipe.setup.target_domain
-        if self.target is None or target is None:
-            return self.dataset
-        _, shape = resize.named(self.target.name.removesuffix(" (train)"))
-        return resize.name_of(target, shape) if shape else target
-
-    @property
-    def name(self) -> str:
-        """A file name that tells what it is, and differs where anything does."""
-        dataset = self.dataset.partition(":")[0]
-        return f"{dataset}-{Path(self.recipe.name).stem}-s{self.seed}-{fingerprint(self.key())[:6]}"
-
-
-@dataclass
-class _Run:
-    """The state of a training run: what a resumed one needs to go on to the bit."""
-
-    players: dict[str, nn.Module]
-    optimizers: dict[str, torch.optim.Optimizer]
-    average: AveragedModel | None = None
-    """of the model's weights, where the recipe keeps that"""
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    """of this epoch's metrics, over its steps so far"""
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-    """score, metrics and weights of the best epoch, those of the helpers too"""
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "players": {name: network.state_dict() for name, network in self.players.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "average": self.average.state_dict() if self.average else None,
-            "step": self.step,
-            "sums": self.sums,
-            "history": self.history,
-            "best": self.best,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        for name, network in self.players.items():
-            network.load_state_dict(state["players"][name])
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        self.step, self.sums = state["step"], state["sums"]
-        self.history, self.best = state["history"], state["best"]
-
-
 def train(
     plan: Plan,
     out: Path,
@@ -189,7 +74,7 @@ def train(
 
     The order of the images is a function of (seed, epoch), every draw of (seed, step): on one device and thread count
     a resumed run ends with the weights of an uninterrupted one, to the bit. Started in several processes, each calls
-    this alike; see `robench/distributed.py`.
+    this alike; see `robench/training/distributed.py`.
     """
     keep_memory()
     AcceleratorState._reset_state(True)  # it is global, and would keep an earlier run's precision
@@ -216,28 +101,29 @@ class _Loop:
         save_seconds: float,
         deadline: Deadline | None = None,
     ) -> None:
-        self.plan, self.out, self.accelerator = plan, out, accelerator
+        self.plan, self.out = plan, out
         self.processes = Processes.of(accelerator)
         self.share = self.processes.share(plan.recipe.setup.batch_size)
         self.progress = progress if self.processes.main else Silent()
         self.save_seconds, self.deadline = save_seconds, deadline
         self.setup, self.defense, self.device = plan.recipe.setup, plan.recipe.defense, accelerator.device
-        self.split, self.held_out, self.rows = self._divide()
-        seeds = partial(_seed, plan.seed)
+        self.rows, held_out = divided(len(plan.split), self.setup.holdout, plan.limit)
+        self.split = plan.split.take(self.rows).to(self.device)
+        self.held_out = plan.split.take(held_out).to(self.device) if self.setup.holdout else None
+        seeds = partial(seed_of, plan.seed)
         self.streams = Streams.of(self.defense.streams, self.setup, self.split, self._target(), seeds, self.share)
         self.steps_per_epoch = self.streams.steps_per_epoch
         self.state_file = out.with_name(out.name + ".state")
         self.metrics_path = out.with_name(out.name + ".metrics.csv")
-        self.classes = plan.split.classes
-        self.run_state = self._fresh()
+        self.run_state = RunState.fresh(plan, accelerator)
         self.passes = self.passes_before = 0
         self.epoch_began = time.monotonic()
-        as_network(self._player(MODEL)).normalize.register_forward_pre_hook(self._count)
+        as_network(self.run_state.player(MODEL)).normalize.register_forward_pre_hook(self._count)
 
     def run(self, resume: bool) -> Card:
         run, total = self.run_state, self.setup.epochs * self.steps_per_epoch
         if resume and self.state_file.is_file():
-            self._restore()
+            run.resume(self.state_file, self.plan)
         elif resume and self.out.is_file():
             return finished(self.plan, self.out)
         self._meet()
@@ -251,7 +137,7 @@ class _Loop:
                 late = self._late()
                 save = self.processes.main and (late or time.monotonic() - saved >= self.save_seconds)
                 if save and run.step < total:
-                    self._save_state()
+                    run.save(self.state_file, self.plan)
                     saved = time.monotonic()
                 if late and run.step < total:
                     raise OutOfTime
@@ -268,9 +154,9 @@ class _Loop:
     def _step(self) -> None:
         run = self.run_state
         epoch, position = divmod(run.step, self.steps_per_epoch)
-        generator = BatchGenerator(self.device, _seed(self.plan.seed, "step", run.step), self.share)
+        generator = BatchGenerator(self.device, seed_of(self.plan.seed, "step", run.step), self.share)
         draw = run.step * self.processes.count + self.processes.index
-        _seed_layers(self.device, _seed(self.plan.seed, "layers", draw))
+        seed_layers(self.device, seed_of(self.plan.seed, "layers", draw))
         batch = self.streams.batch(run.step, generator)
         fraction = epoch + position / self.steps_per_epoch
         step = Step(run.players, self._threat(fraction), generator, fraction, share=self.share)
@@ -278,24 +164,14 @@ class _Loop:
             network.train()
         with self.defense.around_update(batch, step):
             losses = self.defense.losses(batch, step)
-            self._differentiate(losses)
+            run.differentiate(losses)
         values = self._over_batch(losses, step.metrics)
-        self._move(losses, fraction)
-        run.step += 1
-        for name, value in values.items():
-            run.sums[name] = run.sums.get(name, 0.0) + value
+        run.move(losses, learning_rate(self.setup, fraction))
+        run.count(values)
         self.progress.advance(run.step, values["loss"], self.passes)
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         self.passes += len(inputs[0]) * self.processes.count
-
-    def _differentiate(self, losses: Mapping[str, Tensor]) -> None:
-        """Each loss gives gradients to its own player only, all before any player moves."""
-        run = self.run_state
-        for position, (name, loss) in enumerate(losses.items()):
-            run.optimizers[name].zero_grad()
-            parameters = [parameter for parameter in run.players[name].parameters() if parameter.requires_grad]
-            loss.backward(inputs=parameters, retain_graph=position + 1 < len(losses))  # type: ignore[no-untyped-call]
 
     def _over_batch(self, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> dict[str, float]:
         """Averages gradients, running statistics, losses and metrics over the processes that share the batch. Of the
@@ -316,15 +192,6 @@ class _Loop:
                     f"{self._kept()}"
                 )
         return found
-
-    def _move(self, losses: Mapping[str, Tensor], epoch: float) -> None:
-        run = self.run_state
-        for group in run.optimizers[MODEL].param_groups:
-            group["lr"] = learning_rate(self.setup, epoch)
-        for name in losses:
-            run.optimizers[name].step()
-        if run.average:
-            run.average.update_parameters(self._player(MODEL))
 
     def _kept(self) -> str:
         """Saves the best epoch so far beside where the checkpoint would have been, and says so."""
@@ -354,7 +221,7 @@ class _Loop:
         score = (metrics.get(self.setup.select, 0.0), metrics.get("clean", 0.0))
         warming = metrics["epoch"] < self.setup.eps_warmup  # the adversary is not yet the one trained for
         if run.best is None or run.best["warming"] or score >= tuple(run.best["score"]) or self.setup.select == "last":
-            weights = {name: checkpoint.cpu_weights(self._kept_player(name)) for name in run.players}
+            weights = {name: checkpoint.cpu_weights(run.kept_player(name)) for name in run.players}
             run.best = {"score": list(score), "warming": warming, "metrics": metrics, "weights": weights}
         self.progress.epoch(metrics)
         now = time.monotonic()
@@ -367,46 +234,16 @@ class _Loop:
         """On the images held out, at the full radius."""
         if self.held_out is None:
             return {}
-        generator = BatchGenerator(self.device, _seed(self.plan.seed, "validate", 0), self.share)
-        model = self._kept_player(MODEL) if self.run_state.average else self.run_state.players[MODEL]
+        generator = BatchGenerator(self.device, seed_of(self.plan.seed, "validate", 0), self.share)
+        run = self.run_state
+        model = run.kept_player(MODEL) if run.average else run.players[MODEL]
         return held_out_accuracy(model, self.held_out, self.plan.recipe.threat, generator)
 
     # Before and after
 
-    def _divide(self) -> tuple[Split, Split | None, Tensor]:
-        """The images trained on and those held out, which a fixed shuffle chooses, whatever the seed; and the rows of
-        the first."""
-        everything, setup = self.plan.split, self.setup
-        shuffled = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0))
-        held_out = shuffled[: setup.holdout].sort().values
-        trained = shuffled[setup.holdout :].sort().values[: self.plan.limit]
-        return (
-            everything.take(trained).to(self.device),
-            everything.take(held_out).to(self.device) if setup.holdout else None,
-            trained,
-        )
-
     def _target(self) -> Split | None:
         target = self.plan.target
         return target.take(slice(self.plan.limit)).to(self.device) if target else None
-
-    def _fresh(self) -> _Run:
-        setup, plan = self.setup, self.plan
-        torch.manual_seed(_seed(plan.seed, "weights", 0))
-        model = build(setup.arch, plan.split.shape, self.classes, mean=setup.mean, std=setup.std)
-        if plan.init is not None:
-            checkpoint.load_weights(model, plan.init, "--init")
-        beside = self.defense.helpers(model, plan.split.shape, self.classes)
-        players = {MODEL: Helper(model, optimizer(setup, model)), **beside}
-        average = averaged(model, setup.average, self.device) if setup.average is not None else None
-        networks, optimizers = {}, {}
-        for name, player in players.items():
-            # evaluation mode is without the DDP wrapper, whose bookkeeping repeated forwards upset
-            networks[name] = self.accelerator.prepare_model(player.network, evaluation_mode=True)
-            if self.device.type == "cpu":
-                networks[name] = networks[name].to(memory_format=torch.channels_last)  # measured to pay there
-            optimizers[name] = player.optimizer
-        return _Run(networks, optimizers, average)
 
     def _meet(self) -> None:
         """Sees that all processes begin alike, and says where several are not as one."""
@@ -432,28 +269,6 @@ class _Loop:
                 stacklevel=4,
             )
 
-    def _player(self, name: str) -> nn.Module:
-        return self.accelerator.unwrap_model(self.run_state.players[name], keep_fp32_wrapper=True)  # type: ignore[no-any-return]
-
-    def _kept_player(self, name: str) -> nn.Module:
-        """The network whose weights are kept: the model's average where there is one."""
-        average = self.run_state.average
-        return average.module if average and name == MODEL else self._player(name)
-
-    def _save_state(self) -> None:
-        key = self.plan.key()
-        checkpoint.save_document(self.state_file, {"plan": fingerprint(key), "key": key, **self.run_state.state()})
-
-    def _restore(self) -> None:
-        state = checkpoint.read(self.state_file)
-        key = self.plan.key()
-        if state.get("plan") != fingerprint(key):
-            raise UserError(
-                f"{self.state_file} is of another training ({_difference(state.get('key'), key)}); remove it, or train "
-                "without --resume"
-            )
-        self.run_state.restore(state)
-
     def _finish(self) -> Card:
         card = self._write(self.out)
         if self.processes.main:
@@ -468,7 +283,7 @@ class _Loop:
         card = Card(
             arch=setup.arch,
             shape=list(plan.split.shape),
-            classes=self.classes,
+            classes=plan.split.classes,
             mean=setup.mean,
             std=setup.std,
             dataset=plan.evaluated,
@@ -485,7 +300,7 @@ class _Loop:
         )
         if not self.processes.main:
             return card
-        model = self._player(MODEL)
+        model = self.run_state.player(MODEL)
         model.load_state_dict(best["weights"].pop(MODEL))
         checkpoint.save(out, model, card, best["weights"])
         return card
@@ -496,18 +311,6 @@ class _Loop:
         return [] if chosen is None else self.rows[chosen].tolist()
 
 
-def _seed_layers(device: torch.device, seed: int) -> None:
-    """For dropout and other layers that draw. (`torch.manual_seed` also asks every kind of device, for 0.4 ms.)"""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
-def _seed(seed: int, purpose: str, index: int) -> int:
-    """An independent seed for each purpose and index."""
-    return int(fingerprint({"seed": seed, "purpose": purpose, "index": index}), 16) >> 1
-
-
 def finished(plan: Plan, path: Path) -> Card:
     """The card of the checkpoint, which must be what this training would end in."""
     card = checkpoint.card_of(checkpoint.read(path))
@@ -515,34 +318,5 @@ def finished(plan: Plan, path: Path) -> Card:
         raise UserError(f"{path} is no checkpoint of robench's; name another --out to keep both")
     made, key = {**card.recipe, "seed": card.seed, **card.inputs}, plan.key()
     if fingerprint(made) != fingerprint(key):
-        raise UserError(f"{path} is of another training ({_difference(made, key)}); name another --out to keep both")
+        raise UserError(f"{path} is of another training ({difference(made, key)}); name another --out to keep both")
     return card
-
-
-def _difference(made: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
-    """What differs between the keys of two trainings, for people; the settings by their names and values."""
-    if made is None:
-        return "an earlier version of robench began it"
-    if "data" not in made and "source" not in made:
-        return "an earlier version of robench made it, which did not note its images and code"
-    found = []
-    for name in sorted({*made, *wanted}):
-        old, new = made.get(name), wanted.get(name)
-        if old == new:
-            continue
-        if name in ("setup", "settings") and isinstance(old, Mapping) and isinstance(new, Mapping):
-            changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-            found += [f"{key} {old.get(key)}, not {new.get(key)}" for key in changed]
-        elif name in _WORDS:
-            found.append(_WORDS[name])
-        else:
-            found.append(f"{name} {old}, not {new}")
-    return "; ".join(found)
-
-
-_WORDS = {
-    "data": "other training images",
-    "source": "other code",
-    "init": "other weights to begin with",
-    "alone": "its code cannot be fully described, so it cannot be told whether it is the same",
-}

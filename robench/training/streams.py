@@ -101,6 +101,13 @@ class Streams:
         return Batch(drawn.pop(LABELLED), y, drawn)
 
 
+def divided(count: int, holdout: int, limit: int | None) -> tuple[Tensor, Tensor]:
+    """Of a training set of `count` images the rows trained on and those held out, which a fixed shuffle chooses,
+    whatever the seed; of the first the `limit` first, where that is given."""
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return shuffled[holdout:].sort().values[:limit], shuffled[:holdout].sort().values
+
+
 def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
     """Rows [count], sorted, of images drawn from labels [N], as many of each class; what does not divide evenly goes to
     the first classes, one each."""

@@ -14,6 +14,11 @@ from pathlib import Path, PurePath
 from robench.utils import registry
 from robench.utils.fingerprints import without_docstrings
 
+_DESCRIPTION = (
+    *("attributes", "bytecode", "classes", "functions", "networks"),
+    *("objects", "origin", "references", "tensors", "walk"),
+)
+
 EXEMPT = {
     "evaluation.answers": "compares what was found with what is found now",
     "utils.files": "writes files",
@@ -22,10 +27,16 @@ EXEMPT = {
     "utils.registry": "finds files by name; what they hold is in the key",
     "utils.deadline": "ends a run early",
     "models.description": "makes keys",
+    **dict.fromkeys((f"models.description.{part}" for part in _DESCRIPTION), "makes keys"),
     "evaluation.diagnosis": "has a cell, and a key, of its own",
     "utils.errors": "words",
     "utils.fingerprints": "makes keys",
-    "ledger.store": "stores rows as they are",
+    "ledger.cell": "stores rows as they are",
+    "ledger.parts": "stores rows as they are",
+    "ledger.radius": "words",
+    "ledger.schema": "names the columns of rows",
+    "ledger.store": "finds cells by their keys",
+    "training.difference": "words",
     "training.epoch_log": "writes what is plotted of a training",
     "models": "finds networks by name; the code of each is in the key of what it is part of",
     "utils.serialize": "carries objects to another process as they are",

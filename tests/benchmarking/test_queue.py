@@ -21,6 +21,7 @@ from robench.models import checkpoint
 from robench.specs import benchmark
 from robench.specs.queue import load
 from robench.training import loop, recipe
+from robench.training.training_plan import Plan
 from robench.utils import registry
 from robench.utils.deadline import Deadline, OutOfTime, seconds
 from robench.utils.errors import UserError
@@ -96,7 +97,7 @@ def test_a_budget_keeps_time_for_the_end() -> None:
 def test_a_training_stops_between_two_steps_and_resumes_to_the_bit(stop_after: int, tmp_path: Path) -> None:
     split = datasets.load("digits", "train")
     resolved = recipe.resolve("trades", "digits", split.shape, {"epochs": 2, "eps_warmup": 1, "steps": 3})
-    plan = loop.Plan(resolved, "digits", split, limit=256)
+    plan = Plan(resolved, "digits", split, limit=256)
     whole = loop.train(plan, tmp_path / "whole.pt")
     cut = tmp_path / "cut.pt"
     with pytest.raises(OutOfTime):
@@ -110,7 +111,7 @@ def test_a_training_stops_between_two_steps_and_resumes_to_the_bit(stop_after: i
 
 def test_a_training_done_in_time_ends_whatever_the_clock_says(tmp_path: Path) -> None:
     split = datasets.load("digits", "train")
-    plan = loop.Plan(recipe.resolve("standard", "digits", split.shape, {"epochs": 1}), "digits", split, limit=128)
+    plan = Plan(recipe.resolve("standard", "digits", split.shape, {"epochs": 1}), "digits", split, limit=128)
     loop.train(plan, tmp_path / "m.pt", deadline=ticking(1))  # passes as the second and last step ends
 
 
@@ -210,7 +211,7 @@ def test_an_item_that_fails_costs_the_others_nothing(
     )
     train = loop.train
 
-    def scant(plan: loop.Plan, *arguments: Any, **options: Any) -> checkpoint.Card:
+    def scant(plan: Plan, *arguments: Any, **options: Any) -> checkpoint.Card:
         if plan.recipe.name == "trades":
             raise torch.OutOfMemoryError("CUDA out of memory.\nand much more")
         return train(plan, *arguments, **options)
@@ -289,7 +290,7 @@ def pattern(*lengths: float) -> Callable[[], float]:
 )
 def test_the_time_of_a_training_step(step: float, expected: float) -> None:
     split = datasets.load("digits", "train")
-    plan = loop.Plan(recipe.resolve("pgd_at", "digits", split.shape, {}), "digits", split)
+    plan = Plan(recipe.resolve("pgd_at", "digits", split.shape, {}), "digits", split)
     assert forecast.step_seconds(plan, "cpu", pattern(step)) == expected
 
 
@@ -336,7 +337,7 @@ def test_the_steps_counted_are_those_made(tmp_path: Path) -> None:
     split = datasets.load("digits", "train")
     for changes, limit in (({"epochs": 2, "holdout": 90}, None), ({"epochs": 1, "batch_size": 50}, 130)):
         resolved = recipe.resolve("standard", "digits", split.shape, changes)
-        plan, told = loop.Plan(resolved, "digits", split, limit=limit), Told()
+        plan, told = Plan(resolved, "digits", split, limit=limit), Told()
         loop.train(plan, tmp_path / f"{limit}.pt", progress=told)
         assert steps_of(plan) == told.steps
 

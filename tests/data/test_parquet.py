@@ -17,7 +17,7 @@ from robench.data.parquet import StoredImages
 from robench.evaluation import shards
 from robench.evaluation.plan import plan_evaluation
 from robench.evaluation.run import run
-from robench.ledger import store
+from robench.ledger import parts
 from robench.utils.errors import UserError
 from tests.evaluation.cases import assert_equal_ledgers, content
 from tests.helpers import Linear
@@ -103,10 +103,10 @@ def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pyt
     name = write(tmp_path / "set", PIXELS, SIDES, group=50)
     evaluation = plan_evaluation(bright(), attacks=["fgsm", "pgd-10"], eps=0.02, dataset=name, batch_size=20)
     whole = run(evaluation, tmp_path / "whole")
-    monkeypatch.setattr(store, "WINDOW", 128)
+    monkeypatch.setattr(parts, "WINDOW", 128)
     monkeypatch.setattr(shards, "LARGEST", 40)
     rows, images, groups = [0], [0], [0]
-    merged, item = store._merged, StoredImages.__getitem__
+    merged, item = parts._merged, StoredImages.__getitem__
 
     def reading(parts: Sequence[Path], ids: range | None) -> pa.Table:
         table = merged(parts, ids)
@@ -119,7 +119,7 @@ def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pyt
         groups.append(len(self._kept))
         return found
 
-    monkeypatch.setattr(store, "_merged", reading)
+    monkeypatch.setattr(parts, "_merged", reading)
     monkeypatch.setattr(StoredImages, "__getitem__", asked)
     summary = run(evaluation, tmp_path / "windows")
     assert max(rows) == 128

@@ -212,12 +212,12 @@ FORKS = """
 import os, random, signal, sys, time, traceback
 import torch
 torch.set_num_threads(1)
-from robench.ledger import store
+from robench.ledger import cell
 from robench.evaluation.run import run
 from robench.evaluation.plan import plan_evaluation
 from robench.ledger.store import Ledger
 
-store.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
+cell.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
 model, folder, kills = sys.argv[1:]
 evaluation = plan_evaluation(model, attacks=["fgsm", "pgd-20", "mim"], eps=0.08, batch_size=8, n=96)
 

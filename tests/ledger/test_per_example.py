@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from robench.ledger import store
+from robench.ledger import parts, schema
+from robench.ledger.cell import Cell
 from robench.ledger.per_example import condensed, tally
-from robench.ledger.store import CLEAN, Cell
+from robench.ledger.schema import CLEAN
 from robench.ledger.summary import summarise, summarise_tallies
 from tests import ledgers
 from tests.evaluation.cases import content
@@ -22,7 +23,7 @@ def test_what_fared_alike_is_counted_as_each_by_itself(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The summary of condensed rows, window by window, is that of all rows."""
-    monkeypatch.setattr(store, "WINDOW", 50)
+    monkeypatch.setattr(parts, "WINDOW", 50)
     rng = np.random.default_rng(seed)
     n, wrong = 230, rng.random(230) < 0.1
     labels = rng.integers(0, 3, n)
@@ -52,7 +53,7 @@ def cell(
         part.unlink()
     read, backwards = rng.random(n) < 0.5, rng.integers(0, 9, n)
     read[-1], backwards[-1] = read[0], 99
-    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in store.ROW}
+    columns: dict[str, Any] = {field.name: [None if field.nullable else 0] * n for field in schema.ROW}
     columns |= {
         "example": np.arange(n),
         "label": labels,
@@ -66,5 +67,5 @@ def cell(
         "status": status,
         "message": [f"failed on {i}" if each == "error" else None for i, each in enumerate(status)],
     }
-    made.append(pa.table({key: list(values) for key, values in columns.items()}, schema=store.ROW))
+    made.append(pa.table({key: list(values) for key, values in columns.items()}, schema=schema.ROW))
     return made

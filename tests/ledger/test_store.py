@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from robench.ledger.store import ROW, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import ROW
+from robench.ledger.store import Ledger
 from robench.utils.errors import UserError
 
 KEY = {"attack": "pgd", "eps": "8/255"}
@@ -78,7 +80,7 @@ def test_the_writer_flushes_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with one.writer() as write:
         write(rows([0]))
         assert one.present() == set()
-        monkeypatch.setattr("robench.ledger.store.FLUSH_SECONDS", 0.0)
+        monkeypatch.setattr("robench.ledger.cell.FLUSH_SECONDS", 0.0)
         write(rows([1]))
         assert one.present() == {0, 1}
 
@@ -103,7 +105,7 @@ def test_half_a_part_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         path.write_bytes(b"PAR1 half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("robench.ledger.store.pq.write_table", dies)
+    monkeypatch.setattr("robench.ledger.parts.pq.write_table", dies)
     with pytest.raises(UserError, match="No space left on device"):
         one.append(rows([1]))
     assert one.rows().empty

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from robench.access import Sight
 from robench.ledger.per_example import Tally, condensed_tallies
+from robench.ledger.schema import ROW
 from robench.ledger.signs import Signs, bits_of
-from robench.ledger.store import ROW
 from robench.ledger.verdict import Evidence, judge_evaluation
 
 

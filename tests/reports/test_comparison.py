@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.reports import ranking
 from robench.reports.comparison import Comparison, compare
 from robench.reports.evaluations import distinctions, runs

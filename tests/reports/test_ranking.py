@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from robench.ledger.store import DIAGNOSIS, Cell
+from robench.ledger.cell import Cell
+from robench.ledger.schema import DIAGNOSIS
 from robench.ledger.summary import Summary, summarise
 from robench.reports import ranking, report
 from robench.reports.evaluations import LedgerWarning

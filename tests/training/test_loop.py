@@ -20,7 +20,9 @@ from robench.evaluation.target import load_model
 from robench.models import build, checkpoint
 from robench.training import epoch_log, recipe
 from robench.training.defense import Batch, Defense, Helper, Step
-from robench.training.loop import Plan, Silent, _Loop, _seed, _seed_layers, train
+from robench.training.loop import Silent, _Loop, train
+from robench.training.seeds import seed_layers, seed_of
+from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 from tests import ROOT
 
@@ -271,7 +273,7 @@ def test_each_loss_moves_its_own_player_only(tmp_path: Path) -> None:
         player: {name: value.clone() for name, value in network.state_dict().items()}
         for player, network in (("model", model), ("helper", helper))
     }
-    order = torch.randperm(64, generator=torch.Generator().manual_seed(_seed(0, "order", 0)))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(seed_of(0, "order", 0)))
     x, y = loop.split.floats(order), loop.split.labels[order]
     logits = model(x)
     score = helper(logits).mean()
@@ -369,7 +371,7 @@ def test_layers_that_draw_do_so_by_seed() -> None:
     drawn = []
     for seed in (5, 5, 6):
         with torch.random.fork_rng(devices=[]):
-            _seed_layers(torch.device("cpu"), seed)
+            seed_layers(torch.device("cpu"), seed)
             drawn.append(nn.functional.dropout(torch.ones(100)))
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])

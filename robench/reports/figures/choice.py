@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.reports.captions import Described, schedule, written
 from robench.reports.evaluations import Run, settings_of
 from robench.reports.figure_data import FigureData

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.reports.captions import nothing_yet
 from robench.reports.evaluations import Run
 from robench.reports.figure_data import Drawing, FigureData

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from robench.ledger.per_example import Array, Tally
+from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.signs import GRADIENT, Signs, count
-from robench.ledger.store import CLEAN, DIAGNOSIS
 from robench.ledger.summary import AttackSummary, ClassSummary
 from robench.reports.evaluations import Run
 from robench.utils.fingerprints import fingerprint

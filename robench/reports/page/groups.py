@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from robench.ledger.store import CLEAN
+from robench.ledger.schema import CLEAN
 from robench.reports.evaluations import Run
 from robench.reports.page.details import Details, OverSeeds
 from robench.reports.ranking import FIXED, frame_of

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN, DIAGNOSIS
+from robench.ledger.store import Ledger
 from robench.reports.evaluations import Run, countable, evaluation_id, leave_out, runs_of
 from robench.reports.page.gallery import Gallery, galleries
 from robench.reports.ranking import nothing_in, ranked

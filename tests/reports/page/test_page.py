@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
+from robench.ledger.cell import Cell
+from robench.ledger.schema import CLEAN, DIAGNOSIS
+from robench.ledger.store import Ledger
 from robench.reports import page, ranking
 from robench.reports.evaluations import LedgerWarning, runs
 from robench.reports.page.details import CLASSES, POINTS, Details, written

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from robench.evaluation.plan import plan_evaluation
 from robench.evaluation.run import evaluate
-from robench.ledger.store import CLEAN, DIAGNOSIS, Ledger
+from robench.ledger.schema import CLEAN, DIAGNOSIS
+from robench.ledger.store import Ledger
 from robench.losses import cross_entropy
 from robench.models import build
 from robench.models.network import Network
