@@ -108,6 +108,22 @@ def attack_catalog() -> dict[str, dict[str, Any]]:
     return {**{name: {"attack": name} for name in names("attacks", "*.py")}, **entries}
 
 
+def recipe(name: str) -> dict[str, Any]:
+    """A recipe of a defense, as its file has it."""
+    entry: dict[str, Any] = read_yaml(folder("defenses") / "recipes" / f"{name}.yaml")
+    return entry
+
+
+def recipes() -> list[str]:
+    return names("defenses", "recipes/*.yaml")
+
+
+def bare_defenses() -> list[str]:
+    """The defenses that no recipe names: each goes by its file's name, with its own defaults."""
+    named = {recipe(name)["defense"] for name in recipes()}
+    return [name for name in names("defenses", "*.py") if name not in named]
+
+
 _members: WeakKeyDictionary[Callable[..., None], str] = WeakKeyDictionary()
 """What families gave, by the names by which another process finds it."""
 
