@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robench.data.readers import Arrays, Part, Reader, digits, torchvision
+from robench.data import readers
+from robench.data.readers import Arrays, Part, Reader
 from robench.utils.errors import UserError
 
 
@@ -34,11 +35,11 @@ class Dataset:
 
 
 _KNOWN = (
-    Dataset("digits", "1,797 handwritten digits, 8x8, embedded (scikit-learn)", digits, (1, 8, 8), 10, 500),
+    Dataset("digits", "1,797 handwritten digits, 8x8, embedded (scikit-learn)", readers.digits, (1, 8, 8), 10, 500),
     Dataset(
         "mnist",
         "handwritten digits, 28x28, under --data-root in torchvision's layout",
-        torchvision("MNIST"),
+        readers.torchvision("MNIST"),
         (1, 28, 28),
         classes=10,
         test_images=10_000,
@@ -46,7 +47,7 @@ _KNOWN = (
     Dataset(
         "cifar10",
         "natural images of 10 classes, 32x32, likewise",
-        torchvision("CIFAR10"),
+        readers.torchvision("CIFAR10"),
         (3, 32, 32),
         classes=10,
         test_images=10_000,
@@ -54,7 +55,7 @@ _KNOWN = (
     Dataset(
         "cifar100",
         "natural images of 100 classes, 32x32, likewise",
-        torchvision("CIFAR100"),
+        readers.torchvision("CIFAR100"),
         (3, 32, 32),
         classes=100,
         test_images=10_000,
@@ -63,7 +64,7 @@ _KNOWN = (
     Dataset(
         "svhn",
         "house numbers, 32x32, likewise",
-        torchvision("SVHN", folder="svhn"),
+        readers.torchvision("SVHN", folder="svhn"),
         (3, 32, 32),
         classes=10,
         test_images=26_032,

@@ -75,11 +75,20 @@ def is_of_user(module_name: str | None) -> bool:
     return (module_name or "").startswith(_USERS)
 
 
+def _users_module(path: Path) -> str:
+    return f"{_USERS}{path.stem}_{abs(hash(path.resolve())):x}"
+
+
+def was_run(path: Path) -> bool:
+    """Whether this process has imported that file of the user's, who named it then."""
+    return _users_module(path) in sys.modules
+
+
 def load_file(path: Path) -> Any:
     """Imports a Python file of the user's; it runs their code."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
-    name = f"{_USERS}{path.stem}_{abs(hash(path.resolve())):x}"
+    name = _users_module(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
