@@ -15,7 +15,7 @@ def listing(kind: str) -> list[tuple[str, str]]:
     """Names with a line about each; `kind` in the plural."""
     listings: dict[str, Callable[[], list[tuple[str, str]]]] = {
         "attacks": _attacks,
-        "defenses": lambda: [(name, registry.read_yaml(_recipe(name))["paper"]) for name in _recipes()],
+        "defenses": _defenses,
         "suites": lambda: [(name, ", ".join(registry.read_yaml(_suite(name))["attacks"])) for name in _suites()],
         "datasets": _datasets,
         "models": _models,
@@ -41,8 +41,9 @@ def describe(kind: str, name: str) -> str:
     if kind == "defense":
         from robench.training.recipe import defense_class
 
-        recipe = registry.read_yaml(_recipe(name))
-        doc = inspect.getdoc(defense_class(recipe["defense"]))
+        if name in registry.bare_defenses():
+            return inspect.getdoc(defense_class(name)) or ""
+        doc = inspect.getdoc(defense_class(registry.recipe(name)["defense"]))
         return f"{doc}\n\n{_recipe(name).read_text()}".rstrip()
     if kind == "model":
         from robench.models import ARCHITECTURES
@@ -59,10 +60,15 @@ def _attacks() -> list[tuple[str, str]]:
     return [(name, _block(entry).replace("\n", ", ")) for name, entry in registry.attack_catalog().items()]
 
 
-def _datasets() -> list[tuple[str, str]]:
-    from robench.data.datasets import DATASETS
+def _defenses() -> list[tuple[str, str]]:
+    bare = [(name, "no recipe; trained as each data set usually is") for name in registry.bare_defenses()]
+    return sorted([*((name, registry.recipe(name)["paper"]) for name in registry.recipes()), *bare])
 
-    return list(DATASETS.items())
+
+def _datasets() -> list[tuple[str, str]]:
+    from robench.data.catalog import DATASETS, FORMS
+
+    return [*((name, dataset.about) for name, dataset in DATASETS.items()), *FORMS.items()]
 
 
 def _models() -> list[tuple[str, str]]:
@@ -74,10 +80,6 @@ def _models() -> list[tuple[str, str]]:
 def _exhibits(kind: type[benchmark.Table] | type[benchmark.Figure]) -> list[tuple[str, str]]:
     found = ((name, benchmark.load(name)) for name in benchmark.exhibits(kind))
     return [(name, f"{exhibit.title} ({exhibit.paper})") for name, exhibit in found if isinstance(exhibit, kind)]
-
-
-def _recipes() -> list[str]:
-    return registry.names("defenses", "recipes/*.yaml")
 
 
 def _recipe(name: str) -> Path:

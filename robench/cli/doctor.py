@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from robench.data import datasets
+from robench.data.catalog import DATASETS
 from robench.utils import registry
 from robench.utils.errors import UserError
 
@@ -27,7 +28,7 @@ def examine(data_root: Path, results: Path) -> list[Finding]:
         *(_package(name) for name in PACKAGES),
         _device(),
         _content(),
-        *(_dataset(name, data_root) for name in datasets.DATASETS if name.isalnum()),
+        *(_dataset(name, data_root) for name in DATASETS),
         _writable(results),
     ]
 

@@ -5,23 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from robench.data import resize
+from robench.data.catalog import DATASETS, FORMS
 from robench.data.parquet import StoredImages, decode, stored
+from robench.data.readers import Arrays, Part, npz
 from robench.utils.errors import UserError, unknown
-
-Part = Literal["train", "test"]
-
-Arrays = tuple[np.ndarray, np.ndarray]
-"""images [N, C, H, W] and labels [N], as a file has them"""
-
-DIGITS_TRAIN = 1297
-"""Of the 1,797 digits, in scikit-learn's order; the last 500 (other writers) are the test set."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +104,10 @@ def load(name: str, part: Part, *, root: Path | str = "data", download: bool = F
         return whole if shape is None else whole.shaped(shape)
     if kind in _FROM_PATH and where:
         images, labels = _FROM_PATH[kind](place, part)
-    elif name in _TORCHVISION:
-        images, labels = _torchvision(name, part, Path(root), download)
-    elif name == "digits":
-        images, labels = _digits(part)
+    elif name in DATASETS:
+        images, labels = DATASETS[name].read(part, Path(root), download)
     else:
-        raise unknown("dataset", name, DATASETS)
+        raise unknown("dataset", name, [*DATASETS, *FORMS])
     images = np.ascontiguousarray(images)  # libraries take views of theirs, which other strides forbid
     split = Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
     return split if shape is None else split.shaped(shape)
@@ -130,50 +122,6 @@ def called(name: str, part: Part) -> str:
     """What the part of a data set is called in results: of a path the last name."""
     kind, _, where = name.partition(":")
     return f"{kind}:{Path(where).name} ({part})" if where else f"{name} ({part})"
-
-
-_TORCHVISION = {"mnist": "MNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100", "svhn": "SVHN"}
-
-DATASETS = {
-    "digits": "1,797 handwritten digits, 8x8, embedded (scikit-learn)",
-    "mnist": "handwritten digits, 28x28, under --data-root in torchvision's layout",
-    "cifar10": "natural images of 10 classes, 32x32, likewise",
-    "cifar100": "natural images of 100 classes, 32x32, likewise",
-    "svhn": "house numbers, 32x32, likewise",
-    "parquet:DIR": "a local copy of a Hugging Face image-classification set, here or under --data-root",
-    "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
-    "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
-    "SET@CxHxW": "any of these in another shape: mnist@3x32x32, digits@1x28x28",
-}
-
-
-def _digits(part: Part) -> Arrays:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    rows = slice(None, DIGITS_TRAIN) if part == "train" else slice(DIGITS_TRAIN, None)
-    return (digits.images[rows, None] / 16).astype(np.float32), digits.target[rows]
-
-
-def _torchvision(key: str, part: Part, root: Path, download: bool) -> Arrays:
-    import torchvision.datasets
-
-    which = {"split": part} if key == "svhn" else {"train": part == "train"}
-    place = root / "svhn" if key == "svhn" else root  # the others make a folder of their own
-    try:
-        found = getattr(torchvision.datasets, _TORCHVISION[key])(place, **which, download=download)
-    except (RuntimeError, OSError) as error:
-        if download:
-            raise UserError(f"dataset {key} could not be fetched into {place}: {error}") from None
-        raise UserError(
-            f"dataset {key} is not complete under {place}; put torchvision's files there, point --data-root at the "
-            "folder that has them, or let --download fetch it"
-        ) from None
-    if key == "mnist":
-        return found.data.numpy()[:, None], found.targets.numpy()
-    if key == "svhn":
-        return found.data, found.labels
-    return found.data.transpose(0, 3, 1, 2).copy(), np.array(found.targets)
 
 
 def _imagefolder(folder: Path, part: Part) -> Arrays:
@@ -204,28 +152,7 @@ def _imagefolder(folder: Path, part: Part) -> Arrays:
     return np.stack(images), np.array(found.targets)
 
 
-def _npz(file: Path, part: Part) -> Arrays:
-    """Arrays x_PART: [N, C, H, W], uint8 or floats in [0, 1]; y_PART: [N] integers."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in (f"x_{part}", f"y_{part}") if key in archive}
-    except FileNotFoundError:
-        raise UserError(f"dataset npz:{file}: there is no such file") from None
-    except Exception as error:  # NumPy lets zipfile's, zlib's and its own errors through
-        raise UserError(f"dataset npz:{file}: not a readable archive of plain arrays ({error})") from None
-    if len(arrays) < 2:
-        raise UserError(f"dataset npz:{file}: expected arrays x_{part} and y_{part}, got {sorted(arrays) or 'neither'}")
-    images, labels = arrays.values()
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"dataset npz:{file}: expected integer labels, got {labels.dtype}")
-    if images.dtype != np.uint8:
-        if not np.issubdtype(images.dtype, np.floating):
-            raise UserError(f"dataset npz:{file}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
-        images = images.astype(np.float32)
-    return images, labels
-
-
 _FROM_PATH: dict[str, Callable[[Path, Part], Arrays]] = {
     "imagefolder": _imagefolder,
-    "npz": _npz,
+    "npz": npz,
 }

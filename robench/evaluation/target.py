@@ -167,6 +167,8 @@ def load_model(
             raise UserError(f"the weights in {path} end in no linear layer of 2 classes or more")
         network = build(arch, shape, classes, mean=mean or (0.0,), std=std or (1.0,))
     else:
+        if arch is None and card.arch.endswith(".py") and not registry.was_run(Path(card.arch)):
+            raise UserError(f"{path} is of the network in {card.arch}; to have that code run, name it with --arch")
         network = build(arch or card.arch, card.shape, card.classes, mean=mean or card.mean, std=std or card.std)
     dropped = checkpoint.load_weights(network, state, str(path))
     notices = [f"{len(dropped)} unused weights in {path} were dropped (sub_block1)"] if dropped else []

@@ -1,35 +1,38 @@
-"""The networks, by the name that a checkpoint and `--arch` call them."""
+"""The networks, by the name that a checkpoint and `--arch` call them.
+
+A file here, or a user's own, names the networks that it holds: `NETWORKS = {"lenet": LeNet}`.
+"""
 
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
-from robench.models.conv_large import ConvLarge
-from robench.models.digit_cnn import DigitCNN
-from robench.models.dirt import DirtLarge, DirtSmall
-from robench.models.lenet import LeNet
 from robench.models.network import Network
-from robench.models.resnet import ResNet18
-from robench.models.small_cnn import SmallCNN
-from robench.models.wide_resnet import WRN2810, WRN3410
+from robench.utils import registry
 from robench.utils.errors import UserError, unknown
 
+_FILES = [import_module(f"robench.models.{file.name}") for file in iter_modules(__path__)]
+
 ARCHITECTURES: dict[str, type[Network]] = {
-    "conv_large": ConvLarge,
-    "digit_cnn": DigitCNN,
-    "dirt_large": DirtLarge,
-    "dirt_small": DirtSmall,
-    "lenet": LeNet,
-    "resnet18": ResNet18,
-    "small_cnn": SmallCNN,
-    "wrn-28-10": WRN2810,
-    "wrn-34-10": WRN3410,
+    name: kind for file in _FILES for name, kind in getattr(file, "NETWORKS", {}).items()
 }
 
 
 def architecture(name: str) -> type[Network]:
-    """The class of the networks of that name."""
+    """The class of the networks of that name, or of a user's .py file that names one."""
+    if name.endswith(".py"):
+        return _of_user(Path(name))
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
     return ARCHITECTURES[name]
+
+
+def _of_user(path: Path) -> type[Network]:
+    networks: dict[str, type[Network]] = getattr(registry.load_file(path), "NETWORKS", {})
+    if len(networks) != 1:
+        raise UserError(f"expected a table NETWORKS of one network by its name in {path}, found {len(networks)}")
+    return next(iter(networks.values()))
 
 
 def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:

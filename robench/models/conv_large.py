@@ -45,3 +45,6 @@ class ConvLarge(Network):
 
     def head(self, features: Tensor) -> Tensor:
         return self.fc1(features)  # type: ignore[no-any-return]
+
+
+NETWORKS = {"conv_large": ConvLarge}

@@ -32,3 +32,6 @@ class DigitCNN(Network):
 
     def head(self, features: Tensor) -> Tensor:
         return self.classifier(features)  # type: ignore[no-any-return]
+
+
+NETWORKS = {"digit_cnn": DigitCNN}

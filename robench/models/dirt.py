@@ -74,3 +74,6 @@ def _block(channels: int, width: int) -> nn.Sequential:
             nn.LeakyReLU(0.1),
         ]
     return nn.Sequential(*layers)
+
+
+NETWORKS = {"dirt_large": DirtLarge, "dirt_small": DirtSmall}

@@ -29,3 +29,6 @@ class LeNet(Network):
 
     def head(self, features: Tensor) -> Tensor:
         return self.fc3(features)  # type: ignore[no-any-return]
+
+
+NETWORKS = {"lenet": LeNet}

@@ -55,3 +55,6 @@ class ResNet18(Network):
 
     def head(self, features: Tensor) -> Tensor:
         return self.linear(features)  # type: ignore[no-any-return]
+
+
+NETWORKS = {"resnet18": ResNet18}

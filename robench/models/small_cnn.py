@@ -55,3 +55,6 @@ class SmallCNN(Network):
 
     def head(self, features: Tensor) -> Tensor:
         return self.classifier[-1](features)  # type: ignore[no-any-return]
+
+
+NETWORKS = {"small_cnn": SmallCNN}

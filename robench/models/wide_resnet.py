@@ -82,3 +82,6 @@ class WRN3410(WideResNet):
 
     def __init__(self, shape: Sequence[int], classes: int) -> None:
         super().__init__(shape, classes, 34, 10)
+
+
+NETWORKS = {"wrn-28-10": WRN2810, "wrn-34-10": WRN3410}

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from robench.data.catalog import DATASETS
 from robench.ledger.radius import radius
 from robench.ledger.schema import CLEAN
 from robench.reports.evaluations import Run, runs
@@ -14,9 +15,6 @@ from robench.reports.measured import Measured, Meter
 from robench.reports.published import Published, published
 from robench.specs.benchmark import Table, TrainedDefense, load_exhibit, trained
 from robench.utils.fingerprints import fingerprint
-
-TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "svhn": 26_032, "mnist": 10_000}
-"""What the papers evaluate on."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,9 @@ def _provenance(table: Table, trainings: Sequence[Run], found: Iterable[Measured
     words = [f"{run.setting('epochs')} epochs", f"batch {run.setting('batch_size')}", f"lr {run.setting('lr')}"]
     seeds = sorted({int(each.about["train_seed"] or 0) for each in trainings})
     differs = _differences(table, run, of_paper) if of_paper else []
-    if of_paper and n != TEST_IMAGES.get(of_paper, n):
-        differs.append(f"n {n} (paper: {TEST_IMAGES[of_paper]})")
+    papers = DATASETS[of_paper].test_images if of_paper in DATASETS else n
+    if n != papers:
+        differs.append(f"n {n} (paper: {papers})")
     differs += [each.supersedes for each in trainings if each.superseded]
     return Provenance(run.about["arch"], ", ".join(words), n, seeds, differs)
 

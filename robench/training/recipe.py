@@ -1,4 +1,7 @@
-"""A defense's settings from its paper, for each data set: defenses/recipes/NAME.yaml."""
+"""A defense's settings from its paper, for each data set: defenses/recipes/NAME.yaml.
+
+A defense without a recipe, and a user's own, has its own defaults and is trained as each data set usually is.
+"""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -8,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, model_validator
 
+from robench.data.catalog import DATASETS, relative
 from robench.threat import Norm, ThreatModel
 from robench.training.defense import Defense
 from robench.utils import registry
@@ -16,8 +20,8 @@ from robench.utils.registry import Strict
 from robench.utils.settings import assignment, checked
 from robench.utils.sizes import Size
 
-RELATIVES: dict[tuple[int, ...], str] = {(1, 8, 8): "digits", (1, 28, 28): "mnist", (3, 32, 32): "cifar10"}
-"""Whose settings a data set without its own takes, by the shape of its images."""
+FALLBACK = "cifar10"
+"""Whose settings a data set takes that has none of its own and no relative."""
 
 
 class Setup(Strict):
@@ -104,7 +108,8 @@ class Recipe:
 
 
 def names() -> list[str]:
-    return registry.names("defenses", "recipes/*.yaml")
+    """Of all recipes, and of the defenses without one."""
+    return sorted([*registry.recipes(), *registry.bare_defenses()])
 
 
 def defense_of(name: str, settings: Mapping[str, Any]) -> Defense:
@@ -113,16 +118,12 @@ def defense_of(name: str, settings: Mapping[str, Any]) -> Defense:
 
 
 def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str, Any]) -> Recipe:
-    """The recipe `name`, or a defense in a user's .py file, for a data set, with `changes` to any of its settings.
+    """The recipe `name`, or the defense of a file without one, for a data set, with `changes` to any of its settings.
 
-    A data set without settings of its own takes those of the one with images of the same shape.
+    A data set without settings of its own takes those of its relative.
     """
-    if name.endswith(".py"):
-        relative = RELATIVES.get(tuple(shape), "cifar10")
-        file = _RecipeFile(defense=name, paper="", datasets={relative: _Entry(setup=relative)})
-    else:
-        file = _read(name)
-    settings_of = dataset if dataset in file.datasets else RELATIVES.get(tuple(shape), "cifar10")
+    file = _read(name)
+    settings_of = dataset if dataset in file.datasets else relative(dataset, shape) or FALLBACK
     if settings_of not in file.datasets:
         raise UserError(f"recipe {name} has no settings for {dataset}; it has them for {', '.join(file.datasets)}")
     entry = file.datasets[settings_of]
@@ -131,10 +132,12 @@ def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str,
 
 
 def _read(name: str) -> _RecipeFile:
-    if name not in names():
+    if name in registry.recipes():
+        return registry.parse(_RecipeFile, registry.recipe(name), f"recipe {name}")
+    if not name.endswith(".py") and name not in registry.bare_defenses():
         raise unknown("defense", name, names())
-    path = registry.folder("defenses") / "recipes" / f"{name}.yaml"
-    return registry.parse(_RecipeFile, registry.read_yaml(path), f"recipe {name}")
+    usual = {dataset: _Entry(setup=dataset) for dataset in _setups() if dataset in DATASETS}
+    return _RecipeFile(defense=name, paper="", datasets=usual)
 
 
 def _resolved(
@@ -202,10 +205,15 @@ def configure(kind: type[Defense], settings: Mapping[str, Any], name: str) -> De
 
 
 def _setup(name: str) -> dict[str, Any]:
-    setups: dict[str, dict[str, Any]] = registry.read_yaml(registry.folder("defenses") / "setups.yaml")
+    setups = _setups()
     if name not in setups:
         raise unknown("setup", name, setups)
     return setups[name]
+
+
+def _setups() -> dict[str, dict[str, Any]]:
+    setups: dict[str, dict[str, Any]] = registry.read_yaml(registry.folder("defenses") / "setups.yaml")
+    return setups
 
 
 @dataclass(frozen=True)
@@ -231,9 +239,9 @@ class DefaultThreat:
 
 
 def default_threat(dataset: str, shape: Sequence[int]) -> DefaultThreat:
-    """The threat usual on a data set, or on that with images of the same shape."""
-    known = dataset if dataset in ("digits", "mnist", "cifar10", "cifar100", "svhn") else RELATIVES.get(tuple(shape))
-    setup = _setup(known) if known else {}
+    """The threat usual on a data set, or on its relative."""
+    setups = _setups()
+    setup = setups.get(dataset) or setups.get(relative(dataset, shape) or "", {})
     return DefaultThreat(setup.get("norm", "linf"), setup.get("eps"), dataset)
 
 

@@ -25,6 +25,8 @@ EXEMPT = {
     "models.checkpoint": "reads and writes weights, which are in the key of a model",
     "utils.code": "makes keys",
     "utils.registry": "finds files by name; what they hold is in the key",
+    "data.catalog": "finds data sets by name; their images are in the key",
+    "data.readers": "reads images, which are in the key",
     "utils.deadline": "ends a run early",
     "models.description": "makes keys",
     **dict.fromkeys((f"models.description.{part}" for part in _DESCRIPTION), "makes keys"),

@@ -75,11 +75,20 @@ def is_of_user(module_name: str | None) -> bool:
     return (module_name or "").startswith(_USERS)
 
 
+def _users_module(path: Path) -> str:
+    return f"{_USERS}{path.stem}_{abs(hash(path.resolve())):x}"
+
+
+def was_run(path: Path) -> bool:
+    """Whether this process has imported that file of the user's, who named it then."""
+    return _users_module(path) in sys.modules
+
+
 def load_file(path: Path) -> Any:
     """Imports a Python file of the user's; it runs their code."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
-    name = f"{_USERS}{path.stem}_{abs(hash(path.resolve())):x}"
+    name = _users_module(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -106,6 +115,22 @@ def attack_catalog() -> dict[str, dict[str, Any]]:
     """Every configured attack, and every function that has no entry of its own under its own name."""
     entries: dict[str, dict[str, Any]] = read_yaml(folder("attacks") / "catalog.yaml")
     return {**{name: {"attack": name} for name in names("attacks", "*.py")}, **entries}
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """A recipe of a defense, as its file has it."""
+    entry: dict[str, Any] = read_yaml(folder("defenses") / "recipes" / f"{name}.yaml")
+    return entry
+
+
+def recipes() -> list[str]:
+    return names("defenses", "recipes/*.yaml")
+
+
+def bare_defenses() -> list[str]:
+    """The defenses that no recipe names: each goes by its file's name, with its own defaults."""
+    named = {recipe(name)["defense"] for name in recipes()}
+    return [name for name in names("defenses", "*.py") if name not in named]
 
 
 _members: WeakKeyDictionary[Callable[..., None], str] = WeakKeyDictionary()

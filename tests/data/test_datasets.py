@@ -16,7 +16,7 @@ import scipy.io
 import torch
 from PIL import Image
 
-from robench.data import datasets
+from robench.data import catalog, datasets, readers
 from robench.utils.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
@@ -88,6 +88,27 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_set_says_where_to_put_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--data-root.*--download"):
         datasets.load(name, "test", root=tmp_path)
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((1, 8, 9), 10), ((1, 8, 8), 9)])
+def test_a_set_that_is_not_what_its_entry_says(shape: tuple[int, int, int], classes: int, tmp_path: Path) -> None:
+    entry = catalog.Dataset("ours", "", readers.digits, shape, classes, test_images=500)
+    with pytest.raises(UserError, match=r"dataset ours: .* got \(1, 8, 8\) in 10"):
+        entry.read("test", tmp_path, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "whose"),
+    [
+        ("svhn", (3, 32, 32), "cifar10"),
+        ("mnist", (1, 28, 28), "mnist"),
+        ("npz:x", (1, 28, 28), "mnist"),
+        ("mnist@3x32x32", (3, 32, 32), "cifar10"),
+        ("npz:x", (3, 9, 9), None),
+    ],
+)
+def test_whose_settings_a_set_takes(name: str, shape: tuple[int, ...], whose: str | None) -> None:
+    assert catalog.relative(name, shape) == whose
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -1,0 +1,91 @@
+"""What robench knows of each data set that has a name; torch is not imported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from robench.data import readers
+from robench.data.readers import Arrays, Part, Reader
+from robench.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: a line about it, how its files are read, the shape [C, H, W] of an image, how many classes and test
+    images there are. `like` names the set whose settings it takes where a recipe has none for it."""
+
+    name: str
+    about: str
+    reader: Reader
+    shape: tuple[int, int, int]
+    classes: int
+    test_images: int
+    like: str | None = None
+
+    def read(self, part: Part, root: Path, download: bool) -> Arrays:
+        """One part of it. Raises UserError where its files are missing, or hold what it does not say."""
+        images, labels = self.reader(self.name, part, root, download)
+        classes = int(labels.max()) + 1
+        if images.shape[1:] != self.shape or classes > self.classes:
+            raise UserError(
+                f"dataset {self.name}: expected images of shape {self.shape} in {self.classes} classes, "
+                f"got {images.shape[1:]} in {classes}"
+            )
+        return images, labels
+
+
+_KNOWN = (
+    Dataset("digits", "1,797 handwritten digits, 8x8, embedded (scikit-learn)", readers.digits, (1, 8, 8), 10, 500),
+    Dataset(
+        "mnist",
+        "handwritten digits, 28x28, under --data-root in torchvision's layout",
+        readers.torchvision("MNIST"),
+        (1, 28, 28),
+        classes=10,
+        test_images=10_000,
+    ),
+    Dataset(
+        "cifar10",
+        "natural images of 10 classes, 32x32, likewise",
+        readers.torchvision("CIFAR10"),
+        (3, 32, 32),
+        classes=10,
+        test_images=10_000,
+    ),
+    Dataset(
+        "cifar100",
+        "natural images of 100 classes, 32x32, likewise",
+        readers.torchvision("CIFAR100"),
+        (3, 32, 32),
+        classes=100,
+        test_images=10_000,
+        like="cifar10",
+    ),
+    Dataset(
+        "svhn",
+        "house numbers, 32x32, likewise",
+        readers.torchvision("SVHN", folder="svhn"),
+        (3, 32, 32),
+        classes=10,
+        test_images=26_032,
+        like="cifar10",
+    ),
+)
+
+DATASETS = {dataset.name: dataset for dataset in _KNOWN}
+
+FORMS = {
+    "parquet:DIR": "a local copy of a Hugging Face image-classification set, here or under --data-root",
+    "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
+    "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
+    "SET@CxHxW": "any of these in another shape: mnist@3x32x32, digits@1x28x28",
+}
+"""How a user's own images, and images in another shape, are named."""
+
+
+def relative(name: str, shape: Sequence[int]) -> str | None:
+    """The set whose settings a set takes that has none of its own: what it is `like`, or for one without an entry the
+    first with images of the same shape [C, H, W]; None where none has."""
+    alike = (each for each in _KNOWN if each.shape == tuple(shape))
+    known = DATASETS.get(name) or next(alike, None)
+    return (known.like or known.name) if known else None

@@ -1,0 +1,88 @@
+"""Images and labels as NumPy arrays, from the files in which data sets come; torch is not imported."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from robench.utils.errors import UserError
+
+Part = Literal["train", "test"]
+
+Arrays = tuple[np.ndarray, np.ndarray]
+"""images [N, C, H, W] and labels [N], as a file has them"""
+
+Reader = Callable[[str, Part, Path, bool], Arrays]
+"""Reads one part of a data set, which messages call by its name, from the folder of all data; the last argument allows
+to download what is missing there."""
+
+DIGITS_TRAIN = 1297
+"""Of the 1,797 digits, in scikit-learn's order; the last 500 (other writers) are the test set."""
+
+
+def digits(name: str, part: Part, root: Path, download: bool) -> Arrays:
+    """scikit-learn's digits, which come with it."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    rows = slice(None, DIGITS_TRAIN) if part == "train" else slice(DIGITS_TRAIN, None)
+    return (found.images[rows, None] / 16).astype(np.float32), found.target[rows]
+
+
+def torchvision(kind: str, folder: str = "") -> Reader:
+    """Reads the set of torchvision's class `kind`; `folder` is where in the folder of all data its files lie, where
+    the class makes no folder of its own."""
+
+    def read(name: str, part: Part, root: Path, download: bool) -> Arrays:
+        import torchvision.datasets
+
+        torchvisions, place = getattr(torchvision.datasets, kind), root / folder
+        by_name = "split" in inspect.signature(torchvisions).parameters
+        which = {"split": part} if by_name else {"train": part == "train"}
+        try:
+            found = torchvisions(place, **which, download=download)
+        except (RuntimeError, OSError) as error:
+            if download:
+                raise UserError(f"dataset {name} could not be fetched into {place}: {error}") from None
+            raise UserError(
+                f"dataset {name} is not complete under {place}; put torchvision's files there, point --data-root at "
+                "the folder that has them, or let --download fetch it"
+            ) from None
+        return _channels_first(np.asarray(found.data)), np.asarray(found.labels if by_name else found.targets)
+
+    return read
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """images [N, H, W], [N, H, W, C] or [N, C, H, W] as [N, C, H, W]."""
+    if images.ndim == 3:
+        return images[:, None]
+    return images.transpose(0, 3, 1, 2) if images.shape[3] < images.shape[1] else images
+
+
+def npz_under(file: str) -> Reader:
+    """Reads a set from an archive in the folder of all data, see `npz`."""
+    return lambda name, part, root, download: npz(root / file, part)
+
+
+def npz(file: Path, part: Part) -> Arrays:
+    """Arrays x_PART: [N, C, H, W], uint8 or floats in [0, 1]; y_PART: [N] integers."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in (f"x_{part}", f"y_{part}") if key in archive}
+    except FileNotFoundError:
+        raise UserError(f"dataset npz:{file}: there is no such file") from None
+    except Exception as error:  # NumPy lets zipfile's, zlib's and its own errors through
+        raise UserError(f"dataset npz:{file}: not a readable archive of plain arrays ({error})") from None
+    if len(arrays) < 2:
+        raise UserError(f"dataset npz:{file}: expected arrays x_{part} and y_{part}, got {sorted(arrays) or 'neither'}")
+    images, labels = arrays.values()
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"dataset npz:{file}: expected integer labels, got {labels.dtype}")
+    if images.dtype != np.uint8:
+        if not np.issubdtype(images.dtype, np.floating):
+            raise UserError(f"dataset npz:{file}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
+        images = images.astype(np.float32)
+    return images, labels
