@@ -26,7 +26,7 @@ from robench.data.parquet import StoredImages
 from robench.evaluation import shards
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.executors import names, processes
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import Silent, run
 from robench.evaluation.shards import Part, Scale, Unit
 from robench.ledger import store
@@ -62,7 +62,9 @@ def documents(results: Path) -> list[Any]:
 
 
 def planned(trained: Trained, attacks: Sequence[str] = ("fgsm", "pgd-10"), **options: Any) -> Evaluation:
-    return plan_evaluation(trained.model, **{"attacks": attacks, "eps": 0.08, "batch_size": 4, "n": 64, **options})
+    return plan_evaluation(
+        trained.model, EvaluationOptions(**{"attacks": attacks, "eps": 0.08, "batch_size": 4, "n": 64, **options})
+    )
 
 
 DIES = """
@@ -206,7 +208,9 @@ def test_ray_leaves_the_serial_ledger(in_tmp: Path, digits_model: Trained) -> No
 def test_a_model_that_cannot_travel_is_refused_before_anything_runs(tmp_path: Path, digits_model: Trained) -> None:
     class Local(Linear): ...
 
-    evaluation = plan_evaluation(Local(torch.zeros(10, 64), torch.zeros(10)), attacks=["fgsm"], eps=0.1)
+    evaluation = plan_evaluation(
+        Local(torch.zeros(10, 64), torch.zeros(10)), EvaluationOptions(attacks=["fgsm"], eps=0.1)
+    )
     with pytest.raises(UserError, match=r"Local cannot be sent to another process .*at the top of a file"):
         run(evaluation, tmp_path, scale=Scale(2, "processes"))
     assert Ledger(tmp_path).cells() == []
@@ -226,7 +230,7 @@ def test_what_a_users_file_defines_travels_by_the_file(in_tmp: Path) -> None:
     (in_tmp / "nets.py").write_text(
         "from torch import nn\nclass Net(nn.Linear): ...\ndef net(): return nn.Sequential(nn.Flatten(), Net(64, 10))\n"
     )
-    evaluation = plan_evaluation("nets.py:net", attacks=["foolbox:LinfPGD:steps=2"], eps=0.1)
+    evaluation = plan_evaluation("nets.py:net", EvaluationOptions(attacks=["foolbox:LinfPGD:steps=2"], eps=0.1))
     found = unpack(pack(evaluation, "it"), "it")
     ours, theirs = (type(list(each.subject.model.children())[1]) for each in (evaluation, found))
     assert (theirs.__name__, theirs is ours) == ("Net", False)
@@ -265,10 +269,10 @@ import torch
 torch.set_num_threads(1)
 import sys
 from robench.evaluation.run import run
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.shards import Scale
 
-evaluation = plan_evaluation(sys.argv[1], attacks=["fgsm", "pgd-10"], batch_size=8, n=48)
+evaluation = plan_evaluation(sys.argv[1], EvaluationOptions(attacks=["fgsm", "pgd-10"], batch_size=8, n=48))
 
 def child(results, **scale):
     pid = os.fork()
@@ -400,16 +404,21 @@ def test_a_broken_image_on_disk_is_named_when_it_is_met(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "set").to_pydict()
     table["image"][20]["bytes"] = b"no"
     pq.write_table(pa.table(table), tmp_path / "set" / "test-00000-of-00001.parquet")
-    evaluation = plan_evaluation(bright(), attacks=["fgsm"], eps=0.01, dataset=name)
+    evaluation = plan_evaluation(bright(), EvaluationOptions(attacks=["fgsm"], eps=0.01, dataset=name))
     with pytest.raises(UserError, match="row 20: not an image"):
         run(evaluation, tmp_path)
-    assert run(plan_evaluation(bright(), attacks=["fgsm"], eps=0.01, dataset=name, n=20), tmp_path).n == 20
+    assert (
+        run(plan_evaluation(bright(), EvaluationOptions(attacks=["fgsm"], eps=0.01, dataset=name, n=20)), tmp_path).n
+        == 20
+    )
 
 
 def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody holds more rows of the ledger than a window's, more images than a batch's, or more groups than one."""
     name = write(tmp_path / "set", PIXELS, SIDES, group=50)
-    evaluation = plan_evaluation(bright(), attacks=["fgsm", "pgd-10"], eps=0.02, dataset=name, batch_size=20)
+    evaluation = plan_evaluation(
+        bright(), EvaluationOptions(attacks=["fgsm", "pgd-10"], eps=0.02, dataset=name, batch_size=20)
+    )
     whole = run(evaluation, tmp_path / "whole")
     monkeypatch.setattr(store, "WINDOW", 128)
     monkeypatch.setattr(shards, "LARGEST", 40)

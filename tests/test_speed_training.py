@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from robench.evaluation.plan import plan_training
+from robench.training.plan import plan_training
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speed" / "training.py"
 

@@ -9,7 +9,7 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor
 
 from robench.access import sees
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import evaluate, run
 from robench.ledger.per_example import tally
 from robench.ledger.store import Ledger
@@ -262,7 +262,7 @@ def test_a_suites_mode_holds_unless_another_is_asked_for(digits_model: Trained, 
     assert suite("quick").mode == "columns"
 
     def planned(**options: object) -> str:
-        return plan_evaluation(digits_model.model, eps=0.1, n=8, **options).mode  # type: ignore[arg-type]
+        return plan_evaluation(digits_model.model, EvaluationOptions(eps=0.1, n=8, **options)).mode  # type: ignore[arg-type]
 
     assert planned(suite="strong") == "worst-case"
     assert planned(suite="strong", mode="columns") == "columns"
@@ -271,7 +271,9 @@ def test_a_suites_mode_holds_unless_another_is_asked_for(digits_model: Trained, 
 
 
 def test_strong_runs_on_survivors_whatever_the_batches(digits_model: Trained, tmp_path: Path) -> None:
-    planned = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=24, batch_size=8)
+    planned = plan_evaluation(
+        digits_model.model, EvaluationOptions(suite="strong", dataset="digits", eps=0.1, n=24, batch_size=8)
+    )
     summary = run(planned, tmp_path / "a")
     first, second, third = summary.attacks.values()
     right = round(24 * summary.clean.value)
@@ -279,7 +281,9 @@ def test_strong_runs_on_survivors_whatever_the_batches(digits_model: Trained, tm
     assert 24 > second.n_run >= third.n_run
     kills = sum(each.kills for each in (first, second, third)) + summary.diagnosis.kills  # type: ignore[union-attr]
     assert kills == right - round(24 * summary.worst_case.value)  # type: ignore[union-attr]
-    other = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=24, batch_size=24)
+    other = plan_evaluation(
+        digits_model.model, EvaluationOptions(suite="strong", dataset="digits", eps=0.1, n=24, batch_size=24)
+    )
     again, apart = (
         tally(evaluate(each, Ledger(tmp_path / folder), {})) for each, folder in ((planned, "a"), (other, "b"))
     )

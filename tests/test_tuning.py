@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.access import sees
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import evaluate
 from robench.ledger.store import CLEAN, DIAGNOSIS, Ledger
 from robench.losses import cross_entropy
@@ -21,11 +21,12 @@ from robench.search.classifier import Classifier
 from robench.search.fast import tuning
 from robench.search.fast.first_layer import ByProducts
 from robench.search.fast.folding import fold, foldable, pool_first
-from robench.search.fast.tuning import Precision, Tuning, tune
+from robench.search.fast.tuning import Tuning, tune
 from robench.search.judge import Judge
 from robench.search.outcome import Outcome
 from robench.search.rng import Draws
 from robench.search.search import Search
+from robench.specs.choices import Precision
 from robench.threat import ThreatModel
 from robench.utils.errors import UserError
 from tests.helpers import Linear, Ran, Trained, linear_case
@@ -418,7 +419,9 @@ def test_the_tuning_is_frozen_with_the_rows_it_made(
 ) -> None:
     monkeypatch.setattr(tuning, "LIGHT", 0)
     monkeypatch.setattr(tuning, "SIZES", (16,))
-    plan = plan_evaluation(digits_model.model, attacks=["pgd-10"], eps=0.08, precision="bfloat16", n=20)
+    plan = plan_evaluation(
+        digits_model.model, EvaluationOptions(attacks=["pgd-10"], eps=0.08, precision="bfloat16", n=20)
+    )
     first = evaluate(plan, Ledger(tmp_path), RUN)
     assert first["pgd-10"].run["tuning"]["precision"] == "bfloat16"
     assert first[DIAGNOSIS].run["tuning"]["precision"] == "bfloat16"
@@ -434,7 +437,7 @@ def test_the_tuning_is_frozen_with_the_rows_it_made(
 
 def test_a_wrong_precision_is_one_sentence(robench: Callable[..., Ran], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown precision"):
-        plan_evaluation(nn.Linear(1, 1), precision="half")  # type: ignore[arg-type]
+        plan_evaluation(nn.Linear(1, 1), EvaluationOptions(precision="half"))  # type: ignore[arg-type]
     ran = robench("eval", "--model", "nowhere.pt", "--precision", "half")
     assert ran.code == 2
     assert "half" in ran.err

@@ -15,8 +15,9 @@ from robench.ledger.provenance import run_manifest
 from robench.ledger.store import CLEAN, DIAGNOSIS, Cell, Ledger
 from robench.ledger.summary import Summary, summarise
 from robench.search.catalog import Attack
-from robench.search.fast.tuning import Precision, Tuning
+from robench.search.fast.tuning import Tuning
 from robench.search.prefix import longest, shorter
+from robench.specs.choices import Precision
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder, replacing
 from robench.utils.memory import keep_memory

@@ -15,6 +15,7 @@ from robench.models.description import Description, describe
 from robench.search.classifier import Layer
 from robench.search.resources import KINDS
 from robench.search.search import Search
+from robench.specs.choices import Mode
 from robench.threat import ThreatModel
 from robench.utils import registry
 from robench.utils.errors import UserError, unknown
@@ -25,9 +26,6 @@ from robench.utils.sizes import Size
 
 Readings = Literal["any", "final"]
 """Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
-
-Mode = Literal["columns", "worst-case"]
-"""Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
 
 
 @dataclass(frozen=True)
