@@ -8,14 +8,14 @@ from robench.cli.evaluate import refuse_launcher
 from robench.cli.options import (
     DATA_ROOT,
     RESULTS,
-    DataRoot,
-    Device,
-    Download,
-    Eps,
-    Labels,
-    Results,
-    Target,
-    Workers,
+    DataRootOption,
+    DeviceOption,
+    DownloadOption,
+    EpsOption,
+    LabelsOption,
+    ResultsOption,
+    TargetOption,
+    WorkersOption,
 )
 from robench.cli.output import emit, only_results
 from robench.cli.results import print_leaderboard
@@ -23,19 +23,19 @@ from robench.cli.results import print_leaderboard
 
 def bench(
     name: Annotated[str, typer.Argument(help="A benchmark's name, or a .yaml file.")],
-    data_root: DataRoot = DATA_ROOT,
-    download: Download = False,
-    results: Results = RESULTS,
-    device: Device = None,
+    data_root: DataRootOption = DATA_ROOT,
+    download: DownloadOption = False,
+    results: ResultsOption = RESULTS,
+    device: DeviceOption = None,
     dataset: Annotated[str | None, typer.Option(help="Run it on another data set, with its usual radius.")] = None,
     arch: Annotated[str | None, typer.Option(help="The architecture to train.")] = None,
-    eps: Eps = None,
+    eps: EpsOption = None,
     n: Annotated[int | None, typer.Option(help="Evaluate on the first N examples.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
-    workers: Workers = 1,
-    labels: Labels = None,
-    target: Target = None,
+    workers: WorkersOption = 1,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     refuse_launcher()
@@ -63,10 +63,10 @@ def reproduce(
     budget: Annotated[str | None, typer.Option(help="End within this time, such as 20m, 90s or 1h30m.")] = None,
     only: Annotated[str, typer.Option(help="The items whose names match, such as 'mnist-*'.")] = "*",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print each item's state and time, and run none.")] = False,
-    data_root: DataRoot = DATA_ROOT,
-    download: Download = False,
-    results: Results = RESULTS,
-    device: Device = None,
+    data_root: DataRootOption = DATA_ROOT,
+    download: DownloadOption = False,
+    results: ResultsOption = RESULTS,
+    device: DeviceOption = None,
 ) -> None:
     """Work through a queue of trainings and evaluations, from the first open item on."""
     refuse_launcher()

@@ -10,19 +10,19 @@ import typer
 from robench.cli.options import (
     DATA_ROOT,
     RESULTS,
-    Arch,
-    DataRoot,
-    Dataset,
-    Device,
-    Download,
-    Eps,
-    Mean,
-    Model,
-    Norm,
-    Printed,
-    Results,
-    Std,
-    Workers,
+    ArchOption,
+    DataRootOption,
+    DatasetOption,
+    DeviceOption,
+    DownloadOption,
+    EpsOption,
+    FormatOption,
+    MeanOption,
+    ModelOption,
+    NormOption,
+    ResultsOption,
+    StdOption,
+    WorkersOption,
 )
 from robench.cli.output import emit, only_results
 from robench.reports.formats import Format
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Model,
+    model: ModelOption,
     suite: Annotated[str | None, typer.Option(help="A named list of attacks.")] = None,
     attack: Annotated[list[str] | None, typer.Option(help="An attack's name, or FILE.py:key=value,...")] = None,
-    dataset: Dataset = None,
-    data_root: DataRoot = DATA_ROOT,
-    download: Download = False,
-    eps: Eps = None,
-    norm: Norm = None,
-    arch: Arch = None,
-    mean: Mean = None,
-    std: Std = None,
+    dataset: DatasetOption = None,
+    data_root: DataRootOption = DATA_ROOT,
+    download: DownloadOption = False,
+    eps: EpsOption = None,
+    norm: NormOption = None,
+    arch: ArchOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
     source: Annotated[
         list[str] | None,
@@ -62,7 +62,7 @@ def evaluate(
         int | None, typer.Option(help="Passes whose mean an attack on a stochastic model sees, by default 10.")
     ] = None,
     seed: int = 0,
-    device: Device = None,
+    device: DeviceOption = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples attacked together.")] = None,
     precision: Annotated[Precision, typer.Option(help="Of gradients; what they find is judged in float32.")] = "auto",
     fail_under: Annotated[
@@ -70,15 +70,15 @@ def evaluate(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
     save_adversarial: Annotated[Path | None, typer.Option(help="A folder for x_adv, an .npz for each attack.")] = None,
-    workers: Workers = 1,
+    workers: WorkersOption = 1,
     executor: Annotated[
         str | None, typer.Option(help="What runs the workers: processes, or ray (on the cluster at RAY_ADDRESS).")
     ] = None,
     part: Annotated[
         str | None, typer.Option(help="i/k: only the i-th of k parts of the examples, into a shared results folder.")
     ] = None,
-    format: Printed = "table",
-    results: Results = RESULTS,
+    format: FormatOption = "table",
+    results: ResultsOption = RESULTS,
 ) -> None:
     """Attack a model with a battery and report its worst case."""
     refuse_launcher()
@@ -175,17 +175,17 @@ def _print_evaluation(summary: "Summary", format: Format, fail_under: float | No
 
 
 def verify(
-    model: Model,
+    model: ModelOption,
     adversarial: Annotated[Path, typer.Option(help="An .npz with x_adv, and x and y or ids (rows of the data set).")],
-    dataset: Dataset = None,
-    data_root: DataRoot = DATA_ROOT,
-    download: Download = False,
-    eps: Eps = None,
-    norm: Norm = None,
-    arch: Arch = None,
-    mean: Mean = None,
-    std: Std = None,
-    device: Device = None,
+    dataset: DatasetOption = None,
+    data_root: DataRootOption = DATA_ROOT,
+    download: DownloadOption = False,
+    eps: EpsOption = None,
+    norm: NormOption = None,
+    arch: ArchOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    device: DeviceOption = None,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Round x_adv to uint8 and back first.")] = False,
     format: Annotated[Format, typer.Option(help="Of what goes to standard output; csv has a row an example.")] = (
         "table"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from robench.cli.options import DATA_ROOT, RESULTS, DataRoot, Results
+from robench.cli.options import DATA_ROOT, RESULTS, DataRootOption, ResultsOption
 
 Kinds = Literal["attacks", "defenses", "suites", "datasets", "models", "benchmarks", "tables", "figures"]
 """What can be listed."""
@@ -26,7 +26,7 @@ def show(kind: Kind, name: str) -> None:
     print(catalogue.describe(kind, name))
 
 
-def doctor(data_root: DataRoot = DATA_ROOT, results: Results = RESULTS) -> None:
+def doctor(data_root: DataRootOption = DATA_ROOT, results: ResultsOption = RESULTS) -> None:
     """Check this machine: versions, devices, data sets, the results folder."""
     from robench.cli.doctor import examine
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robench.cli.options import RESULTS, Printed, Results
+from robench.cli.options import RESULTS, FormatOption, ResultsOption
 from robench.cli.output import emit
 from robench.reports.formats import LeaderboardFormat, TableFormat
 from robench.utils.errors import UserError
@@ -20,7 +20,7 @@ def leaderboard(
         bool,
         typer.Option("--over-seeds", help="A row for all seeds of a recipe (md, csv or json)."),
     ] = False,
-    results: Results = RESULTS,
+    results: ResultsOption = RESULTS,
 ) -> None:
     """Rank every model in the ledger; leaderboard.html in the results folder has a view of each."""
     from robench.reports import page, publishing
@@ -40,8 +40,8 @@ def leaderboard(
 def compare(
     first: Annotated[str, typer.Argument(help="A model's name in the ledger, or the beginning of it.")],
     second: Annotated[str, typer.Argument(help="Another's.")],
-    format: Printed = "table",
-    results: Results = RESULTS,
+    format: FormatOption = "table",
+    results: ResultsOption = RESULTS,
 ) -> None:
     """Two models on the examples they share, with McNemar's test."""
     from robench.reports import report
@@ -58,7 +58,7 @@ def compare(
 def table(
     id: Annotated[str, typer.Argument(help="A table's id; robench list tables names them.")],
     format: Annotated[TableFormat, typer.Option(help="Of what goes to standard output.")] = "md",
-    results: Results = RESULTS,
+    results: ResultsOption = RESULTS,
 ) -> None:
     """A paper's table, the measured beside the published."""
     from robench.reports import tables, typesetting
@@ -68,7 +68,7 @@ def table(
 
 def figure(
     id: Annotated[str, typer.Argument(help="A figure's id; robench list figures names them.")],
-    results: Results = RESULTS,
+    results: ResultsOption = RESULTS,
 ) -> None:
     """Draw a paper's figure from what was measured: PNG, SVG and its data as CSV."""
     from robench.reports import drawing

@@ -8,15 +8,15 @@ import typer
 from robench.cli.options import (
     DATA_ROOT,
     RESULTS,
-    Arch,
-    DataRoot,
-    Device,
-    Download,
-    Eps,
-    Labels,
-    Norm,
-    Results,
-    Target,
+    ArchOption,
+    DataRootOption,
+    DeviceOption,
+    DownloadOption,
+    EpsOption,
+    LabelsOption,
+    NormOption,
+    ResultsOption,
+    TargetOption,
 )
 from robench.cli.output import only_results
 from robench.specs.choices import DATASET
@@ -27,24 +27,24 @@ def train(
     dataset: Annotated[
         str, typer.Option(help="A data set's name, parquet:DIR, imagefolder:DIR or npz:FILE.")
     ] = DATASET,
-    data_root: DataRoot = DATA_ROOT,
-    download: Download = False,
-    arch: Arch = None,
-    eps: Eps = None,
-    norm: Norm = None,
+    data_root: DataRootOption = DATA_ROOT,
+    download: DownloadOption = False,
+    arch: ArchOption = None,
+    eps: EpsOption = None,
+    norm: NormOption = None,
     epochs: Annotated[int | None, typer.Option(help="Length; drops of the learning rate scale with it.")] = None,
     limit: Annotated[int | None, typer.Option(help="Train on the first N images only.")] = None,
-    labels: Labels = None,
-    target: Target = None,
+    labels: LabelsOption = None,
+    target: TargetOption = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, of the defense or the training.")] = None,
     init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="The checkpoint to write.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     seed: int = 0,
-    device: Device = None,
+    device: DeviceOption = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     tensorboard: Annotated[Path | None, typer.Option(help="A folder for TensorBoard's events.")] = None,
-    results: Results = RESULTS,
+    results: ResultsOption = RESULTS,
 ) -> None:
     """Train one defense by its recipe."""
     from robench.cli.console import TrainingProgress, stderr

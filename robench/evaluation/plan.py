@@ -1,7 +1,7 @@
 """From the words of a command to everything it is about to use, checked before anything is run."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -115,12 +115,7 @@ def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
     hidden = [(each.name, each.hidden) for each in (target.subject, *(source.subject for source in sources))]
     _say_hidden(hidden + [(each.name, each.hidden) for each in able])
     needs = {kind for attack in able for kind in attack.needs}
-    if sources and Sources not in needs:
-        _say("source models were given, but no attack of the battery transfers from them")
-    if options.draws is not None and not behaviour.stochastic:
-        _say(f"{options.draws} draws were asked for, but {subject.name} gives the same each time: one pass is taken")
-    if options.n is not None and options.n > len(split):
-        _say(f"{options.n} examples were asked for, {split.name} has {len(split)}: these are taken")
+    _say_unused(options, target, split, needs)
     return Evaluation(
         subject,
         split,
@@ -207,6 +202,17 @@ def _default_threat(subject: Subject, dataset: str, shape: Sequence[int]) -> Def
 def _say(text: str, level: int = 3) -> None:
     """Tells the caller of a plan, so many calls up, what is done otherwise than its words suggest."""
     warnings.warn(text, Notice, stacklevel=level)
+
+
+def _say_unused(options: EvaluationOptions, target: "Probed", split: datasets.Split, needs: Collection[type]) -> None:
+    """Says which options change nothing, or less than they ask for."""
+    if options.sources and Sources not in needs:
+        _say("source models were given, but no attack of the battery transfers from them", level=4)
+    if options.draws is not None and not target.behaviour.stochastic:
+        text = f"{options.draws} draws were asked for, but {target.subject.name} gives the same each time"
+        _say(f"{text}: one pass is taken", level=4)
+    if options.n is not None and options.n > len(split):
+        _say(f"{options.n} examples were asked for, {split.name} has {len(split)}: these are taken", level=4)
 
 
 def _say_hidden(hidden: Sequence[tuple[str, Sequence[str]]]) -> None:
