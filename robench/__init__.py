@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from robench.api import train as train
     from robench.api import verify as verify
 
+    __version__: str
+
 __all__ = [
     *("attack", "bench", "compare", "evaluate", "figure", "leaderboard"),
     *("load_model", "reproduce", "table", "train", "verify"),
@@ -29,9 +31,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the API, and torch with it, when it is first used."""
-    if name in __all__:
-        import importlib
+    """Imports the API, and torch with it, when it is first used; `__version__` is that of the installed package."""
+    import importlib
 
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("robench")
+    if name in __all__:
         return getattr(importlib.import_module("robench.api"), name)
     raise AttributeError(f"module 'robench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is in the package, the functions of the API among it, without importing them."""
+    return sorted({*globals(), *__all__, "__version__"})

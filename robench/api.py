@@ -1,55 +1,66 @@
-"""robench from Python: one function for each command, with the same words."""
+"""robench from Python: one function for each command, with the same words.
 
-import warnings
-from collections.abc import Callable, Sequence
+What cannot be done as asked raises `robench.utils.errors.UserError` with one sentence: what was expected, what was
+given. Lengths (`eps`) are in units of [0, 1] and may be written as "8/255". None is what the checkpoint says, else the
+usual for the data set.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robench.benchmarking.queue import Report
 from robench.benchmarking.queue import run as run_queue
+from robench.benchmarking.run import Cuts, Reporter
 from robench.benchmarking.run import run as run_benchmark
-from robench.data import datasets
-from robench.evaluation.array_model import ArrayFunction
-from robench.evaluation.evaluation import DRAWS
+from robench.benchmarking.workspace import Workspace
+from robench.evaluation.callable_attack import CallableAttack
 from robench.evaluation.plan import (
-    checkpoint_path,
+    Evaluable,
+    EvaluationOptions,
+    SubjectOptions,
     plan_evaluation,
-    plan_training,
     plan_verification,
-    probed,
-    resolve_device,
 )
 from robench.evaluation.run import Progress as EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.shards import Scale
-from robench.evaluation.target import Subject, from_module, load_model
+from robench.evaluation.target import Subject, load_model
 from robench.evaluation.verification import Verification
 from robench.ledger.summary import Summary
 from robench.models.checkpoint import Card
-from robench.reports import comparison, drawing, ranking, tables
+from robench.reports import comparison, drawing, ranking, seeds, tables
 from robench.reports.comparison import Comparison
 from robench.reports.figure_data import Drawing
-from robench.search.attack import Attack
 from robench.search.catalog import attack as configured_attack
-from robench.search.classifier import Classifier
-from robench.search.judge import VOTES, Judge
-from robench.search.resources import Images, Resources, Sources, TrainingImages
-from robench.search.rng import Draws
-from robench.search.search import Search
-from robench.threat import ThreatModel
+from robench.specs.choices import DATASET, EvaluationProtocol, Mode, Precision
 from robench.training import loop
+from robench.training.plan import checkpoint_path, plan_training
+from robench.training.tensorboard import TensorBoardProgress
 from robench.utils.deadline import Deadline
-from robench.utils.errors import Notice, UserError
-from robench.utils.global_rng import reseed, undisturbed
+from robench.utils.device import resolve_device
 from robench.utils.sizes import Size
 
-__all__ = ["attack", "bench", "evaluate", "leaderboard", "load_model", "reproduce", "train", "verify"]
+__all__ = [
+    "CallableAttack",
+    "Trained",
+    "attack",
+    "bench",
+    "compare",
+    "evaluate",
+    "figure",
+    "leaderboard",
+    "load_model",
+    "reproduce",
+    "table",
+    "train",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -60,157 +71,305 @@ class Trained:
     card: Card
 
 
-def attack(name: str) -> Callable[..., Tensor]:
-    """The attack of that name (or "FILE.py:key=value") as a function.
+def attack(name: str) -> CallableAttack:
+    """Returns the attack of that name, such as "pgd-20", "pgd-20:restarts=5" or "FILE.py:key=value", as a function.
 
-    It takes (model, x, y, *, eps, norm="linf", seed=0, draws=10, images=None, sources=(), training=None): x
-    [B, C, H, W] floats in [0, 1], y [B] integers; and gives x_adv [B, C, H, W]: of each example the first candidate
-    that fooled the model, else the nearest to it. `images` (x, y) is the pool that an attack such as `feature` draws
-    its targets from, `sources` are the models that `transfer` attacks in place of this one, `training` (x, y) the
-    images on which an attack such as `adt_exp_am` trains its generator. A stochastic model is judged by votes as in
-    `evaluate`, and the attack sees the mean of `draws` passes.
+    Raises UserError where there is no such attack or setting.
     """
-    configured = configured_attack(name)
-
-    @torch.inference_mode(False)
-    def run(
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        *,
-        eps: Size,
-        norm: str = "linf",
-        seed: int = 0,
-        draws: int = DRAWS,
-        images: tuple[Tensor, Tensor] | None = None,
-        sources: Sequence[nn.Module] = (),
-        training: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
-        split = _checked(x, y)
-        threat = ThreatModel.asked(norm, eps, split.shape)
-        target = probed(from_module(model), split, x.device)
-        lent = Resources(
-            Images.of(*images) if images else None,
-            Sources(tuple(Classifier(source, x.device) for source in sources)) if sources else None,
-            TrainingImages(*training) if training else None,
-        )
-        task = target.task(threat, split, lent.kinds, [probed(from_module(s), split, x.device) for s in sources])
-        if obstacle := configured.obstacle(task):
-            asked = "; give images=(x, y), sources=[model] or training=(x, y) where it says so"
-            raise UserError(f"{name} cannot be run: {obstacle}{asked if configured.needs - lent.kinds else ''}")
-        configured.check_lengths(threat, split.shape)
-        for part, why in configured.unfit(task).items():
-            warnings.warn(f"{part} of {name} was skipped: {why}", Notice, stacklevel=2)
-        stochastic = target.behaviour.stochastic
-        classifier = Classifier(model, x.device, draws if stochastic else 1)
-        judge = Judge(classifier, threat, VOTES if stochastic else 1)
-        return _run_attack(configured.fitted(task), judge, split, seed, lent)
-
-    return run
-
-
-def _checked(x: Tensor, y: Tensor) -> datasets.Split:
-    if x.dtype == torch.uint8:
-        raise UserError("expected images as floats in [0, 1], got uint8")
-    return datasets.Split("x", x.detach().float().clone(), y.detach().long().clone())  # tensors of inference too
-
-
-def _run_attack(configured: Attack, judge: Judge, images: datasets.Split, seed: int, lent: Resources) -> Tensor:
-    x, y = images.floats(slice(None)), images.labels
-    draws = Draws(seed, np.arange(len(x)), x.device)
-    search = Search(judge.classifier, judge, judge.threat, x, y, draws, access=configured.access, resources=lent)
-    with undisturbed(x.device):
-        reseed(seed)
-        outcome = search.run(configured, configured.restarts)
-    for row, why in outcome.failures.items():
-        warnings.warn(f"{configured.name} failed on example {row}: {why}", RuntimeWarning, stacklevel=3)
-    return outcome.kept
+    return CallableAttack(name, configured_attack(name))
 
 
 @torch.inference_mode(False)
 def evaluate(
-    model: str | Path | nn.Module | Subject | ArrayFunction,
+    model: Evaluable,
     *,
-    results: Path | str = "results",
-    progress: EvaluationProgress | None = None,
+    suite: str | None = None,
+    attacks: Sequence[str] = (),
+    dataset: str | None = None,
+    data_root: Path | str = "data",
+    download: bool = False,
+    eps: Size | None = None,
+    norm: str | None = None,
+    arch: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    n: int | None = None,
+    sources: Sequence[str | Path | nn.Module | Subject] = (),
+    mode: Mode | None = None,
+    protocol: EvaluationProtocol = "adaptive",
+    draws: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    batch_size: int | None = None,
+    precision: Precision = "auto",
     save_adversarial: Path | str | None = None,
     workers: int = 1,
     executor: str | None = None,
     part: str | None = None,
-    **options: Any,
+    results: Path | str = "results",
+    progress: EvaluationProgress | None = None,
 ) -> Summary:
-    """Attacks a model with a battery and gives its accuracies; outcomes go to the ledger, and come from it.
+    """Attacks a model with a battery and returns its accuracies; outcomes go to the ledger, and come from it.
 
-    model: a checkpoint's path, "FACTORY.py:function", an nn.Module on images in [0, 1], or a function on arrays:
-    float32 images [B, C, H, W] -> scores [B, classes] or labels [B], for attacks without gradients. `save_adversarial`
-    is a folder for their x_adv. Several `workers` share the examples of each attack: processes of this machine, which a
-    script starts under `if __name__ == "__main__":`, or with `executor="ray"` Ray's; `part="2/4"` runs the second of
-    four parts of the examples. The other options are those of `plan_evaluation`.
+    model: a checkpoint's path, "FACTORY.py:function" (runs that code), an nn.Module on images [B, C, H, W] in [0, 1],
+        or a function on arrays: float32 images [B, C, H, W] -> scores [B, classes] or labels [B], for attacks without
+        gradients.
+    suite, attacks: a named list of attacks, and attacks beside it, such as "pgd-20:restarts=5" or "FILE.py:key=value";
+        by default the suite quick, or black_box where the model gives no gradient.
+    dataset, data_root, download: its test images, by default the checkpoint's data set, else the digits; the folder of
+        torchvision's sets; whether to fetch one that is missing there.
+    eps, norm: the radius, and "linf" or "l2".
+    arch, mean, std: of a bare state dict: its architecture, and the normalisation of each channel.
+    n: the first n examples; all by default.
+    sources: models for attacks by transfer.
+    mode: "columns", every attack on every example, or "worst-case", only on those that no earlier attack broke; by
+        default the suite's.
+    protocol: "adaptive", or "static": the attacker leaves out the model's test-time transform.
+    draws: passes whose mean an attack on a stochastic model sees, by default 10.
+    seed: of all random numbers, from 0 to 2**31 - 1.
+    device: "cpu" or "cuda"; by default CUDA where there is one.
+    batch_size: examples attacked together, by default 128, and 512 on CUDA.
+    precision: of gradients, "auto", "float32" or "bfloat16"; what they find is judged in float32.
+    save_adversarial: a folder for x_adv, an .npz for each attack.
+    workers, executor: several workers share the examples of each attack: processes of this machine, which a script
+        starts under `if __name__ == "__main__":`, or with executor="ray" Ray's.
+    part: "2/4" runs the second of four parts of the examples.
+    results: the folder of the ledger.
+    progress: is told how it goes.
+
+    Raises UserError where something asked for does not exist or cannot be done on this model.
     """
     scale = Scale.of(workers, executor, part)
-    return run_evaluation(plan_evaluation(model, **options), results, progress, save_adversarial, scale)
+    options = EvaluationOptions(
+        suite=suite,
+        attacks=attacks,
+        dataset=dataset,
+        data_root=data_root,
+        download=download,
+        eps=eps,
+        norm=norm,
+        arch=arch,
+        mean=mean,
+        std=std,
+        n=n,
+        sources=sources,
+        mode=mode,
+        protocol=protocol,
+        draws=draws,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+    )
+    return run_evaluation(plan_evaluation(model, options), results, progress, save_adversarial, scale)
 
 
 @torch.inference_mode(False)
 def verify(
-    model: str | Path | nn.Module | Subject | ArrayFunction, adversarial: Path | str, **options: Any
+    model: Evaluable,
+    adversarial: Path | str,
+    *,
+    dataset: str | None = None,
+    data_root: Path | str = "data",
+    download: bool = False,
+    eps: Size | None = None,
+    norm: str | None = None,
+    arch: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: str | None = None,
+    eight_bit: bool = False,
 ) -> Verification:
-    """Judges adversarial examples that someone else made: an .npz file with x_adv, and x and y or ids.
+    """Judges adversarial examples that someone else made.
 
-    The other options are those of `plan_verification`.
+    adversarial: an .npz file with x_adv [N, C, H, W] in [0, 1], and x [N, C, H, W] and y [N], or ids [N]: rows of the
+        data set's test images.
+    eight_bit: x_adv is rounded to uint8 and back first.
+
+    The other keywords are those of `evaluate`. Raises UserError where the file is not such a one, or does not fit the
+    data set.
     """
-    return plan_verification(model, adversarial, **options)()
+    options = SubjectOptions(
+        dataset=dataset,
+        data_root=data_root,
+        download=download,
+        eps=eps,
+        norm=norm,
+        arch=arch,
+        mean=mean,
+        std=std,
+        device=device,
+    )
+    return plan_verification(model, adversarial, options, eight_bit=eight_bit)()
 
 
 @torch.inference_mode(False)
 def train(
     defense: str,
     *,
+    dataset: str = DATASET,
+    data_root: Path | str = "data",
+    download: bool = False,
+    arch: str | None = None,
+    eps: Size | None = None,
+    norm: str | None = None,
+    epochs: int | None = None,
+    limit: int | None = None,
+    labels: int | None = None,
+    target: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    init: Path | str | None = None,
     out: Path | str | None = None,
-    results: Path | str = "results",
     resume: bool = False,
+    seed: int = 0,
     device: str | None = None,
+    precision: str = "float32",
+    tensorboard: Path | str | None = None,
+    results: Path | str = "results",
     progress: loop.Progress | None = None,
-    **options: Any,
 ) -> Trained:
-    """Trains a defense by its recipe and gives the checkpoint. The other options are those of `plan_training`."""
-    plan = plan_training(defense, **options)
+    """Trains a defense by its recipe and returns its checkpoint.
+
+    defense: a recipe's name, or a .py file with a Defense.
+    dataset, data_root, download: its training images: a name, "parquet:DIR", "imagefolder:DIR" or "npz:FILE"; the
+        folder of torchvision's sets; whether to fetch one that is missing there.
+    arch: the architecture.
+    eps, norm: the radius to train within, and "linf" or "l2".
+    epochs: the length; drops of the learning rate scale with it.
+    limit: the first so many images.
+    labels: so many images keep their label, as many of each class.
+    target: the data set whose domain to adapt to, without its labels.
+    settings: of the defense or the training, by name, as `--set` changes them.
+    init: a checkpoint whose weights to start from.
+    out: the checkpoint to write; by default it gets a name in the folder `checkpoints` of the results.
+    resume: goes on with an interrupted training.
+    seed: of the weights, the order and all random numbers, from 0.
+    device: "cpu" or "cuda"; by default CUDA where there is one.
+    precision: "float32" or "bfloat16".
+    tensorboard: a folder for TensorBoard's events.
+    results: the folder of results.
+    progress: is told how it goes.
+
+    Raises UserError where something asked for does not exist or cannot be written.
+    """
+    plan = plan_training(
+        defense,
+        dataset=dataset,
+        data_root=data_root,
+        download=download,
+        arch=arch,
+        eps=eps,
+        norm=norm,
+        epochs=epochs,
+        limit=limit,
+        labels=labels,
+        target=target,
+        settings=settings,
+        init=init,
+        seed=seed,
+        precision=precision,
+    )
     path = Path(out) if out else checkpoint_path(plan, results)
+    if tensorboard is not None:
+        progress = TensorBoardProgress(Path(tensorboard), progress or loop.Silent())
     return Trained(path, loop.train(plan, path, device=resolve_device(device), resume=resume, progress=progress))
 
 
-def bench(name: str, **options: Any) -> pd.DataFrame:
-    """Trains or loads every model of a benchmark, evaluates them, writes the leaderboard, and gives its rows of it.
+def bench(
+    name: str,
+    *,
+    data_root: Path | str = "data",
+    download: bool = False,
+    results: Path | str = "results",
+    device: str | None = None,
+    dataset: str | None = None,
+    arch: str | None = None,
+    eps: Size | None = None,
+    n: int | None = None,
+    limit: int | None = None,
+    epochs: int | None = None,
+    workers: int = 1,
+    labels: int | None = None,
+    target: str | None = None,
+    reporter: Reporter | None = None,
+) -> pd.DataFrame:
+    """Trains or loads every model of a benchmark, evaluates them, writes the leaderboard, and returns its rows of it.
 
-    The options are those of `robench.benchmarking.run.run`.
+    A model whose checkpoint exists is not trained again, an example in the ledger not attacked again. The columns are
+    those of `robench.reports.ranking.frame_of`; accuracies are fractions.
+
+    name: a benchmark's name, or a .yaml file.
+    dataset, arch, eps, n, limit, epochs: cut it to a machine: another data set, with its usual radius, or another
+        radius; the architecture to train; evaluate on the first n examples; train on the first `limit` images, for so
+        many epochs.
+    labels, target: as in `train`, for another panel of its figure.
+    workers: processes that share the examples of each attack.
+    reporter: is told how it goes.
+
+    The other keywords are those of `evaluate`. Raises UserError where the benchmark is wrong, before anything is
+    trained.
     """
-    return run_benchmark(name, **options)
+    cuts = Cuts(dataset, arch, eps, n, limit, epochs, labels, target)
+    workspace = Workspace.of(results, data_root, download, device)
+    return run_benchmark(name, cuts, workspace, scale=Scale.of(workers), reporter=reporter)
 
 
-def reproduce(queue: str = "reproduce", *, budget: str | None = None, **options: Any) -> Report:
-    """Works through a queue of trainings and evaluations within a time such as "20m", and tells what became of each.
+def reproduce(
+    queue: str = "reproduce",
+    *,
+    budget: str | None = None,
+    only: str = "*",
+    data_root: Path | str = "data",
+    download: bool = False,
+    results: Path | str = "results",
+    device: str | None = None,
+    reporter: Reporter | None = None,
+) -> Report:
+    """Works through a queue of trainings and evaluations within a time, and tells what became of each.
 
-    The other options are those of `robench.benchmarking.queue.run`; `robench.benchmarking.forecast` tells the time
-    beforehand.
+    What is unfinished is taken up by the next call; `robench.benchmarking.forecast` tells the time beforehand.
+
+    queue: a queue's name, or a .yaml file.
+    budget: a time such as "20m", "90s" or "1h30m".
+    only: the items whose names match, such as "mnist-*".
+    reporter: is told how it goes.
+
+    The other keywords are those of `evaluate`. Raises UserError where the queue is wrong, before anything is trained.
     """
-    return run_queue(queue, deadline=Deadline.within(budget) if budget else None, **options)
+    deadline = Deadline.within(budget) if budget else None
+    workspace = Workspace.of(results, data_root, download, device)
+    return run_queue(queue, workspace, only=only, deadline=deadline, reporter=reporter)
 
 
-def leaderboard(results: Path | str = "results") -> pd.DataFrame:
-    """Everything the ledger holds, one row a model."""
-    return ranking.leaderboard(results)
+def leaderboard(results: Path | str = "results", *, over_seeds: bool = False) -> pd.DataFrame:
+    """Returns everything the ledger holds, one row a model, or one for all seeds of a recipe; accuracies are fractions.
+
+    The columns are those of `robench.reports.ranking.frame_of`, or of `robench.reports.seeds.over_seeds`. Raises
+    UserError where there is nothing to rank.
+    """
+    frame = ranking.leaderboard(results)
+    return seeds.over_seeds(frame) if over_seeds else frame
 
 
 def compare(first: str, second: str, results: Path | str = "results") -> list[Comparison]:
-    """Two models of the ledger on the examples they share, for each data set and threat that both met."""
+    """Compares two models of the ledger on the examples they share, for each data set and threat that both met.
+
+    first, second: their names in the ledger, or the beginnings of them. Raises UserError where there is no such model.
+    """
     return comparison.compare(first, second, results)
 
 
 def table(id: str, results: Path | str = "results") -> list[tables.Grid]:
-    """A paper's table, a part for each data set: what is printed and what was measured."""
+    """Returns a paper's table, a part for each data set: what is printed and what was measured.
+
+    id: one of `robench list tables`; UserError where there is no such table.
+    """
     return tables.build(id, results)
 
 
 def figure(id: str, results: Path | str = "results") -> Drawing:
-    """A paper's figure, drawn from what was measured."""
+    """Returns a paper's figure, drawn from what was measured, with its caption and data.
+
+    id: one of `robench list figures`; UserError where there is no such figure.
+    """
     return drawing.draw(id, results)

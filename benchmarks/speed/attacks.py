@@ -26,8 +26,8 @@ from setting import Setting
 
 import robench
 from robench.data import datasets
-from robench.evaluation.plan import checkpoint_path, plan_training
 from robench.evaluation.target import load_model
+from robench.training.plan import checkpoint_path, plan_training
 from robench.utils.errors import UserError
 
 HERE = Path(__file__).parent

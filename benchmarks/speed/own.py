@@ -9,7 +9,7 @@ from timing import timed
 from torch import Tensor
 
 from robench.evaluation import run
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.ledger.provenance import run_manifest
 from robench.ledger.store import Ledger
 
@@ -36,15 +36,17 @@ def attack(setting: Setting, name: str, results: Path, *, seed: int, precision: 
     """One attack with its default settings; `whole`: nobody who fell is dropped before the last step."""
     planned = plan_evaluation(
         setting.subject,
-        attacks=[name],
-        dataset=f"npz:{setting.file}",
-        norm="linf",
-        eps=setting.eps_written,
-        n=setting.n,
-        seed=seed,
-        device="cpu",
-        precision=precision,
-        batch_size=BATCH,
+        EvaluationOptions(
+            attacks=[name],
+            dataset=f"npz:{setting.file}",
+            norm="linf",
+            eps=setting.eps_written,
+            n=setting.n,
+            seed=seed,
+            device="cpu",
+            precision=precision,
+            batch_size=BATCH,
+        ),
     )
     evaluation = replace(planned, readings="final" if whole else "any")
     manifest = run_manifest("cpu")

@@ -23,7 +23,7 @@ import torch
 from pyautoattack import AutoAttack
 
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import evaluate
 from robench.ledger.per_example import tally
 from robench.ledger.provenance import run_manifest
@@ -136,14 +136,16 @@ def main() -> None:
     for model in given.models:
         planned = plan_evaluation(
             model,
-            suite="strong",
-            dataset=given.dataset,
-            n=given.n,
-            eps=given.eps,
-            seed=given.seed,
-            batch_size=given.batch_size,
-            device=given.device,
-            data_root=given.data_root,
+            EvaluationOptions(
+                suite="strong",
+                dataset=given.dataset,
+                n=given.n,
+                eps=given.eps,
+                seed=given.seed,
+                batch_size=given.batch_size,
+                device=given.device,
+                data_root=given.data_root,
+            ),
         )
         rows.append(compare(planned))
         print(pd.Series(rows[-1]).to_string(), flush=True)

@@ -18,8 +18,8 @@ from timing import Times, fastest, in_turn, timed
 from torch import Tensor
 
 import robench
-from robench.evaluation.evaluation import Mode
 from robench.ledger.summary import Summary
+from robench.specs.choices import Mode
 from robench.utils.global_rng import reseed
 from robench.utils.stats import Interval
 

@@ -26,13 +26,14 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from robench.evaluation.plan import plan_training, resolve_device
 from robench.models.network import Network
 from robench.training import recipe
 from robench.training.defense import MODEL, TARGET, Batch, Defense, Step
 from robench.training.inner_max import evaluating
 from robench.training.loop import Silent, train
+from robench.training.plan import plan_training
 from robench.training.training_plan import Plan
+from robench.utils.device import resolve_device
 
 Kind = Literal["forward", "input", "parameters"]
 

@@ -27,7 +27,7 @@ def evaluate(workers: int, restarts: int, results: str) -> float:
 
     from robench.data import datasets
     from robench.evaluation import run
-    from robench.evaluation.plan import plan_evaluation
+    from robench.evaluation.plan import EvaluationOptions, plan_evaluation
     from robench.evaluation.shards import Scale
 
     torch.set_num_threads(workers)  # which the workers divide among them
@@ -37,7 +37,9 @@ def evaluate(workers: int, restarts: int, results: str) -> float:
     with torch.no_grad():
         model[1].weight.copy_(torch.from_numpy(fitted.coef_))
         model[1].bias.copy_(torch.from_numpy(fitted.intercept_))
-    planned = plan_evaluation(model, attacks=[f"pgd-100:restarts={restarts}"], eps=0.02, batch_size=8)
+    planned = plan_evaluation(
+        model, EvaluationOptions(attacks=[f"pgd-100:restarts={restarts}"], eps=0.02, batch_size=8)
+    )
     started = time.perf_counter()
     run.run(planned, results, scale=Scale.of(workers))
     return time.perf_counter() - started

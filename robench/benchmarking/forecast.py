@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from robench.benchmarking.progress import Held, Part, reached, steps_done, steps_of
-from robench.benchmarking.queue import Place, check
+from robench.benchmarking.queue import check
+from robench.benchmarking.workspace import Workspace
 from robench.data import datasets
 from robench.evaluation.estimate import probe
-from robench.evaluation.plan import plan_evaluation, resolve_device
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.ledger.schema import CLEAN
 from robench.models import build
 from robench.specs.queue import Item, load
@@ -59,35 +60,32 @@ class Forecast:
 
 def forecast(
     name: str = "reproduce",
+    workspace: Workspace | None = None,
     *,
     only: str = "*",
-    results: Path | str = "results",
-    data_root: Path | str = "data",
-    download: bool = False,
-    device: str | None = None,
     clock: Clock = time.perf_counter,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Forecast]:
     """Of the items of a queue whose names match `only`; writes nothing, and reads done items off the ledger alone."""
     items = load(name, only)
-    place = Place(results, data_root, download, resolve_device(device))
-    check(items, place)
-    held, known = Held(results), _Passes(place)
+    workspace = workspace or Workspace.of()
+    check(items, workspace)
+    held, known = Held(workspace.results), _Passes(workspace)
     found = []
     for item in items:
         say(f"{item.name}: timing")
-        found.append(_forecast(item, place, held, known, clock))
+        found.append(_forecast(item, workspace, held, known, clock))
     return found
 
 
-def _forecast(item: Item, place: Place, held: Held, known: "_Passes", clock: Clock) -> Forecast:
-    parts = held.parts(item, place.shape(item))
+def _forecast(item: Item, workspace: Workspace, held: Held, known: "_Passes", clock: Clock) -> Forecast:
+    parts = held.parts(item, workspace.shape(item))
     if not any(part.missing for part in parts):
         return Forecast(item.name, "done")
     try:
-        plan, path = place.plan(item)
+        plan, path = workspace.plan(item)
         left = steps_of(plan) - steps_done(plan, path)
-        step = step_seconds(plan, place.device, clock) if left else None
+        step = step_seconds(plan, workspace.device, clock) if left else None
         attack_step, attacks, validation = known.seconds(item, plan, parts)
     except (UserError, torch.OutOfMemoryError) as error:
         return Forecast(item.name, f"cannot be run: {str(error).splitlines()[0]}")
@@ -98,21 +96,23 @@ def _forecast(item: Item, place: Place, held: Held, known: "_Passes", clock: Clo
 class _Passes:
     """What attacks cost a network on a data set; measured once, on an untrained one."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
         self._known: dict[tuple[str, str, tuple[str, ...]], tuple[float, float, dict[str, float]]] = {}
 
     def seconds(self, item: Item, plan: Plan, parts: Sequence[Part]) -> tuple[float, float, float]:
         """Of a forward and a backward pass of a batch, of the attacks still to be made, and of all the epochs' looks at
         the images held out. Other data sets than that trained on are taken to cost the same."""
         for dataset in {part.dataset for part in parts} - {item.shared.dataset}:
-            datasets.load(
-                dataset, "test", root=self.place.data_root, download=self.place.download
-            )  # says so if it lacks
+            self._require(dataset)
         forward, backward, each = self._of(item, plan, tuple(dict.fromkeys(part.attack for part in parts)))
         setup = plan.recipe.setup
         looks = setup.epochs * setup.holdout * ((VALIDATION_STEPS + 2) * forward + VALIDATION_STEPS * backward)
         return BATCH * (forward + backward), sum(part.missing * each[part.attack] for part in parts), looks
+
+    def _require(self, dataset: str) -> None:
+        """Raises UserError where the data set is missing."""
+        datasets.load(dataset, "test", root=self.workspace.data_root, download=self.workspace.download)
 
     def _of(self, item: Item, plan: Plan, attacks: tuple[str, ...]) -> tuple[float, float, dict[str, float]]:
         """Seconds of a forward and of a backward pass of an image, and of each attack on one."""
@@ -120,14 +120,16 @@ class _Passes:
         if (arch, dataset, attacks) not in self._known:
             planned = plan_evaluation(
                 build(arch, plan.split.shape, plan.split.classes),
-                attacks=[name for name in attacks if name != CLEAN],
-                dataset=dataset,
-                data_root=self.place.data_root,
-                download=self.place.download,
-                eps=item.shared.eps,
-                norm=item.shared.norm,
-                device=self.place.device,
-                batch_size=BATCH,
+                EvaluationOptions(
+                    attacks=[name for name in attacks if name != CLEAN],
+                    dataset=dataset,
+                    data_root=self.workspace.data_root,
+                    download=self.workspace.download,
+                    eps=item.shared.eps,
+                    norm=item.shared.norm,
+                    device=self.workspace.device,
+                    batch_size=BATCH,
+                ),
             )
             forward, backward = probe(planned)
             passes = {attack.name: planned.passes(attack) for attack in planned.attacks} | {CLEAN: (1, 0)}

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from robench.benchmarking.progress import Held, reached, training_in, training_of
 from robench.benchmarking.run import Reporter
+from robench.benchmarking.workspace import Workspace
 from robench.data import datasets
-from robench.data.datasets import Split
-from robench.evaluation.plan import checkpoint_path, plan_evaluation, resolve_device
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.target import load_model
 from robench.ledger.cell import Cell
@@ -25,8 +25,7 @@ from robench.reports.ranking import percent
 from robench.search.catalog import battery
 from robench.specs.queue import Item, load
 from robench.threat import ThreatModel
-from robench.training import loop, recipe
-from robench.training.training_plan import Plan
+from robench.training import loop
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 
@@ -58,45 +57,11 @@ class Report:
         return any(outcome.state == "failed" for outcome in self.outcomes)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the data lie and results go, and the device; training images are read once."""
-
-    results: Path | str = "results"
-    data_root: Path | str = "data"
-    download: bool = False
-    device: str = "cpu"
-    splits: dict[str, Split] = field(default_factory=dict)
-
-    def training_images(self, dataset: str) -> Split:
-        if dataset not in self.splits:
-            self.splits[dataset] = datasets.load(dataset, "train", root=self.data_root, download=self.download)
-        return self.splits[dataset]
-
-    def shape(self, item: Item) -> Sequence[int]:
-        """Of the images that it is trained on; empty where they are missing: then its recipe is that for their name."""
-        try:
-            return self.training_images(item.shared.dataset).shape
-        except UserError:
-            return ()
-
-    def plan(self, item: Item) -> tuple[Plan, Path]:
-        """Its training, and where its checkpoint lies."""
-        shared = item.shared
-        split = self.training_images(shared.dataset)
-        resolved = recipe.resolve(item.defense, shared.dataset, split.shape, item.changes)
-        plan = Plan(resolved, shared.dataset, split, shared.limit, item.seed, shared.precision)
-        return plan, checkpoint_path(plan, self.results)
-
-
 def run(
     name: str = "reproduce",
+    workspace: Workspace | None = None,
     *,
     only: str = "*",
-    results: Path | str = "results",
-    data_root: Path | str = "data",
-    download: bool = False,
-    device: str | None = None,
     deadline: Deadline | None = None,
     reporter: Reporter | None = None,
 ) -> Report:
@@ -107,14 +72,14 @@ def run(
     The leaderboard and the tables are written again when an item has been done.
     """
     items = load(name, only)
-    place = Place(results, data_root, download, resolve_device(device))
-    check(items, place)
-    work = _Work(place, deadline or Deadline(), reporter)
+    workspace = workspace or Workspace.of()
+    check(items, workspace)
+    work = _Work(workspace, deadline or Deadline(), reporter)
     before: list[str] = []
     outcomes: list[Outcome] = []
-    held = Held(results)
+    held = Held(workspace.results)
     for item in items:
-        if not any(part.missing for part in held.parts(item, place.shape(item))):
+        if not any(part.missing for part in held.parts(item, workspace.shape(item))):
             before.append(item.name)
         elif outcomes and work.deadline.left < MINIMUM:
             break
@@ -123,23 +88,23 @@ def run(
             if outcomes[-1].state == "stopped":
                 break
     if any(outcome.state == "done" for outcome in outcomes):
-        work.say(f"wrote {', '.join(map(str, _publish(name, place)))}")
+        work.say(f"wrote {', '.join(map(str, _publish(name, workspace)))}")
     closed = {*before, *(outcome.item for outcome in outcomes if outcome.state != "stopped")}
     return Report(before, outcomes, next((item.name for item in items if item.name not in closed), None))
 
 
-def check(items: Sequence[Item], place: Place) -> None:
+def check(items: Sequence[Item], workspace: Workspace) -> None:
     """What is wrong with any item is said before anything is trained."""
     for item in items:
-        training_of(item, place.shape(item))
-        ThreatModel.asked(item.shared.norm, item.shared.eps, place.shape(item))
+        training_of(item, workspace.shape(item))
+        ThreatModel.asked(item.shared.norm, item.shared.eps, workspace.shape(item))
         for asked in item.evaluations.values():
             battery(None, asked.attacks)
 
 
 @dataclass(frozen=True)
 class _Work:
-    place: Place
+    workspace: Workspace
     deadline: Deadline
     reporter: Reporter | None
 
@@ -161,37 +126,39 @@ class _Work:
 
     def _found(self, item: Item) -> Iterator[str]:
         """Trains what is not trained and attacks what is not attacked; the accuracies of each evaluation."""
-        plan, path = self.place.plan(item)
+        plan, path = self.workspace.plan(item)
         if path.is_file():
             loop.finished(plan, path)
         else:
             self.say(f"{item.name}: training for {plan.recipe.setup.epochs} epochs")
             progress = self.reporter.training() if self.reporter else None
-            loop.train(plan, path, device=self.place.device, resume=True, progress=progress, deadline=self.deadline)
+            loop.train(plan, path, device=self.workspace.device, resume=True, progress=progress, deadline=self.deadline)
         subject = load_model(path)
         subject.model.register_forward_pre_hook(partial(_before_a_pass, self.deadline))
         for asked in item.evaluations.values():
             self.say(f"{item.name}: attacking {asked.n} images of {item.attacked(asked)}")
             planned = plan_evaluation(
                 subject,
-                attacks=asked.attacks,
-                dataset=item.attacked(asked),
-                data_root=self.place.data_root,
-                download=self.place.download,
-                eps=item.shared.eps,
-                norm=item.shared.norm,
-                device=self.place.device,
-                n=asked.n,
+                EvaluationOptions(
+                    attacks=asked.attacks,
+                    dataset=item.attacked(asked),
+                    data_root=self.workspace.data_root,
+                    download=self.workspace.download,
+                    eps=item.shared.eps,
+                    norm=item.shared.norm,
+                    device=self.workspace.device,
+                    n=asked.n,
+                ),
             )
             if len(planned.wanted) < asked.n:
                 raise UserError(f"expected {asked.n} test images in {item.attacked(asked)}, got {len(planned.wanted)}")
             yield _accuracies(
-                run_evaluation(planned, self.place.results, self.reporter.evaluation() if self.reporter else None)
+                run_evaluation(planned, self.workspace.results, self.reporter.evaluation() if self.reporter else None)
             )
 
     def _reached(self, item: Item) -> str:
-        plan, path = self.place.plan(item)
-        parts = Held(self.place.results).parts(item, plan.split.shape) if path.is_file() else []
+        plan, path = self.workspace.plan(item)
+        parts = Held(self.workspace.results).parts(item, plan.split.shape) if path.is_file() else []
         return reached(plan, path, parts)
 
 
@@ -211,12 +178,12 @@ def _accuracies(summary: Summary) -> str:
     return f"{numbers} of {summary.n} of {summary.dataset}"
 
 
-def _publish(name: str, place: Place) -> list[Path]:
+def _publish(name: str, workspace: Workspace) -> list[Path]:
     """The leaderboard, for each evaluation a table of the items done, and the papers' with a defense of the queue."""
     tables: dict[str, set[tuple[object, ...]]] = defaultdict(set)
-    items, held = load(name), Held(place.results)
+    items, held = load(name), Held(workspace.results)
     for item in items:
-        shape = place.shape(item)
+        shape = workspace.shape(item)
         if any(part.missing for part in held.parts(item, shape)):
             continue
         training = training_of(item, shape)
@@ -231,7 +198,7 @@ def _publish(name: str, place: Place) -> list[Path]:
         row = (training_in(about), about["dataset"], *cell.key["threat"], about["attack"])
         return [f"{Path(name).stem}_{evaluation}" for evaluation, rows in tables.items() if row in rows]
 
-    return publish_queue(filled_by, {item.defense for item in items}, place.results)
+    return publish_queue(filled_by, {item.defense for item in items}, workspace.results)
 
 
 def _first_line(error: Exception) -> str:

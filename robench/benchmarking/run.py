@@ -1,6 +1,6 @@
 """Runs a benchmark: trains or loads its models, attacks and measures each, and writes what people read."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,12 +11,13 @@ from typing import Protocol
 import pandas as pd
 
 from robench.benchmarking import measure
+from robench.benchmarking.workspace import Workspace
 from robench.evaluation.answers import told_apart
 from robench.evaluation.evaluation import Evaluation, check_n
-from robench.evaluation.plan import checkpoint_path, plan_evaluation, plan_training, resolve_device
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import Progress as EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
-from robench.evaluation.shards import Scale
+from robench.evaluation.shards import ALONE, Scale
 from robench.evaluation.target import Subject, load_model
 from robench.ledger.cell import Cell
 from robench.ledger.schema import CLEAN, DIAGNOSIS
@@ -29,6 +30,7 @@ from robench.reports.report import failures
 from robench.search.catalog import battery
 from robench.specs.benchmark import Benchmark, Settings, load
 from robench.training import loop
+from robench.training.plan import checkpoint_path, plan_training
 from robench.training.recipe import default_threat
 from robench.training.training_plan import Plan
 from robench.utils.errors import UserError, unknown
@@ -48,7 +50,8 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Cuts:
-    """What differs from the benchmark as it is written, to fit a machine or its data; None leaves it."""
+    """What differs from the benchmark as it is written: data set or size, to fit a machine; labels or target, for
+    another panel of its figure. None leaves it."""
 
     dataset: str | None = None
     arch: str | None = None
@@ -78,65 +81,56 @@ class Cuts:
         return benchmark.model_copy(update=changes)
 
 
+UNCUT = Cuts()
+"""The benchmark as it is written."""
+
+
 def run(
     name: str,
+    cuts: Cuts = UNCUT,
+    workspace: Workspace | None = None,
     *,
-    results: Path | str = "results",
-    data_root: Path | str = "data",
-    download: bool = False,
-    device: str | None = None,
-    dataset: str | None = None,
-    arch: str | None = None,
-    eps: Size | None = None,
-    n: int | None = None,
-    limit: int | None = None,
-    epochs: int | None = None,
-    workers: int = 1,
-    labels: int | None = None,
-    target: str | None = None,
+    scale: Scale = ALONE,
     reporter: Reporter | None = None,
 ) -> pd.DataFrame:
     """The leaderboard of the benchmark's models under its attacks; that of everything in the ledger is written to the
     results folder, and the benchmark's own table or figure.
 
-    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again. The options
-    from dataset to epochs cut the benchmark to the machine; labels and target are those of another panel of its figure.
-    Several `workers` are processes that share the examples of each attack.
+    A defense whose checkpoint exists is not trained again, an example in the ledger not attacked again.
     """
-    cuts = Cuts(dataset, arch, eps, n, limit, epochs, labels, target)
     benchmark = cuts.of(load(name))
-    say = reporter.say if reporter else lambda text: None
     _check(name, benchmark)
+    session = _Session(workspace or Workspace.of(), scale, reporter)
+    results = session.workspace.results
     if str(cuts):
-        say(f"cut: {cuts}")
-    where = _Where(results, data_root, download, resolve_device(device), Scale.of(workers), say, reporter)
+        session.say(f"cut: {cuts}")
     for kind, settings in benchmark.once.items():
-        say(f"measuring {kind}")
-        measure.measure_once(kind, settings, results, where.device)
+        session.say(f"measuring {kind}")
+        measure.measure_once(kind, settings, results, session.workspace.device)
     evaluated = []
-    for asked in _evaluations(benchmark, where):
+    for asked in _evaluations(benchmark, session):
         planned, _ = told_apart(asked, Ledger(results))
-        _evaluate(planned, benchmark, where)
+        _evaluate(planned, benchmark, session)
         evaluated.append(planned)
     written, own = [], pd.DataFrame(columns=list(ranking.FIXED))
     if evaluated:  # not all was measured on no model
         publish(results)
         written, own = paths(results), ranking.leaderboard(results, only=partial(_is_in, _columns(evaluated)))
-    say(f"wrote {', '.join(map(str, [*written, *publish_benchmark(name, own, results)]))}")
+    session.say(f"wrote {', '.join(map(str, [*written, *publish_benchmark(name, own, results)]))}")
     return own
 
 
 @dataclass(frozen=True)
-class _Where:
+class _Session:
     """What is the same for every step of a benchmark."""
 
-    results: Path | str
-    data_root: Path | str
-    download: bool
-    device: str
+    workspace: Workspace
     scale: Scale
-    say: Callable[[str], None]
     reporter: Reporter | None
+
+    def say(self, text: str) -> None:
+        if self.reporter:
+            self.reporter.say(text)
 
 
 def _check(name: str, benchmark: Benchmark) -> None:
@@ -152,38 +146,40 @@ def _check(name: str, benchmark: Benchmark) -> None:
     check_n(benchmark.n)
 
 
-def _evaluations(benchmark: Benchmark, where: _Where) -> Iterator[Evaluation]:
+def _evaluations(benchmark: Benchmark, session: _Session) -> Iterator[Evaluation]:
     """What is to be evaluated; each model is trained when its evaluations are asked for."""
-    plans = _plans(benchmark, where)
-    trained = (load_model(path) for path in _trained(plans, where))
+    plans = _plans(benchmark, session)
+    trained = (load_model(path) for path in _trained(plans, session))
     subjects: Iterator[Subject] = chain(map(load_model, benchmark.models), trained)
     if benchmark.sources == "each":
         everybody = list(subjects)
         pairs = [(subject, [source]) for subject in everybody for source in everybody if source is not subject]
-        yield from (planned for pair in pairs for planned in _at_all_radii(*pair, benchmark, where))
+        yield from (planned for pair in pairs for planned in _at_all_radii(*pair, benchmark, session))
         return
     sources = [load_model(source) for source in benchmark.sources]
     for subject in subjects:
-        yield from _at_all_radii(subject, sources, benchmark, where)
+        yield from _at_all_radii(subject, sources, benchmark, session)
 
 
 def _at_all_radii(
-    subject: Subject, sources: Sequence[Subject], benchmark: Benchmark, where: _Where
+    subject: Subject, sources: Sequence[Subject], benchmark: Benchmark, session: _Session
 ) -> Iterator[Evaluation]:
     dataset = _evaluated_on(benchmark, subject)
     for eps in _radii(benchmark, subject, dataset):
         planned = plan_evaluation(
             subject,
-            suite=benchmark.suite,
-            attacks=benchmark.battery,
-            dataset=dataset,
-            data_root=where.data_root,
-            download=where.download,
-            eps=eps,
-            norm=benchmark.norm,
-            device=where.device,
-            n=benchmark.n,
-            sources=sources,
+            EvaluationOptions(
+                suite=benchmark.suite,
+                attacks=benchmark.battery,
+                dataset=dataset,
+                data_root=session.workspace.data_root,
+                download=session.workspace.download,
+                eps=eps,
+                norm=benchmark.norm,
+                device=session.workspace.device,
+                n=benchmark.n,
+                sources=sources,
+            ),
         )
         yield planned if benchmark.suite or benchmark.battery else replace(planned, attacks=[])
 
@@ -202,15 +198,15 @@ def _radii(benchmark: Benchmark, subject: Subject, dataset: str) -> list[Size]:
     ]
 
 
-def _evaluate(planned: Evaluation, benchmark: Benchmark, where: _Where) -> None:
-    where.say(f"{planned.subject.name}: evaluating at {planned.threat}")
-    progress = where.reporter.evaluation() if where.reporter else None
-    for failure in failures(run_evaluation(planned, where.results, progress, scale=where.scale)):
-        where.say(f"{planned.subject.name}: {failure}")
+def _evaluate(planned: Evaluation, benchmark: Benchmark, session: _Session) -> None:
+    session.say(f"{planned.subject.name}: evaluating at {planned.threat}")
+    progress = session.reporter.evaluation() if session.reporter else None
+    for failure in failures(run_evaluation(planned, session.workspace.results, progress, scale=session.scale)):
+        session.say(f"{planned.subject.name}: {failure}")
     pictures: dict[str, Settings] = {"gallery": {"attack": PICTURED[planned.subject.gives]}}
     for kind, settings in {**pictures, **benchmark.measure}.items():
-        where.say(f"{planned.subject.name}: measuring {kind}")
-        measure.measure_model(planned, kind, settings, where.results)
+        session.say(f"{planned.subject.name}: measuring {kind}")
+        measure.measure_model(planned, kind, settings, session.workspace.results)
 
 
 def _is_in(wanted: AbstractSet[tuple[str, str]], cell: Cell) -> bool:
@@ -226,25 +222,25 @@ def _columns(evaluated: Sequence[Evaluation]) -> set[tuple[str, str]]:
     }
 
 
-def _trained(plans: Sequence[tuple[str | None, Plan]], where: _Where) -> Iterator[Path]:
+def _trained(plans: Sequence[tuple[str | None, Plan]], session: _Session) -> Iterator[Path]:
     """The checkpoints of the plans, each trained when it is asked for, where there is none."""
     latest: dict[tuple[str, int], Path] = {}
     for init, plan in plans:
         if init is not None:
             weights = checkpoint.state_dict_of(checkpoint.read(latest[init, plan.seed]), init)
             plan = replace(plan, init=weights)
-        latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, where.results)
+        latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, session.workspace.results)
         if path.is_file():
             loop.finished(plan, path)
-            where.say(f"{plan.recipe.name}: using {path}")
+            session.say(f"{plan.recipe.name}: using {path}")
         else:
-            where.say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
-            progress = where.reporter.training() if where.reporter else None
-            loop.train(plan, path, device=where.device, resume=True, progress=progress)
+            session.say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
+            progress = session.reporter.training() if session.reporter else None
+            loop.train(plan, path, device=session.workspace.device, resume=True, progress=progress)
         yield path
 
 
-def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, Plan]]:
+def _plans(benchmark: Benchmark, session: _Session) -> Sequence[tuple[str | None, Plan]]:
     """A plan for each defense and seed, with the defense whose weights it is yet to start from."""
     entries = benchmark.trained
     for position, entry in enumerate(entries):
@@ -257,8 +253,8 @@ def _plans(benchmark: Benchmark, where: _Where) -> Sequence[tuple[str | None, Pl
             plan_training(
                 entry.defense,
                 dataset=entry.dataset or benchmark.dataset,
-                data_root=where.data_root,
-                download=where.download,
+                data_root=session.workspace.data_root,
+                download=session.workspace.download,
                 eps=benchmark.eps,
                 norm=benchmark.norm,
                 epochs=benchmark.epochs,

@@ -7,11 +7,12 @@ from robench.benchmarking.forecast import Forecast
 from robench.benchmarking.queue import Report
 from robench.evaluation.estimate import Cost
 from robench.evaluation.verification import Verification
+from robench.reports.formats import Format
 from robench.reports.ranking import percent, percent_interval
 from robench.reports.report import Output, render
 
 
-def verification(found: Verification, format: str) -> Output:
+def verification(found: Verification, format: Format) -> Output:
     """`json`: the counts; `csv`: a row for each example; otherwise the counts for people."""
     if format == "json":
         return json.dumps(found.to_json(), indent=1)
@@ -37,7 +38,7 @@ def verification(found: Verification, format: str) -> Output:
     return render(title, ["examples", ""], rows, format, notes if outside else [])
 
 
-def costs(costs: Sequence[Cost], format: str) -> Output:
+def costs(costs: Sequence[Cost], format: Format) -> Output:
     """What an evaluation will cost at most."""
     if format == "json":
         return json.dumps([vars(cost) for cost in costs], indent=1)

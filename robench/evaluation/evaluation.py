@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -16,10 +16,11 @@ from robench.search.attack import Attack
 from robench.search.classifier import Classifier, shown_layers
 from robench.search.cost import passes_of
 from robench.search.declaration import Task
-from robench.search.fast.tuning import Precision, Tuning, tune
+from robench.search.fast.tuning import Tuning, tune
 from robench.search.judge import VOTES, Judge
 from robench.search.resources import Images, Resources, Sources, TrainingImages
-from robench.specs.suite import Mode, Readings
+from robench.specs.choices import EvaluationProtocol, Mode, Precision
+from robench.specs.suite import Readings
 from robench.threat import ThreatModel
 from robench.utils.code import code_fingerprint, file_of
 from robench.utils.errors import UserError
@@ -32,9 +33,6 @@ DRAWS = 10
 
 PROBED = 16
 """Images on which the fastest way to make passes is tried out."""
-
-Protocol = Literal["adaptive", "static"]
-"""Whether the attacker sees the test-time transform, or attacks the model without it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Evaluation:
     behaviour: Behaviour = field(default_factory=Behaviour)
     draws: int = DRAWS
     """passes whose mean an attack on a stochastic model sees"""
-    protocol: Protocol = "adaptive"
+    protocol: EvaluationProtocol = "adaptive"
     precision: Precision = "auto"
     """of the passes of attacks that take gradients; what they find is judged in float32"""
     left_out: Mapping[str, str] = field(default_factory=dict)

@@ -1,20 +1,19 @@
 """From the words of a command to everything it is about to use, checked before anything is run."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import nn
 
 from robench.data import datasets
-from robench.data.resize import common
 from robench.evaluation import verification
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
-from robench.evaluation.evaluation import DRAWS, Evaluation, Protocol
+from robench.evaluation.evaluation import DRAWS, Evaluation
 from robench.evaluation.model_checks import IMAGES, Behaviour, check_model, differentiable, observe
 from robench.evaluation.target import NotReused, Subject, described, is_weights_file, load_model
 from robench.evaluation.verification import Verification
@@ -24,17 +23,15 @@ from robench.search.attack import Attack
 from robench.search.catalog import attack, battery
 from robench.search.classifier import Classifier, shown_layers
 from robench.search.declaration import Task
-from robench.search.fast.tuning import Precision, check_precision
 from robench.search.resources import Images, Sources, TrainingImages
-from robench.specs.suite import Mode
+from robench.specs.choices import DATASET, EvaluationProtocol, Mode, Precision
 from robench.threat import Norm, ThreatModel
 from robench.training import recipe
 from robench.training.recipe import DefaultThreat
-from robench.training.training_plan import Plan
+from robench.utils.device import resolve_device
 from robench.utils.errors import Notice, UserError, unknown
 from robench.utils.sizes import Size
 
-DATASET = "digits"
 POOL = 1000
 BATCH_SIZE = {"cpu": 128, "cuda": 512}
 SEEDS = 2**31
@@ -42,153 +39,149 @@ SEEDS = 2**31
 TRAINING = 10_000
 """Images on which an attack may train; about as many, where the set's size is no multiple."""
 
+Evaluable = str | Path | nn.Module | Subject | ArrayFunction
+"""What can be evaluated: a checkpoint's path, "FACTORY.py:function", a module, a loaded model, a function on arrays."""
 
-def plan_evaluation(
-    model: str | Path | nn.Module | Subject | ArrayFunction,
-    *,
-    suite: str | None = None,
-    attacks: Sequence[str] = (),
-    dataset: str | None = None,
-    data_root: Path | str = "data",
-    download: bool = False,
-    eps: Size | None = None,
-    norm: str | None = None,
-    arch: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    batch_size: int | None = None,
-    precision: Precision = "auto",
-    n: int | None = None,
-    mode: Mode | None = None,
-    sources: Sequence[str | Path | nn.Module | Subject] = (),
-    protocol: Protocol = "adaptive",
-    draws: int | None = None,
-) -> Evaluation:
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectOptions:
+    """What is asked of a model, its data, threat and device; None: what the checkpoint says, else the data set."""
+
+    dataset: str | None = None
+    data_root: Path | str = "data"
+    download: bool = False
+    eps: Size | None = None
+    norm: str | None = None
+    arch: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions(SubjectOptions):
+    """The keywords of an evaluation, as `robench.evaluate` explains them."""
+
+    suite: str | None = None
+    attacks: Sequence[str] = ()
+    n: int | None = None
+    sources: Sequence[str | Path | nn.Module | Subject] = ()
+    mode: Mode | None = None
+    protocol: EvaluationProtocol = "adaptive"
+    draws: int | None = None
+    seed: int = 0
+    batch_size: int | None = None
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        for kind, word, known in (
+            ("mode", self.mode, get_args(Mode)),
+            ("protocol", self.protocol, get_args(EvaluationProtocol)),
+            ("precision", self.precision, get_args(Precision)),
+        ):
+            if word is not None and word not in known:
+                raise unknown(kind, word, known)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"expected a batch size of at least 1, got {self.batch_size}")
+        if self.seed < 0:
+            raise UserError(f"expected a seed of at least 0, got {self.seed}")
+        if self.seed >= SEEDS:
+            raise UserError(f"expected a seed below {SEEDS}, got {self.seed}")
+        if self.draws is not None and self.draws < 1:
+            raise UserError(f"expected at least 1 draw, got {self.draws}")
+
+
+def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, the mode from the suite, else
     from the defaults."""
-    for kind, word, known in (("mode", mode, get_args(Mode)), ("protocol", protocol, get_args(Protocol))):
-        if word is not None and word not in known:
-            raise unknown(kind, word, known)
-    check_precision(precision)
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
-    if seed < 0:
-        raise UserError(f"expected a seed of at least 0, got {seed}")
-    if seed >= SEEDS:
-        raise UserError(f"expected a seed below {SEEDS}, got {seed}")
-    if draws is not None and draws < 1:
-        raise UserError(f"expected at least 1 draw, got {draws}")
-    subject, split, threat, dataset = _subject(
-        model, dataset, data_root, download, eps=eps, norm=norm, arch=arch, mean=mean, std=std
-    )
-    if protocol == "static" and subject.bare is None:
+    subject, split, threat, dataset = _subject(model, options)
+    if options.protocol == "static" and subject.bare is None:
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
-    device = resolve_device(device)
-    target = probed(subject, split, device, protocol)
+    device = resolve_device(options.device)
+    target = probed(subject, split, device, options.protocol)
     subject, behaviour = target.subject, target.behaviour
     if subject.gives == "scores" and not isinstance(subject.model, ArrayModel):
         _say(f"{subject.name} gives no gradient, for no path leads from its logits back to the image: scores alone")
-    if suite is None and not attacks:
+    suite = options.suite
+    if suite is None and not options.attacks:
         suite = "quick" if subject.gives == "gradients" else "black_box"
-    configured, chosen = battery(suite, attacks)
-    lent = [
-        probed(source.afresh() if isinstance(source, Subject) else load_model(source, shape=split.shape), split, device)
-        for source in sources
-    ]
-    kinds = {Images, TrainingImages, *([Sources] if lent else [])}
-    task = target.task(threat, split, kinds, lent, stochastic=behaviour.stochastic and protocol == "adaptive")
-    able, left_out = _able(configured, attacks, task)
+    configured, chosen = battery(suite, options.attacks)
+    sources = [probed(_source(source, split), split, device) for source in options.sources]
+    kinds = {Images, TrainingImages, *([Sources] if sources else [])}
+    stochastic = behaviour.stochastic and options.protocol == "adaptive"
+    task = target.task(threat, split, kinds, sources, stochastic=stochastic)
+    able, left_out = _able(configured, options.attacks, task)
     for each in able:
         each.check_lengths(threat, split.shape)
-    hidden = [(each.name, each.hidden) for each in (target.subject, *(source.subject for source in lent))]
+    hidden = [(each.name, each.hidden) for each in (target.subject, *(source.subject for source in sources))]
     _say_hidden(hidden + [(each.name, each.hidden) for each in able])
     needs = {kind for attack in able for kind in attack.needs}
-    if lent and Sources not in needs:
-        _say("source models were given, but no attack of the battery transfers from them")
-    if draws is not None and not behaviour.stochastic:
-        _say(f"{draws} draws were asked for, but {subject.name} gives the same each time: one pass is taken")
-    if n is not None and n > len(split):
-        _say(f"{n} examples were asked for, {split.name} has {len(split)}: these are taken")
+    _say_unused(options, target, split, needs)
     return Evaluation(
         subject,
         split,
         threat,
         able,
-        images=_pool(dataset, data_root, download, POOL) if Images in needs else None,
-        sources=[source.subject for source in lent],
-        sources_draw=any(source.behaviour.stochastic for source in lent),
-        training=_pool(dataset, data_root, download, TRAINING) if TrainingImages in needs else None,
+        images=_pool(dataset, options, POOL) if Images in needs else None,
+        sources=[source.subject for source in sources],
+        sources_draw=any(source.behaviour.stochastic for source in sources),
+        training=_pool(dataset, options, TRAINING) if TrainingImages in needs else None,
         readings=chosen.readings,
-        seed=seed,
+        seed=options.seed,
         device=device,
-        batch_size=batch_size or BATCH_SIZE[device],
-        precision=precision,
-        n=n,
-        mode=mode or chosen.mode,
+        batch_size=options.batch_size or BATCH_SIZE[device],
+        precision=options.precision,
+        n=options.n,
+        mode=options.mode or chosen.mode,
         behaviour=behaviour,
-        draws=draws or DRAWS,
-        protocol=protocol,
+        draws=options.draws or DRAWS,
+        protocol=options.protocol,
         left_out=left_out,
         classes=target.classes,
-        data_root=data_root,
+        data_root=options.data_root,
     )
 
 
 def plan_verification(
-    model: str | Path | nn.Module | Subject | ArrayFunction,
-    adversarial: str | Path,
-    *,
-    dataset: str | None = None,
-    data_root: Path | str = "data",
-    download: bool = False,
-    eps: Size | None = None,
-    norm: str | None = None,
-    arch: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    device: str | None = None,
-    eight_bit: bool = False,
+    model: Evaluable, adversarial: str | Path, options: SubjectOptions, *, eight_bit: bool = False
 ) -> Callable[[], Verification]:
     """Everything `verify` is about to use, as a call that does it."""
-    subject, split, threat, _ = _subject(
-        model, dataset, data_root, download, eps=eps, norm=norm, arch=arch, mean=mean, std=std
-    )
+    subject, split, threat, _ = _subject(model, options)
     given = verification.read(adversarial, split)
-    where = resolve_device(device)
-    behaviour = probed(subject, given.originals, where).behaviour
-    return partial(verification.verify, subject, given, threat, behaviour=behaviour, device=where, eight_bit=eight_bit)
+    device = resolve_device(options.device)
+    behaviour = probed(subject, given.originals, device).behaviour
+    return partial(verification.verify, subject, given, threat, behaviour=behaviour, device=device, eight_bit=eight_bit)
 
 
-def _subject(
-    model: str | Path | nn.Module | Subject | ArrayFunction,
-    dataset: str | None,
-    data_root: Path | str,
-    download: bool,
-    *,
-    eps: Size | None,
-    norm: str | None,
-    arch: str | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> tuple[Subject, datasets.Split, ThreatModel, str]:
+def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datasets.Split, ThreatModel, str]:
     """The model, its test images, the threat and the data set's name; what is not given comes from the checkpoint."""
     card = _card(model)
-    dataset = dataset or (card.dataset if card else DATASET)
-    split = datasets.load(dataset, "test", root=data_root, download=download, stream=True)
+    dataset = options.dataset or (card.dataset if card else DATASET)
+    split = datasets.load(dataset, "test", root=options.data_root, download=options.download, stream=True)
     if isinstance(model, Subject):
         subject = model.afresh()
     else:
-        subject = load_model(model, arch=arch, shape=split.shape, classes=split.classes, mean=mean, std=std)
+        subject = load_model(
+            model,
+            arch=options.arch,
+            shape=split.shape,
+            classes=split.classes,
+            mean=options.mean,
+            std=options.std,
+        )
     default = _default_threat(subject, dataset, split.shape)
-    threat = default.with_(norm, eps, split.shape)
-    if norm is None and threat.norm != "linf":
+    threat = default.with_(options.norm, options.eps, split.shape)
+    if options.norm is None and threat.norm != "linf":
         _say(f"the norm is {threat.norm}, that of {default.whose}", level=4)
     return subject, split, threat, dataset
 
 
-def _card(model: str | Path | nn.Module | Subject | ArrayFunction) -> Card | None:
+def _source(source: str | Path | nn.Module | Subject, split: datasets.Split) -> Subject:
+    """A model to transfer attacks from, whose key is that of the model as it is now."""
+    return source.afresh() if isinstance(source, Subject) else load_model(source, shape=split.shape)
+
+
+def _card(model: Evaluable) -> Card | None:
     """What a checkpoint of ours says of itself."""
     if isinstance(model, Subject):
         return model.card
@@ -210,6 +203,17 @@ def _default_threat(subject: Subject, dataset: str, shape: Sequence[int]) -> Def
 def _say(text: str, level: int = 3) -> None:
     """Tells the caller of a plan, so many calls up, what is done otherwise than its words suggest."""
     warnings.warn(text, Notice, stacklevel=level)
+
+
+def _say_unused(options: EvaluationOptions, target: "Probed", split: datasets.Split, needs: Collection[type]) -> None:
+    """Says which options change nothing, or less than they ask for."""
+    if options.sources and Sources not in needs:
+        _say("source models were given, but no attack of the battery transfers from them", level=4)
+    if options.draws is not None and not target.behaviour.stochastic:
+        text = f"{options.draws} draws were asked for, but {target.subject.name} gives the same each time"
+        _say(f"{text}: one pass is taken", level=4)
+    if options.n is not None and options.n > len(split):
+        _say(f"{options.n} examples were asked for, {split.name} has {len(split)}: these are taken", level=4)
 
 
 def _say_hidden(hidden: Sequence[tuple[str, Sequence[str]]]) -> None:
@@ -256,7 +260,7 @@ class Probed:
 
 
 def probed(
-    subject: Subject, split: datasets.Split, device: str | torch.device, protocol: Protocol = "adaptive"
+    subject: Subject, split: datasets.Split, device: str | torch.device, protocol: EvaluationProtocol = "adaptive"
 ) -> Probed:
     """A module through which no gradient comes gives its scores alone."""
     subject.key()  # as it is before any pass, of which a model may keep something
@@ -287,66 +291,11 @@ def _able(chosen: Sequence[Attack], named: Sequence[str], task: Task) -> tuple[l
     return [each.fitted(task) for each in able], left_out
 
 
-def _pool(dataset: str, data_root: Path | str, download: bool, size: int) -> datasets.Split:
+def _pool(dataset: str, options: SubjectOptions, size: int) -> datasets.Split:
     """About `size` training images from all over the set, or test images where it has no others."""
+    read = partial(datasets.load, dataset, root=options.data_root, download=options.download, stream=True)
     try:
-        split = datasets.load(dataset, "train", root=data_root, download=download, stream=True)
+        split = read("train")
     except UserError:
-        split = datasets.load(dataset, "test", root=data_root, download=download, stream=True)
+        split = read("test")
     return split.take(slice(None, None, max(len(split) // size, 1)))
-
-
-def plan_training(
-    defense: str,
-    *,
-    dataset: str = DATASET,
-    data_root: Path | str = "data",
-    download: bool = False,
-    arch: str | None = None,
-    eps: Size | None = None,
-    norm: str | None = None,
-    epochs: int | None = None,
-    limit: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    init: Path | str | None = None,
-    seed: int = 0,
-    precision: str = "float32",
-    labels: int | None = None,
-    target: str | None = None,
-) -> Plan:
-    """Everything `train` is about to use: the recipe's settings for the data set, changed by what is given."""
-    named = {"arch": arch, "eps": eps, "norm": norm, "epochs": epochs}
-    named |= {"labels": labels, "target_domain": target}
-    changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
-    if defense not in recipe.names() and not defense.endswith(".py"):
-        recipe.resolve(defense, dataset, (), {})  # says so before the data is read
-    split = datasets.load(dataset, "train", root=data_root, download=download)
-    weights = None
-    if init is not None:
-        weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
-    resolved = recipe.resolve(defense, dataset, split.shape, changes)
-    domain = None
-    if resolved.setup.target_domain is not None:
-        domain = datasets.load(resolved.setup.target_domain, "train", root=data_root, download=download)
-        shape = common(split.shape, domain.shape)
-        split, domain = split.shaped(shape), domain.shaped(shape)
-    plan = Plan(resolved, dataset, split, limit, seed, precision, weights, domain)
-    there = len(split) - resolved.setup.holdout
-    if limit is not None and limit > there:
-        _say(f"a limit of {limit} images was asked for, {dataset} has {there} to train on: these are taken")
-    return plan
-
-
-def checkpoint_path(plan: Plan, results: Path | str) -> Path:
-    return Path(results) / "checkpoints" / f"{plan.name}.pt"
-
-
-def resolve_device(device: str | None) -> str:
-    """The device asked for; by default CUDA where there is one."""
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise UserError(f"expected the device cpu or cuda (CUDA_VISIBLE_DEVICES chooses among several), got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("the device cuda is not available here; cpu is")
-    return device

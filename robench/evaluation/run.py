@@ -17,8 +17,9 @@ from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.store import Ledger
 from robench.ledger.summary import Summary, summarise
 from robench.search.attack import Attack
-from robench.search.fast.tuning import Precision, Tuning
+from robench.search.fast.tuning import Tuning
 from robench.search.prefix import longest, shorter
+from robench.specs.choices import Precision
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder, replacing
 from robench.utils.memory import keep_memory

@@ -10,10 +10,11 @@ from robench.ledger.cell import Cell
 from robench.ledger.store import Ledger
 from robench.reports import drawing, page, ranking, tables, typesetting
 from robench.reports.evaluations import countable, leave_out, runs_of
+from robench.reports.formats import TableFormat
 from robench.specs.benchmark import Figure, Table, exhibits, load
 from robench.utils.files import replacing
 
-FORMATS = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
+FORMATS: dict[TableFormat, str] = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
 """Of a paper's table, and how their files end."""
 
 

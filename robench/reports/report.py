@@ -10,13 +10,14 @@ from rich.table import Table
 
 from robench.ledger.summary import Probes, Summary
 from robench.reports.comparison import Comparison
+from robench.reports.formats import Format
 from robench.reports.ranking import estimate, percent, percent_interval
 
 Output = str | list[Table]
 """Text to print as it is, or tables for a console."""
 
 
-def evaluation(summary: Summary, format: str) -> Output:
+def evaluation(summary: Summary, format: Format) -> Output:
     """`json`: the object of `Summary.to_json`; otherwise a row for each of clean, the attacks and the worst case."""
     if format == "json":
         return json.dumps(summary.to_json(), indent=1)
@@ -66,7 +67,7 @@ def comparisons(found: Sequence[Comparison]) -> str:
     return json.dumps([asdict(each) for each in found], indent=1)
 
 
-def comparison(found: Comparison, format: str) -> Output:
+def comparison(found: Comparison, format: Format) -> Output:
     """A row for each attack that both models met."""
     header = ["", "n", found.first, found.second, "only the first right", "only the second", "McNemar's p"]
     rows = []
@@ -97,7 +98,7 @@ def gate(summary: Summary, fail_under: float) -> str:
 
 
 def render(
-    title: str, header: list[str], rows: list[list[str]], format: str, notes: list[str], texts: int = 1
+    title: str, header: list[str], rows: list[list[str]], format: Format, notes: list[str], texts: int = 1
 ) -> Output:
     """`texts`: how many of the first columns hold words."""
     if format == "csv":

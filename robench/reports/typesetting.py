@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from jinja2 import Environment
 
+from robench.reports.formats import TableFormat
 from robench.reports.latex import tabular, tex
 from robench.reports.measured import Measured
 from robench.reports.ranking import percent
@@ -20,7 +21,7 @@ LONG = (
 )
 
 
-def typeset(grids: Sequence[Grid], format: str) -> str:
+def typeset(grids: Sequence[Grid], format: TableFormat) -> str:
     """`csv` has a line for each number; the others lay it out as the paper does, the measured beside the printed."""
     if format == "csv":
         return _csv(grids)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from robench.specs.choices import DATASET
 from robench.utils import registry
 from robench.utils.errors import UserError, unknown
 from robench.utils.registry import Strict
@@ -37,7 +38,7 @@ class Benchmark(Strict):
     their radii; `train` changes the settings of all defenses; `radii`, such as 2*eps, are evaluated at in place of eps.
     `measure` and `once` name what to measure for figures, on each model and on none, with its settings."""
 
-    dataset: str = "digits"
+    dataset: str = DATASET
     also: dict[str, Size] = {}
     norm: Literal["linf", "l2"] = "linf"
     eps: Size | None = None

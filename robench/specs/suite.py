@@ -2,15 +2,13 @@
 
 from typing import Literal
 
+from robench.specs.choices import Mode
 from robench.utils import registry
 from robench.utils.errors import unknown
 from robench.utils.registry import Strict
 
 Readings = Literal["any", "final"]
 """Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
-
-Mode = Literal["columns", "worst-case"]
-"""Every attack on every example, or each on the survivors of the cheaper ones: the same worst case, for less."""
 
 
 class Suite(Strict):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pyautoattack import AutoAttack, checks
 
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier
 from robench.search.declaration import Task
@@ -134,7 +134,9 @@ def test_square_gets_no_gradient(digits_model: Trained) -> None:
 
 def test_the_key_names_the_batch_an_outcome_depends_on(digits_model: Trained) -> None:
     def key(name: str, batch_size: int, n: int) -> str:
-        planned = plan_evaluation(digits_model.model, attacks=[name], eps=0.1, batch_size=batch_size, n=n)
+        planned = plan_evaluation(
+            digits_model.model, EvaluationOptions(attacks=[name], eps=0.1, batch_size=batch_size, n=n)
+        )
         return str(planned.key(planned.attacks[0]))
 
     assert len({key("autoattack", 8, 16), key("autoattack", 16, 16), key("autoattack", 8, 24)}) == 3

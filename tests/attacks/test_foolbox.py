@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.search.catalog import attack
 from robench.search.cost import passes_of
 from robench.threat import ThreatModel
@@ -85,7 +85,7 @@ def test_what_cannot_be_run_is_refused_in_one_sentence(written: str, message: st
 
 def test_a_norm_that_does_not_fit_is_refused(digits_model: Trained) -> None:
     with pytest.raises(UserError, match="foolbox:DDNAttack cannot be run: it is defined for l2, not for linf"):
-        plan_evaluation(digits_model.model, attacks=["foolbox:DDNAttack"], eps=0.1)
+        plan_evaluation(digits_model.model, EvaluationOptions(attacks=["foolbox:DDNAttack"], eps=0.1))
 
 
 def test_a_wrong_name_exits_with_2(robench: Callable[..., Ran], in_tmp: Path) -> None:
@@ -103,7 +103,9 @@ def test_the_key_tells_attack_options_and_version(digits_model: Trained) -> None
     assert keys[0] == keys[1]  # two names of one class
     assert len({str(key) for key in keys}) == 3
     assert keys[0]["libraries"] == {"foolbox": foolbox.__version__}
-    planned = plan_evaluation(digits_model.model, attacks=["foolbox:LinfPGD"], eps=0.1, batch_size=8, n=16)
+    planned = plan_evaluation(
+        digits_model.model, EvaluationOptions(attacks=["foolbox:LinfPGD"], eps=0.1, batch_size=8, n=16)
+    )
     assert planned.key(planned.attacks[0])["attack"]["batch_size"] == 8
 
 

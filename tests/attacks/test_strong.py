@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import evaluate, run
 from robench.ledger.per_example import tally
 from robench.ledger.store import Ledger
@@ -71,7 +71,9 @@ def test_seeds_change_the_search(name: str, digits_model: Trained) -> None:
 
 
 def test_strong_runs_on_survivors_whatever_the_batches(digits_model: Trained, tmp_path: Path) -> None:
-    planned = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=24, batch_size=8)
+    planned = plan_evaluation(
+        digits_model.model, EvaluationOptions(suite="strong", dataset="digits", eps=0.1, n=24, batch_size=8)
+    )
     summary = run(planned, tmp_path / "a")
     first, second, third = summary.attacks.values()
     right = round(24 * summary.clean.value)
@@ -79,7 +81,9 @@ def test_strong_runs_on_survivors_whatever_the_batches(digits_model: Trained, tm
     assert 24 > second.n_run >= third.n_run
     kills = sum(each.kills for each in (first, second, third)) + summary.diagnosis.kills  # type: ignore[union-attr]
     assert kills == right - round(24 * summary.worst_case.value)  # type: ignore[union-attr]
-    other = plan_evaluation(digits_model.model, suite="strong", dataset="digits", eps=0.1, n=24, batch_size=24)
+    other = plan_evaluation(
+        digits_model.model, EvaluationOptions(suite="strong", dataset="digits", eps=0.1, n=24, batch_size=24)
+    )
     again, apart = (
         tally(evaluate(each, Ledger(tmp_path / folder), {})) for each, folder in ((planned, "a"), (other, "b"))
     )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import robench as api
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.ledger.store import Ledger
 from robench.threat import ThreatModel
 from robench.utils.errors import UserError
@@ -77,24 +77,26 @@ def test_outcomes_do_not_depend_on_companions(digits_model: Trained) -> None:
 def test_it_is_skipped_with_the_reason_where_no_source_is_given(
     digits_model: Trained, in_tmp: Path, robench: Callable[..., Ran]
 ) -> None:
-    planned = plan_evaluation(digits_model.model, suite="full", eps=0.1, n=4)
+    planned = plan_evaluation(digits_model.model, EvaluationOptions(suite="full", eps=0.1, n=4))
     assert "transfer-pgd-20" not in [attack.name for attack in planned.attacks]
     assert "--source" in planned.left_out["transfer-pgd-20"]
     summary = api.evaluate(digits_model.model, suite="quick", eps=0.1, n=4)
     assert not summary.skipped
     with pytest.raises(UserError, match="transfer-pgd-20 cannot be run: it needs source models"):
-        plan_evaluation(digits_model.model, attacks=["transfer-pgd-20"], eps=0.1, n=4)
+        plan_evaluation(digits_model.model, EvaluationOptions(attacks=["transfer-pgd-20"], eps=0.1, n=4))
 
 
 def test_what_a_norm_rules_out_is_skipped(digits_model: Trained) -> None:
-    planned = plan_evaluation(digits_model.model, suite="black_box", norm="l2", eps=0.5, n=4)
+    planned = plan_evaluation(digits_model.model, EvaluationOptions(suite="black_box", norm="l2", eps=0.5, n=4))
     assert [attack.name for attack in planned.attacks] == ["spsa-256", "square"]
     assert planned.left_out == {"rays": "it is defined for linf, not for l2"}
 
 
 def test_the_key_names_the_sources_and_the_attack(digits_model: Trained) -> None:
     def key(attack: str, source: nn.Module) -> str:
-        planned = plan_evaluation(digits_model.model, attacks=[attack], sources=[source], eps=0.1, n=4)
+        planned = plan_evaluation(
+            digits_model.model, EvaluationOptions(attacks=[attack], sources=[source], eps=0.1, n=4)
+        )
         return str(planned.key(planned.attacks[0]))
 
     first, second = (Linear(torch.randn(10, 64), torch.zeros(10)) for _ in range(2))
@@ -135,5 +137,7 @@ def test_a_source_that_draws_gives_the_same_each_time(tmp_path: Path, digits_mod
 
 
 def test_what_drives_an_attack_of_a_library_depends_on_companions_too(digits_model: Trained) -> None:
-    planned = plan_evaluation(digits_model.model, attacks=["transfer:by=apgd-ce"], sources=[digits_model.model], n=4)
+    planned = plan_evaluation(
+        digits_model.model, EvaluationOptions(attacks=["transfer:by=apgd-ce"], sources=[digits_model.model], n=4)
+    )
     assert planned.key(planned.attacks[0])["attack"]["n"] == 4

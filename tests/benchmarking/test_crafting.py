@@ -12,7 +12,7 @@ from robench.benchmarking.measure import convergence, diversity, spread
 from robench.benchmarking.measure import particles as of_one_image
 from robench.data.datasets import Split
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import from_module
 from robench.search.catalog import attack
 from robench.search.rng import Draws
@@ -26,7 +26,9 @@ EPS = 0.1
 
 
 def evaluation(trained: Trained, n: int = 6, batch_size: int = 128) -> Evaluation:
-    return plan_evaluation(trained.model, dataset="digits", eps=EPS, attacks=["fgsm"], n=n, batch_size=batch_size)
+    return plan_evaluation(
+        trained.model, EvaluationOptions(dataset="digits", eps=EPS, attacks=["fgsm"], n=n, batch_size=batch_size)
+    )
 
 
 def of_linear() -> tuple[Evaluation, Tensor, Tensor]:

@@ -14,6 +14,7 @@ import yaml
 import robench as package
 from robench.benchmarking import forecast, queue
 from robench.benchmarking.progress import steps_of
+from robench.benchmarking.workspace import Workspace
 from robench.data import datasets
 from robench.evaluation import estimate
 from robench.ledger.store import Ledger
@@ -121,17 +122,17 @@ def test_a_training_done_in_time_ends_whatever_the_clock_says(tmp_path: Path) ->
 def test_a_queue_cut_anywhere_ends_as_one_that_was_not(in_tmp: Path) -> None:
     name = written(Path("mine.yaml"), {"a": item("ald_trades", particles=2, steps=3)})
     ticks = count()
-    whole = queue.run(name, results="whole", deadline=Deadline(inf, lambda: float(next(ticks))))
+    whole = queue.run(name, Workspace.of("whole"), deadline=Deadline(inf, lambda: float(next(ticks))))
     assert outcomes(whole) == [("a", "done")]
     assert whole.next is None
     details = []
     for asked in (39, next(ticks) - 40 - 5):  # 40 steps; the others, FGSM, and all but the end of PGD-10
-        report = queue.run(name, results="cut", deadline=ticking(asked))
+        report = queue.run(name, Workspace.of("cut"), deadline=ticking(asked))
         assert (outcomes(report), report.next) == ([("a", "stopped")], "a")
         details.append(report.outcomes[0].detail)
         assert not Path("cut/leaderboard.md").exists()
     assert details == [f"training at {100 * 40 / STEPS:.0f} %", "evaluation at 67 %"]
-    report = queue.run(name, results="cut")
+    report = queue.run(name, Workspace.of("cut"))
     a, b = trained_weights("whole"), trained_weights("cut")
     assert all(torch.equal(a[name], b[name]) for name in a)
     first, second = rows("whole"), rows("cut")
@@ -146,11 +147,11 @@ def test_a_librarys_attack_is_stopped_too(in_tmp: Path) -> None:
     evaluations = {"strong": {"attacks": ["fgsm", "apgd-ce"], "n": EXAMPLES}}
     name = written(Path("mine.yaml"), {"a": item()}, evaluations=evaluations)
     ticks = count()
-    queue.run(name, results="whole", deadline=Deadline(inf, lambda: float(next(ticks))))
-    again = queue.run(name, results="cut", deadline=ticking(next(ticks) - 30))
+    queue.run(name, Workspace.of("whole"), deadline=Deadline(inf, lambda: float(next(ticks))))
+    again = queue.run(name, Workspace.of("cut"), deadline=ticking(next(ticks) - 30))
     assert outcomes(again) == [("a", "stopped")]
     assert again.outcomes[0].detail == "evaluation at 67 %"  # clean and FGSM of three
-    assert outcomes(queue.run(name, results="cut")) == [("a", "done")]
+    assert outcomes(queue.run(name, Workspace.of("cut"))) == [("a", "done")]
     first, second = rows("whole"), rows("cut")
     for cell in first:
         pd.testing.assert_frame_equal(first[cell], second[cell])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from robench.evaluation.plan import plan_training
+from robench.training.plan import plan_training
 from tests import ROOT
 
 SCRIPT = ROOT / "benchmarks" / "speed" / "training.py"

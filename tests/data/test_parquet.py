@@ -15,7 +15,7 @@ from PIL import Image
 from robench.data import datasets, parquet
 from robench.data.parquet import StoredImages
 from robench.evaluation import shards
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import run
 from robench.ledger import parts
 from robench.utils.errors import UserError
@@ -92,16 +92,21 @@ def test_a_broken_image_on_disk_is_named_when_it_is_met(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "set").to_pydict()
     table["image"][20]["bytes"] = b"no"
     pq.write_table(pa.table(table), tmp_path / "set" / "test-00000-of-00001.parquet")
-    evaluation = plan_evaluation(bright(), attacks=["fgsm"], eps=0.01, dataset=name)
+    evaluation = plan_evaluation(bright(), EvaluationOptions(attacks=["fgsm"], eps=0.01, dataset=name))
     with pytest.raises(UserError, match="row 20: not an image"):
         run(evaluation, tmp_path)
-    assert run(plan_evaluation(bright(), attacks=["fgsm"], eps=0.01, dataset=name, n=20), tmp_path).n == 20
+    assert (
+        run(plan_evaluation(bright(), EvaluationOptions(attacks=["fgsm"], eps=0.01, dataset=name, n=20)), tmp_path).n
+        == 20
+    )
 
 
 def test_a_large_set_is_held_a_window_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody holds more rows of the ledger than a window's, more images than a batch's, or more groups than one."""
     name = write(tmp_path / "set", PIXELS, SIDES, group=50)
-    evaluation = plan_evaluation(bright(), attacks=["fgsm", "pgd-10"], eps=0.02, dataset=name, batch_size=20)
+    evaluation = plan_evaluation(
+        bright(), EvaluationOptions(attacks=["fgsm", "pgd-10"], eps=0.02, dataset=name, batch_size=20)
+    )
     whole = run(evaluation, tmp_path / "whole")
     monkeypatch.setattr(parts, "WINDOW", 128)
     monkeypatch.setattr(shards, "LARGEST", 40)

@@ -14,7 +14,7 @@ from torch.distributions import AffineTransform, Distribution, Normal, TanhTrans
 
 import robench
 from robench.data import datasets
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.models import ARCHITECTURES, checkpoint
 from robench.models.generators import (
     LATENT,
@@ -393,13 +393,13 @@ def test_batches_go_through_all_images_in_each_epoch() -> None:
 
 def test_the_plan_lends_training_images_and_its_key_names_them(digits_model: Trained) -> None:
     name = "adt_exp_am:filters=8"
-    planned = plan_evaluation(digits_model.model, attacks=[name, "pgd-10"], eps=0.1, n=4)
+    planned = plan_evaluation(digits_model.model, EvaluationOptions(attacks=[name, "pgd-10"], eps=0.1, n=4))
     assert planned.training is not None
     assert len(planned.training) == 1297
     assert planned.training.fingerprint in str(planned.key(planned.attacks[0]))
     assert planned.training.fingerprint not in str(planned.key(planned.attacks[1]))
     assert [planned.passes(attack) for attack in planned.attacks] == [(12, 2), (11, 10)]
-    assert plan_evaluation(digits_model.model, attacks=["pgd-10"], eps=0.1, n=4).training is None
+    assert plan_evaluation(digits_model.model, EvaluationOptions(attacks=["pgd-10"], eps=0.1, n=4)).training is None
 
 
 def test_from_python(digits_model: Trained, training: TrainingImages) -> None:

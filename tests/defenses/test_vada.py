@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robench.data import datasets
-from robench.evaluation.plan import plan_training
 from robench.evaluation.target import load_model
 from robench.models import checkpoint
 from robench.models.network import Network
 from robench.threat import ThreatModel
 from robench.training.defense import Batch, Step
 from robench.training.loop import train
+from robench.training.plan import plan_training
 from tests.helpers import Ran
 from tests.toy import generator, make
 from tests.training.test_loop import Stop, StopAt, assert_equal_weights, loop_of, plan, with_target

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.ledger.store import Ledger
 from robench.ledger.summary import Summary
 from tests.helpers import Trained
@@ -32,7 +32,9 @@ def documents(results: Path) -> list[Any]:
 
 
 def planned(trained: Trained, attacks: Sequence[str] = ("fgsm", "pgd-10"), **options: Any) -> Evaluation:
-    return plan_evaluation(trained.model, **{"attacks": attacks, "eps": 0.08, "batch_size": 4, "n": 64, **options})
+    return plan_evaluation(
+        trained.model, EvaluationOptions(**{"attacks": attacks, "eps": 0.08, "batch_size": 4, "n": 64, **options})
+    )
 
 
 def content(summary: Summary) -> Any:

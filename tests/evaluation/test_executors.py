@@ -13,7 +13,7 @@ import torch
 
 from robench import api
 from robench.evaluation.executors import names, processes
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import Silent, run
 from robench.evaluation.shards import Scale
 from robench.ledger.store import Ledger
@@ -157,7 +157,9 @@ def test_ray_leaves_the_serial_ledger(in_tmp: Path, digits_model: Trained) -> No
 def test_a_model_that_cannot_travel_is_refused_before_anything_runs(tmp_path: Path, digits_model: Trained) -> None:
     class Local(Linear): ...
 
-    evaluation = plan_evaluation(Local(torch.zeros(10, 64), torch.zeros(10)), attacks=["fgsm"], eps=0.1)
+    evaluation = plan_evaluation(
+        Local(torch.zeros(10, 64), torch.zeros(10)), EvaluationOptions(attacks=["fgsm"], eps=0.1)
+    )
     with pytest.raises(UserError, match=r"Local cannot be sent to another process .*at the top of a file"):
         run(evaluation, tmp_path, scale=Scale(2, "processes"))
     assert Ledger(tmp_path).cells() == []

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.specs.suite import suite
 from tests.helpers import Trained
 
@@ -12,7 +12,7 @@ def test_a_suites_mode_holds_unless_another_is_asked_for(digits_model: Trained, 
     assert suite("quick").mode == "columns"
 
     def planned(**options: object) -> str:
-        return plan_evaluation(digits_model.model, eps=0.1, n=8, **options).mode  # type: ignore[arg-type]
+        return plan_evaluation(digits_model.model, EvaluationOptions(eps=0.1, n=8, **options)).mode  # type: ignore[arg-type]
 
     assert planned(suite="strong") == "worst-case"
     assert planned(suite="strong", mode="columns") == "columns"

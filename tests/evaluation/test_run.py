@@ -13,7 +13,7 @@ import torch
 
 from robench.data.datasets import Split
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import evaluate, run
 from robench.evaluation.target import from_module, load_model
 from robench.ledger.store import Ledger
@@ -23,7 +23,7 @@ from robench.reports import ranking
 from robench.search import sees
 from robench.search.catalog import attack, battery, configure
 from robench.search.search import Search
-from robench.specs.suite import Mode
+from robench.specs.choices import Mode
 from robench.threat import ThreatModel
 from robench.utils.errors import UserError
 from tests.helpers import Linear, Trained, linear_case, minimal_eps
@@ -32,7 +32,9 @@ RUN: dict[str, Any] = {"started": "2026-01-01T00:00:00"}
 
 
 def planned(trained: Trained, **options: Any) -> Evaluation:
-    return plan_evaluation(trained.model, **{"attacks": ["pgd-10"], "eps": 0.08, "batch_size": 32, **options})
+    return plan_evaluation(
+        trained.model, EvaluationOptions(**{"attacks": ["pgd-10"], "eps": 0.08, "batch_size": 32, **options})
+    )
 
 
 def frames(results: Path) -> dict[str, pd.DataFrame]:
@@ -214,12 +216,12 @@ import torch
 torch.set_num_threads(1)
 from robench.ledger import cell
 from robench.evaluation.run import run
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.ledger.store import Ledger
 
 cell.FLUSH_SECONDS = 0.0  # flush at every batch, so that kills fall between parts
 model, folder, kills = sys.argv[1:]
-evaluation = plan_evaluation(model, attacks=["fgsm", "pgd-20", "mim"], eps=0.08, batch_size=8, n=96)
+evaluation = plan_evaluation(model, EvaluationOptions(attacks=["fgsm", "pgd-20", "mim"], eps=0.08, batch_size=8, n=96))
 
 def child(results):
     pid = os.fork()
@@ -257,7 +259,7 @@ print("killed", killed)
 
 def test_nan_logits_on_clean_images_are_wrong_not_robust(tmp_path: Path, digits_model: Trained) -> None:
     model = torch.nn.Sequential(digits_model.model, Blind())
-    summary = run(replace(plan_evaluation(model, attacks=["fgsm"], eps=0.1), n=50), tmp_path)
+    summary = run(replace(plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], eps=0.1)), n=50), tmp_path)
     assert summary.clean.value == 0
     assert summary.worst_case is not None
     assert summary.worst_case.value == 0
@@ -332,7 +334,7 @@ def test_the_pool_of_images_covers_a_sorted_set(tmp_path: Path, digits_model: Tr
     order = split.labels.sort().indices
     np.savez(tmp_path / "sorted.npz", x_test=split.images[order].numpy(), y_test=split.labels[order].numpy())
     name, dataset = "feature:targets=2,steps=2", f"npz:{tmp_path / 'sorted.npz'}"
-    evaluation = plan_evaluation(digits_model.model, attacks=[name], eps=0.1, dataset=dataset, n=8)
+    evaluation = plan_evaluation(digits_model.model, EvaluationOptions(attacks=[name], eps=0.1, dataset=dataset, n=8))
     assert run(evaluation, tmp_path).attacks[name].errors == 0
 
 
@@ -348,13 +350,13 @@ def test_two_attacks_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_model_for_other_images_is_refused_in_one_sentence() -> None:
     model = Linear(torch.zeros(10, 100), torch.zeros(10))
     with pytest.raises(UserError, match="cannot take images of shape"):
-        plan_evaluation(model, attacks=["fgsm"], eps=0.1)
+        plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], eps=0.1))
 
 
 def test_labels_beyond_the_models_classes_are_refused() -> None:
     model = Linear(torch.zeros(5, 64), torch.zeros(5))
     with pytest.raises(UserError, match="expected labels below 5"):
-        plan_evaluation(model, attacks=["fgsm"], eps=0.1)
+        plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], eps=0.1))
 
 
 @pytest.mark.gpu

@@ -17,6 +17,7 @@ from robench.ledger.schema import DIAGNOSIS
 from robench.ledger.summary import Summary, summarise
 from robench.reports import ranking, report
 from robench.reports.evaluations import LedgerWarning
+from robench.reports.formats import Format
 from robench.utils.errors import UserError
 from robench.utils.stats import Bounds, wilson
 from tests.helpers import Ran
@@ -154,7 +155,7 @@ def test_json_has_the_promised_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("format", "start"), [("csv", "attack,accuracy"), ("md", "| attack |")])
-def test_other_formats(tmp_path: Path, format: str, start: str) -> None:
+def test_other_formats(tmp_path: Path, format: Format, start: str) -> None:
     text = report.evaluation(summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0)))), format)
     assert str(text).startswith(start)
     assert "worst case" in str(text)

@@ -11,6 +11,7 @@ import pytest
 from robench.ledger.measurements import Measurement, Measurements
 from robench.reports import tables, typesetting
 from robench.reports.evaluations import runs
+from robench.reports.formats import TableFormat
 from robench.reports.published import published
 from robench.specs import benchmark
 from robench.utils.stats import wilson
@@ -233,7 +234,7 @@ def test_special_characters_are_escaped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["md", "csv", "latex", "html"])
-def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path, format: str) -> None:
+def test_the_same_ledger_gives_the_same_bytes(tmp_path: Path, format: TableFormat) -> None:
     trained(tmp_path, "pgd_at")
     trained(tmp_path, "trades", dataset="mnist", eps="0.3")
     first, second = (typesetting.typeset(tables.build("adt-v1-table2", tmp_path), format) for _ in range(2))

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from robench.evaluation.plan import checkpoint_path, plan_training
 from robench.models import build, checkpoint
 from robench.training import epoch_log
 from robench.training.augment import augment
 from robench.training.defense import Defense
 from robench.training.distributed import Processes, Share, differences
 from robench.training.loop import train
+from robench.training.plan import checkpoint_path, plan_training
 from robench.training.recipe import configure, defense_class
 from robench.training.rng import BatchGenerator, integers, normal, uniform
 from robench.utils.errors import UserError

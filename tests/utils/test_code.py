@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from robench.evaluation.evaluation import WORKER
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import run
 from robench.search.catalog import attack
 from robench.training.loop import train
@@ -159,7 +159,7 @@ READERS = {
 
 
 def test_all_that_runs_in_an_evaluation_is_in_the_key_or_exempt(digits_model: Trained, tmp_path: Path) -> None:
-    evaluation = plan_evaluation(digits_model.model, attacks=["pgd:steps=2"], n=8, eps=0.1)
+    evaluation = plan_evaluation(digits_model.model, EvaluationOptions(attacks=["pgd:steps=2"], n=8, eps=0.1))
     ran = executed(lambda: run(evaluation, tmp_path))
     assert {"evaluation.run", "search.search", "search.judge", "evaluation.rows", "search.prefix"} <= ran
     assert ran - accounted(WORKER, ROOT / "models" / "digit_cnn.py") == set()

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.utils.errors import UserError
 from robench.utils.serialize import pack, unpack
 
@@ -25,7 +25,7 @@ def test_what_a_users_file_defines_travels_by_the_file(in_tmp: Path) -> None:
     (in_tmp / "nets.py").write_text(
         "from torch import nn\nclass Net(nn.Linear): ...\ndef net(): return nn.Sequential(nn.Flatten(), Net(64, 10))\n"
     )
-    evaluation = plan_evaluation("nets.py:net", attacks=["foolbox:LinfPGD:steps=2"], eps=0.1)
+    evaluation = plan_evaluation("nets.py:net", EvaluationOptions(attacks=["foolbox:LinfPGD:steps=2"], eps=0.1))
     found = unpack(pack(evaluation, "it"), "it")
     ours, theirs = (type(list(each.subject.model.children())[1]) for each in (evaluation, found))
     assert (theirs.__name__, theirs is ours) == ("Net", False)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import robench as api
-from robench.evaluation.plan import plan_evaluation, plan_training
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import described, load_model
 from robench.evaluation.verification import rounded
 from robench.models import build, check_normalisation, checkpoint
 from robench.search.catalog import configure
 from robench.threat import ThreatModel
+from robench.training.plan import plan_training
 from robench.utils import registry
 from robench.utils.errors import Notice, UserError
 from tests.helpers import Linear, Ran, Trained
@@ -52,7 +53,7 @@ def saved(path: Path, *, norm: str = "linf", eps: str = "0.2", dataset: str = "d
 def test_a_ball_that_holds_every_image_is_refused_wherever_it_is_given(norm: str, eps: Any, hint: str) -> None:
     x, y = torch.rand(2, *DIGIT), torch.zeros(2, dtype=torch.int64)
     for call in (
-        lambda: plan_evaluation(linear(), attacks=["fgsm"], norm=norm, eps=eps),
+        lambda: plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], norm=norm, eps=eps)),
         lambda: api.attack("fgsm")(linear(), x, y, norm=norm, eps=eps),
         lambda: plan_training("pgd_at", norm=norm, eps=eps),
         lambda: plan_training("pgd_at", settings={"norm": norm, "eps": eps}),
@@ -86,21 +87,22 @@ def test_just_below_it_is_a_threat() -> None:
 
 def test_a_step_across_the_box_is_refused_and_one_in_shares_of_eps_is_not() -> None:
     with pytest.raises(UserError, match=r"expected a step_size of pgd:step_size=2 below 1 .* did you mean 2/255"):
-        plan_evaluation(linear(), attacks=["pgd:step_size=2"], eps=0.1)
+        plan_evaluation(linear(), EvaluationOptions(attacks=["pgd:step_size=2"], eps=0.1))
     with pytest.raises(UserError, match="did you mean 2/255"):
         plan_training("pgd_at", settings={"step_size": 2})
     settings = {"first": "pgd:step_size=2", "then": "squares"}
     within = configure(registry.attack_function("in_turn"), settings, name="within")
     with pytest.raises(UserError, match="did you mean 2/255"):
         within.check_lengths(ThreatModel.of("linf", 0.1), DIGIT)
-    assert plan_evaluation(linear(), attacks=["pgd:step_size=9*eps"], eps=0.9).attacks
+    assert plan_evaluation(linear(), EvaluationOptions(attacks=["pgd:step_size=9*eps"], eps=0.9)).attacks
 
 
 @pytest.mark.parametrize(("setting", "value"), [("delta", float("nan")), ("lr", float("inf")), ("lr", -0.1)])
 def test_settings_that_are_no_numbers(setting: str, value: float) -> None:
     with pytest.raises(UserError, match="finite number of at least 0"):
         plan_evaluation(
-            linear(), attacks=[f"spsa:{setting}={str(value).replace('nan', '.nan').replace('inf', '.inf')}"]
+            linear(),
+            EvaluationOptions(attacks=[f"spsa:{setting}={str(value).replace('nan', '.nan').replace('inf', '.inf')}"]),
         )
     with pytest.raises(UserError, match=r"finite|greater"):
         plan_training("standard", settings={"lr": value})
@@ -112,28 +114,28 @@ def test_settings_that_are_no_numbers(setting: str, value: float) -> None:
 def test_a_radius_never_comes_without_its_norm(tmp_path: Path) -> None:
     model = saved(tmp_path / "m.pt")
     with pytest.raises(UserError, match=r"the radius of m, 0.2, is for linf, not for l2; give one with --eps"):
-        plan_evaluation(model, attacks=["fgsm"], norm="l2")
+        plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], norm="l2"))
     with pytest.raises(UserError, match=r"the radius of digits, .* is for linf, not for l2"):
-        plan_evaluation(linear(), attacks=["fgsm"], norm="l2")
+        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], norm="l2"))
     with pytest.raises(UserError, match="is for linf, not for l2"):
         plan_training("pgd_at", norm="l2")
     with pytest.raises(UserError, match="is for linf, not for l2"):
         plan_training("pgd_at", settings={"norm": "l2"})
-    assert str(plan_evaluation(model, attacks=["fgsm"], norm="l2", eps=0.5).threat) == "l2 0.5"
-    assert str(plan_evaluation(model, attacks=["fgsm"]).threat) == "linf 0.2"
+    assert str(plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], norm="l2", eps=0.5)).threat) == "l2 0.5"
+    assert str(plan_evaluation(model, EvaluationOptions(attacks=["fgsm"])).threat) == "linf 0.2"
 
 
 def test_a_norm_that_is_the_checkpoints_is_said(tmp_path: Path) -> None:
     with pytest.warns(Notice, match="the norm is l2, that of m"):
-        planned = plan_evaluation(saved(tmp_path / "m.pt", norm="l2"), attacks=["fgsm"], eps=0.5)
+        planned = plan_evaluation(saved(tmp_path / "m.pt", norm="l2"), EvaluationOptions(attacks=["fgsm"], eps=0.5))
     assert str(planned.threat) == "l2 0.5"
 
 
 def test_a_radius_is_for_the_data_it_was_trained_for(tmp_path: Path) -> None:
     model = saved(tmp_path / "m.pt", dataset="mnist")
     with pytest.raises(UserError, match="no usual radius for m, made for mnist, on digits; give one"):
-        plan_evaluation(model, attacks=["fgsm"], dataset="digits")
-    assert plan_evaluation(model, attacks=["fgsm"], dataset="digits", eps=0.1).threat.norm == "linf"
+        plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], dataset="digits"))
+    assert plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], dataset="digits", eps=0.1)).threat.norm == "linf"
 
 
 # Normalisation
@@ -162,7 +164,7 @@ def test_mean_and_std_come_together_and_for_state_dicts_alone(tmp_path: Path) ->
     with pytest.raises(UserError, match="mean and std together"):
         plan_training("standard", settings={"mean": [0.1]})
     with pytest.raises(UserError, match="mean and std describe a state dict"):
-        plan_evaluation(linear(), attacks=["fgsm"], mean=[0.1], std=[0.5])
+        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], mean=[0.1], std=[0.5]))
     with pytest.raises(UserError, match="arch describe a state dict"):
         load_model("nets.py:net", arch="lenet")
 
@@ -178,7 +180,7 @@ def test_a_source_says_its_own_normalisation(tmp_path: Path) -> None:
 
     def planned(source: str) -> nn.Module:
         options: dict[str, Any] = {"attacks": ["transfer-fgsm"], "eps": 0.1, **target}
-        return plan_evaluation(bare, sources=[source], **options).sources[0].model
+        return plan_evaluation(bare, EvaluationOptions(sources=[source], **options)).sources[0].model
 
     with pytest.raises(UserError, match=r"bare.pth;arch=NAME"):
         planned(bare)
@@ -208,19 +210,19 @@ def test_what_is_said_of_a_state_dict() -> None:
 
 def test_more_than_there_is_is_said(in_tmp: Path, robench: Run) -> None:
     with pytest.warns(Notice, match=r"99999 examples were asked for, digits \(test\) has 500"):
-        assert len(plan_evaluation(linear(), attacks=["fgsm"], n=99999).wanted) == 500
+        assert len(plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], n=99999)).wanted) == 500
     with pytest.warns(Notice, match="limit of 99999 images was asked for, digits has"):
         plan_training("standard", limit=99999)
     with pytest.warns(Notice, match="20 draws were asked for, but Linear gives the same each time"):
-        plan_evaluation(linear(), attacks=["fgsm"], n=4, draws=20)
+        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], n=4, draws=20))
     with pytest.warns(Notice, match="no attack of the battery transfers"):
-        plan_evaluation(linear(), attacks=["fgsm"], n=4, sources=[linear()])
+        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], n=4, sources=[linear()]))
     words = ("--attack", "fgsm", "--n", 99999, "--dry-run")
     ran = robench("eval", "--model", saved(in_tmp / "m.pt"), *words)
     assert (ran.code, ran.err.count("99999 examples were asked for")) == (0, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plan_evaluation(linear(), attacks=["fgsm"], n=500)
+        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], n=500))
 
 
 # Rounding to eight bits

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import robench as api
 from robench.access import Access
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import from_module
 from robench.search.catalog import attack
 from robench.search.declaration import Task
@@ -181,7 +181,7 @@ def test_a_suite_goes_on_with_what_needs_no_gradient(
     kind: type[Detached], tmp_path: Path, digits_model: Trained
 ) -> None:
     with pytest.warns(Notice, match="gives no gradient"):
-        planned = plan_evaluation(kind(digits_model.model), suite="strong", eps=0.2, n=20)
+        planned = plan_evaluation(kind(digits_model.model), EvaluationOptions(suite="strong", eps=0.2, n=20))
     assert [each.name for each in planned.attacks] == ["squares", "apgd-squares"]
     assert {each.access for each in planned.attacks} == {"scores"}
     with pytest.warns(Notice, match="gives no gradient"):
@@ -195,9 +195,9 @@ def test_a_suite_goes_on_with_what_needs_no_gradient(
 
 def test_a_named_attack_that_needs_gradients_is_refused_and_a_default_does_not(robench: Run, in_tmp: Path) -> None:
     with pytest.warns(Notice), pytest.raises(UserError, match="pgd-20 cannot be run: it needs gradients"):
-        plan_evaluation(Coded(), attacks=["pgd-20"], eps=0.1)
+        plan_evaluation(Coded(), EvaluationOptions(attacks=["pgd-20"], eps=0.1))
     with pytest.warns(Notice):
-        names = [each.name for each in plan_evaluation(Coded(), eps=0.1).attacks]
+        names = [each.name for each in plan_evaluation(Coded(), EvaluationOptions(eps=0.1)).attacks]
     assert names == ["spsa-256", "square", "rays"]  # the suite black_box
     Path("nets.py").write_text(
         "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
@@ -216,7 +216,10 @@ def test_a_zero_gradient_is_one(digits_model: Trained) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.model(x.detach()) + 0 * x.sum()  # type: ignore[no-any-return]
 
-    assert plan_evaluation(Flat(digits_model.model), attacks=["fgsm"], eps=0.1).subject.gives == "gradients"
+    assert (
+        plan_evaluation(Flat(digits_model.model), EvaluationOptions(attacks=["fgsm"], eps=0.1)).subject.gives
+        == "gradients"
+    )
 
 
 def test_parts_of_autoattack_that_cannot_run_are_left_out_and_said(tmp_path: Path) -> None:
@@ -235,7 +238,10 @@ def test_parts_of_autoattack_that_cannot_run_are_left_out_and_said(tmp_path: Pat
 
 def test_a_source_without_gradients_is_no_source(digits_model: Trained) -> None:
     with pytest.raises(UserError, match="on a source model, it needs gradients"):
-        plan_evaluation(digits_model.model, attacks=["transfer-fgsm"], sources=[Detached(digits_model.model)], eps=0.1)
+        plan_evaluation(
+            digits_model.model,
+            EvaluationOptions(attacks=["transfer-fgsm"], sources=[Detached(digits_model.model)], eps=0.1),
+        )
 
 
 def test_from_python_parts_and_gradients_are_looked_at_too(digits_model: Trained) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import robench as api
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import run
 from robench.evaluation.target import load_model
 from robench.models import checkpoint
@@ -93,7 +93,7 @@ def test_the_leaderboard_ranks_by_the_adaptive_protocol(tmp_path: Path, digits_m
 
 def test_the_last_iterate_is_what_the_papers_judged(tmp_path: Path, digits_model: Trained) -> None:
     path = saved(tmp_path / "m.pt", digits_model, "input_noise", {"sigma": 0.05})
-    planned = plan_evaluation(path, suite="atld", n=4, protocol="static", eps=0.1)
+    planned = plan_evaluation(path, EvaluationOptions(suite="atld", n=4, protocol="static", eps=0.1))
     assert planned.readings == "final"
     summary = run(replace(planned, attacks=[attack("pgd-20-atld"), attack("rays:queries=50")]), tmp_path)
     finals = {name: each.accuracy_final for name, each in summary.attacks.items()}
@@ -117,7 +117,7 @@ def test_unreliable_rows_are_shown_below_the_ranked(tmp_path: Path, digits_model
 
 def test_static_without_a_transform_is_refused(digits_model: Trained) -> None:
     with pytest.raises(UserError, match="DigitCNN has none"):
-        plan_evaluation(digits_model.model, attacks=["fgsm"], eps=0.1, protocol="static")
+        plan_evaluation(digits_model.model, EvaluationOptions(attacks=["fgsm"], eps=0.1, protocol="static"))
 
 
 @pytest.mark.parametrize("defense", ["input_quantization", "input_noise"])
@@ -139,8 +139,8 @@ def test_feature_attacks_go_through_a_transform(tmp_path: Path, digits_model: Tr
 
 def test_a_module_that_shows_no_feature_map_skips_what_needs_it(digits_model: Trained) -> None:
     wrapped = torch.nn.Sequential(digits_model.model)
-    planned = plan_evaluation(wrapped, suite="full", eps=0.1, n=2)
+    planned = plan_evaluation(wrapped, EvaluationOptions(suite="full", eps=0.1, n=2))
     assert planned.left_out["feature"] == "it needs features (layer: map), the model shows pooled"
-    assert plan_evaluation(wrapped, attacks=["feature-pooled"], eps=0.1, n=2).attacks
+    assert plan_evaluation(wrapped, EvaluationOptions(attacks=["feature-pooled"], eps=0.1, n=2)).attacks
     with pytest.raises(UserError, match=r"feature cannot be run: it needs features \(layer: map\)"):
-        plan_evaluation(wrapped, attacks=["feature"], eps=0.1, n=2)
+        plan_evaluation(wrapped, EvaluationOptions(attacks=["feature"], eps=0.1, n=2))

@@ -12,7 +12,7 @@ from torch import nn
 
 import robench as api
 from robench.evaluation.model_checks import observe
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import run
 from robench.ledger.store import Ledger
 from robench.losses import cross_entropy
@@ -69,7 +69,7 @@ def test_observing_leaves_random_states_alone(digits_model: Trained) -> None:
 def test_a_model_that_cannot_take_one_image_is_refused_in_one_sentence(digits_model: Trained) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10, track_running_stats=False))
     with pytest.raises(UserError, match=r"cannot take images of shape .*more than 1 value per channel"):
-        plan_evaluation(model, attacks=["fgsm"], eps=0.1)
+        plan_evaluation(model, EvaluationOptions(attacks=["fgsm"], eps=0.1))
 
 
 def test_the_gradient_is_the_mean_over_draws() -> None:
@@ -124,7 +124,9 @@ def test_a_vote_does_not_depend_on_companions(digits_model: Trained) -> None:
 
 
 def test_the_ledger_holds_shares_and_a_second_run_finds_the_same(tmp_path: Path, digits_model: Trained) -> None:
-    planned = plan_evaluation(Noisy(digits_model.model, 0.2), attacks=["pgd-10"], eps=0.1, n=12, draws=3)
+    planned = plan_evaluation(
+        Noisy(digits_model.model, 0.2), EvaluationOptions(attacks=["pgd-10"], eps=0.1, n=12, draws=3)
+    )
     assert planned.behaviour.stochastic
     frames = []
     for folder in ("first", "second"):

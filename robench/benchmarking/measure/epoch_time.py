@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.plan import plan_training
 from robench.training import loop
+from robench.training.plan import plan_training
 from robench.utils.errors import UserError
 
 OF_MACHINE = True

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from robench.models.network import Network
 from robench.search.fast.first_layer import ByProducts, InHalves, first_layer, summable
 from robench.search.fast.folding import Pairs, fold, foldable, pool_first
+from robench.specs.choices import Precision
 from robench.utils.copying import copied, frozen
-from robench.utils.errors import UserError, unknown
+from robench.utils.errors import UserError
 from robench.utils.memory import ran_out
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 LIGHT = 5_000_000
 """Operations on an image below which a pass is mostly what no tuning changes."""
@@ -92,11 +91,6 @@ class Tuning:
         if self.precision == "bfloat16":
             return InHalves(layer, products=self.products)
         return ByProducts(layer, layer.weight.shape[1]) if self.products and summable(layer) else layer
-
-
-def check_precision(word: str) -> None:
-    if word not in get_args(Precision):
-        raise unknown("precision", word, get_args(Precision))
 
 
 def _now(device: torch.device) -> float:

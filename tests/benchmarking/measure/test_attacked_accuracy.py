@@ -1,7 +1,7 @@
 """The static protocol: the attack sees the model without its transform, the deployed one is scored."""
 
 from robench.benchmarking.measure.attacked_accuracy import measure
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import Subject
 from robench.search.catalog import attack
 from tests.broken import Quantised
@@ -12,9 +12,9 @@ def test_the_attack_sees_the_model_without_its_transform(digits_model: Trained) 
     """The transform has no gradient: attacked itself it would stand, its bare model's examples break it."""
     deployed = Quantised(digits_model.model)
     options = {"attacks": ["pgd-20"], "dataset": "digits", "eps": 0.2, "n": 40}
-    whole = plan_evaluation(Subject(deployed, "deployed", "x", bare=digits_model.model), **options)  # type: ignore[arg-type]
+    whole = plan_evaluation(Subject(deployed, "deployed", "x", bare=digits_model.model), EvaluationOptions(**options))  # type: ignore[arg-type]
     right, n = measure(whole, attacks=[attack("pgd-20")])["attacks"]["pgd-20"]
     assert n == 40
     assert right < 20
-    bare = plan_evaluation(Subject(digits_model.model, "bare", "x"), **options)  # type: ignore[arg-type]
+    bare = plan_evaluation(Subject(digits_model.model, "bare", "x"), EvaluationOptions(**options))  # type: ignore[arg-type]
     assert measure(bare, attacks=[attack("pgd-20")]) == {"attacks": {}}

@@ -10,7 +10,7 @@ from robench.benchmarking.measure import curvature, loss_surface
 from robench.benchmarking.measure.curvature import dominant_eigenvalue
 from robench.data.datasets import Split
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import from_module
 from robench.search.rng import Draws
 from robench.threat import ThreatModel
@@ -53,7 +53,7 @@ def test_eigenvalues_are_those_of_the_whole_hessian() -> None:
 
 
 def test_a_piecewise_linear_network_has_no_negative_eigenvalue(digits_model: Trained) -> None:
-    planned = plan_evaluation(digits_model.model, dataset="digits", attacks=["fgsm"], n=4)
+    planned = plan_evaluation(digits_model.model, EvaluationOptions(dataset="digits", attacks=["fgsm"], n=4))
     found = curvature.measure(planned, iterations=500, tolerance=1e-4)
     whole = spectra(copy.deepcopy(digits_model.model), planned.split.floats(slice(4)), planned.split.labels[:4])
     assert all(float(values.min()) > -1e-6 * float(values.max()) for values in whole)

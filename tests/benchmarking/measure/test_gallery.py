@@ -14,7 +14,7 @@ from robench.benchmarking.measure.gallery import SIDE, measure
 from robench.data.datasets import Split
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.model_checks import Behaviour
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import from_module
 from robench.reports.page.gallery import Gallery
 from robench.search.catalog import attack
@@ -40,7 +40,7 @@ def test_pictures_lie_within_the_threat_and_show_what_the_model_says(
     digits_model: Trained, norm: str, eps: float
 ) -> None:
     split = digits_model.split
-    evaluation = plan_evaluation(digits_model.model, attacks=["pgd-20"], eps=eps, norm=norm, n=100)
+    evaluation = plan_evaluation(digits_model.model, EvaluationOptions(attacks=["pgd-20"], eps=eps, norm=norm, n=100))
     found = Gallery.of(measure(evaluation, attack=attack("pgd-20")))
     assert len(found.examples) == 6
     assert len({shown.label for shown in found.examples}) == 6

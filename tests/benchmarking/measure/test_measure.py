@@ -8,7 +8,7 @@ import pytest
 
 from robench.benchmarking import measure
 from robench.benchmarking.run import Cuts
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.ledger.measurements import Measurements
 from robench.specs.benchmark import Benchmark, Figure, load
 from robench.utils.errors import UserError
@@ -19,7 +19,7 @@ ALD = "ald:loss=ce,steps=2,step_size=eps/4"
 
 def made(trained: Trained, results: Path, n: int = 3, **settings: Any) -> int:
     """How many measurements there are after one with these settings."""
-    planned = replace(plan_evaluation(trained.model, dataset="digits", eps=0.1, n=n), attacks=[])
+    planned = replace(plan_evaluation(trained.model, EvaluationOptions(dataset="digits", eps=0.1, n=n)), attacks=[])
     given = {"attacks": {"PGD": "pgd:steps=2"}, "defenses": {"SVGD": ALD}, "counts": [2], "runs": 1, "images": 2}
     measure.measure_model(planned, "diversity", {**given, **settings}, results)
     return len(Measurements(results).of_kind("diversity"))

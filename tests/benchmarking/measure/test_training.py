@@ -8,7 +8,7 @@ import pytest
 from robench import api
 from robench.benchmarking.measure import epoch_time, training
 from robench.benchmarking.measure.epoch_time import Clock
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.utils.errors import UserError
 from tests.helpers import Trained
 
@@ -25,7 +25,7 @@ def test_an_epoch_is_of_the_whole_training_set(
     plan = {**CHEAP, "settings": {**CHEAP["settings"], **settings}}
     trained = api.train(defense, out=tmp_path / "m.pt", **plan)
     before = trained.path.read_bytes()
-    found = epoch_time.measure(plan_evaluation(trained.path, attacks=["fgsm"]), steps=3)
+    found = epoch_time.measure(plan_evaluation(trained.path, EvaluationOptions(attacks=["fgsm"])), steps=3)
     assert (found["images"], found["batch_size"]) == (1297 - 50, 32)
     assert found["passes"] == passes
     low, high = found["quartiles"]
@@ -42,14 +42,14 @@ def test_the_clock_leaves_out_the_steps_that_warm_up() -> None:
 
 def test_the_log_is_that_of_the_epoch_kept(tmp_path: Path) -> None:
     trained = api.train("adt_exp", out=tmp_path / "m.pt", **{**CHEAP, "epochs": 2})
-    found = training.measure(plan_evaluation(trained.path, attacks=["fgsm"]))
+    found = training.measure(plan_evaluation(trained.path, EvaluationOptions(attacks=["fgsm"])))
     assert found["history"] == trained.card.metrics["history"]
     assert found["kept"] in found["history"]
     assert found["kept"]["entropy"] < 0
 
 
 def test_a_model_from_elsewhere_has_neither(digits_model: Trained) -> None:
-    evaluation = plan_evaluation(digits_model.model, attacks=["fgsm"])
+    evaluation = plan_evaluation(digits_model.model, EvaluationOptions(attacks=["fgsm"]))
     for measure in (training.measure, epoch_time.measure):
         with pytest.raises(UserError, match="that robench trained"):
             measure(evaluation)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.run import evaluate
 from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.store import Ledger
@@ -21,11 +21,12 @@ from robench.search import sees
 from robench.search.catalog import attack
 from robench.search.classifier import Classifier
 from robench.search.fast.first_layer import ByProducts
-from robench.search.fast.tuning import Precision, Tuning, tune
+from robench.search.fast.tuning import Tuning, tune
 from robench.search.judge import Judge
 from robench.search.outcome import Outcome
 from robench.search.rng import Draws
 from robench.search.search import Search
+from robench.specs.choices import Precision
 from robench.threat import ThreatModel
 from robench.utils.errors import UserError
 from tests.helpers import Linear, Ran, Trained, images, linear_case, with_statistics
@@ -354,7 +355,9 @@ def test_what_the_search_does_not_notice_the_judge_sees_at_the_end() -> None:
 def test_the_tuning_is_frozen_with_the_rows_it_made(
     digits_model: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_evaluation(digits_model.model, attacks=["pgd-10"], eps=0.08, precision="bfloat16", n=20)
+    plan = plan_evaluation(
+        digits_model.model, EvaluationOptions(attacks=["pgd-10"], eps=0.08, precision="bfloat16", n=20)
+    )
     first = evaluate(plan, Ledger(tmp_path), RUN)
     assert first["pgd-10"].run["tuning"]["precision"] == "bfloat16"
     assert first[DIAGNOSIS].run["tuning"]["precision"] == "bfloat16"
@@ -370,7 +373,7 @@ def test_the_tuning_is_frozen_with_the_rows_it_made(
 
 def test_a_wrong_precision_is_one_sentence(robench: Callable[..., Ran], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown precision"):
-        plan_evaluation(nn.Linear(1, 1), precision="half")  # type: ignore[arg-type]
+        plan_evaluation(nn.Linear(1, 1), EvaluationOptions(precision="half"))  # type: ignore[arg-type]
     ran = robench("eval", "--model", "nowhere.pt", "--precision", "half")
     assert ran.code == 2
     assert "half" in ran.err

@@ -1,0 +1,29 @@
+"""Options and arguments that several commands have, as typer reads them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robench.reports.formats import Format
+
+ModelOption = Annotated[str, typer.Option(help="A checkpoint, or FACTORY.py:function (runs that code).")]
+DatasetOption = Annotated[str | None, typer.Option(help="By default the checkpoint's, else digits.")]
+DataRootOption = Annotated[Path, typer.Option(help="Where torchvision's data sets lie.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch a missing torchvision data set.")]
+EpsOption = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 or a number.")]
+NormOption = Annotated[str | None, typer.Option(help="linf or l2.")]
+ArchOption = Annotated[
+    str | None, typer.Option(help="The architecture of a bare state dict, or of the model to train.")
+]
+MeanOption = Annotated[str | None, typer.Option(help="Of each channel, for a bare state dict: 0.49,0.48,0.45.")]
+StdOption = Annotated[str | None, typer.Option(help="Likewise.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")]
+WorkersOption = Annotated[int, typer.Option(help="Processes that share the examples of each attack.")]
+LabelsOption = Annotated[int | None, typer.Option(help="So many images keep their label, as many of each class.")]
+TargetOption = Annotated[str | None, typer.Option(help="The data set whose domain to adapt to, without its labels.")]
+ResultsOption = Annotated[Path, typer.Option(help="The folder of results.")]
+FormatOption = Annotated[Format, typer.Option(help="Of what goes to standard output.")]
+
+DATA_ROOT, RESULTS = Path("data"), Path("results")
+"""Their defaults."""

@@ -1,0 +1,44 @@
+"""What goes to standard output: results, and nothing else."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from robench.utils.containment import ForeignExit, contained
+from robench.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def emit(output: "str | Sequence[Table]") -> None:
+    """Text to standard output as it is; rich tables at full width where it is no terminal."""
+    from rich.console import Console
+
+    if isinstance(output, str):
+        print(output)
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    for table in output:
+        console.print(table)
+
+
+@contextmanager
+def only_results() -> Iterator[None]:
+    """Standard output is for what a command has found: whatever is printed meanwhile, by other people's code or by a
+    process that it starts, goes to standard error; and a request to exit is no end of the command."""
+    sys.stdout.flush()
+    results, sys.stdout = sys.stdout, sys.stderr
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with contained("code that the command ran"):
+            yield
+    except ForeignExit as error:
+        raise UserError(str(error)) from None
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        sys.stdout = results
