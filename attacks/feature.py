@@ -24,7 +24,7 @@ def feature(
 
     One random image at a time, from a uniform start each; an example is done at its first success. The features are
     the last feature map, as the appendix of ADT's first version (C.5) says; both released codes take the pooled ones
-    (`layer: pooled`). Targets fill batches: how many an example is spared depends on the others, whether it falls does
+    (`layer: pooled`). Targets fill batches: how many an example skips depends on the others, whether it is broken does
     not. It never looks at the logits' gradient, so it passes models that flatten their loss.
     """
     step = search.size(step_size)

@@ -1,6 +1,6 @@
 """Attacks and defenses as settings of a measurement, and every adversarial example that they make of an image.
 
-An evaluation lets go of who fell and keeps one candidate of each image; here everybody runs to the end.
+An evaluation drops broken images and keeps one candidate of each; here all images run to the end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ class Examples:
 
 
 class WholeSearch(Search):
-    """An attack's search that nobody leaves; it keeps the points offered last."""
+    """A search that no image leaves; it keeps the points offered last."""
 
     offered: Tensor
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from robench.benchmarking.progress import Held, Part, reached, steps_done, steps_of
+from robench.benchmarking.progress import Part, QueueProgress, reached, steps_done, steps_of
 from robench.benchmarking.queue import check
 from robench.benchmarking.workspace import Workspace
 from robench.data import datasets
@@ -70,7 +70,7 @@ def forecast(
     items = load(name, only)
     workspace = workspace or Workspace.of()
     check(items, workspace)
-    held, known = Held(workspace.results), _Passes(workspace)
+    held, known = QueueProgress(workspace.results), _Passes(workspace)
     found = []
     for item in items:
         say(f"{item.name}: timing")
@@ -78,7 +78,7 @@ def forecast(
     return found
 
 
-def _forecast(item: Item, workspace: Workspace, held: Held, known: "_Passes", clock: Clock) -> Forecast:
+def _forecast(item: Item, workspace: Workspace, held: QueueProgress, known: "_Passes", clock: Clock) -> Forecast:
     parts = held.parts(item, workspace.shape(item))
     if not any(part.missing for part in parts):
         return Forecast(item.name, "done")

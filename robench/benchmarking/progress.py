@@ -34,7 +34,7 @@ class Part:
     missing: int
 
 
-class Held:
+class QueueProgress:
     """What the ledger of a results folder holds of the models that queues train."""
 
     def __init__(self, results: Path | str) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from robench.benchmarking.progress import Held, reached, training_in, training_of
+from robench.benchmarking.progress import QueueProgress, reached, training_in, training_of
 from robench.benchmarking.run import Reporter
 from robench.benchmarking.workspace import Workspace
 from robench.data import datasets
@@ -30,7 +30,7 @@ from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 
 MINIMUM = 60.0
-"""With fewer seconds left no further item is begun."""
+"""With fewer seconds left no further item is started."""
 
 State = Literal["done", "stopped", "failed"]
 
@@ -77,7 +77,7 @@ def run(
     work = _Work(workspace, deadline or Deadline(), reporter)
     before: list[str] = []
     outcomes: list[Outcome] = []
-    held = Held(workspace.results)
+    held = QueueProgress(workspace.results)
     for item in items:
         if not any(part.missing for part in held.parts(item, workspace.shape(item))):
             before.append(item.name)
@@ -114,12 +114,12 @@ class _Work:
 
     def outcome(self, item: Item) -> Outcome:
         """Of one item, whatever happens to it."""
-        self.say(f"{item.name}: begun")
+        self.say(f"{item.name}: started")
         try:
             return Outcome(item.name, "done", "; ".join(self._found(item)))
         except OutOfTime:
             return Outcome(item.name, "stopped", self._reached(item))
-        except Exception as error:  # the queue is for when nobody watches: one item's fault must not cost the others
+        except Exception as error:  # one item's fault must not cost the others
             sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
             self.say(f"{item.name}: {sentence}")
             return Outcome(item.name, "failed", sentence)
@@ -158,13 +158,13 @@ class _Work:
 
     def _reached(self, item: Item) -> str:
         plan, path = self.workspace.plan(item)
-        parts = Held(self.workspace.results).parts(item, plan.split.shape) if path.is_file() else []
+        parts = QueueProgress(self.workspace.results).parts(item, plan.split.shape) if path.is_file() else []
         return reached(plan, path, parts)
 
 
 @decides_nothing
 def _before_a_pass(deadline: Deadline, model: nn.Module, inputs: tuple[Tensor]) -> None:
-    """A hook of the model: the passes of a library's attack are asked as well, which tells nobody of its steps."""
+    """A hook of the model: the passes of a library's attack are asked as well, which reports no steps."""
     deadline.check()
 
 
@@ -181,7 +181,7 @@ def _accuracies(summary: Summary) -> str:
 def _publish(name: str, workspace: Workspace) -> list[Path]:
     """The leaderboard, for each evaluation a table of the items done, and the papers' with a defense of the queue."""
     tables: dict[str, set[tuple[object, ...]]] = defaultdict(set)
-    items, held = load(name), Held(workspace.results)
+    items, held = load(name), QueueProgress(workspace.results)
     for item in items:
         shape = workspace.shape(item)
         if any(part.missing for part in held.parts(item, shape)):

@@ -152,8 +152,8 @@ def _evaluations(benchmark: Benchmark, session: _Session) -> Iterator[Evaluation
     trained = (load_model(path) for path in _trained(plans, session))
     subjects: Iterator[Subject] = chain(map(load_model, benchmark.models), trained)
     if benchmark.sources == "each":
-        everybody = list(subjects)
-        pairs = [(subject, [source]) for subject in everybody for source in everybody if source is not subject]
+        models = list(subjects)
+        pairs = [(subject, [source]) for subject in models for source in models if source is not subject]
         yield from (planned for pair in pairs for planned in _at_all_radii(*pair, benchmark, session))
         return
     sources = [load_model(source) for source in benchmark.sources]

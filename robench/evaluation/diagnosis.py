@@ -108,7 +108,7 @@ def diagnose(
         zero=together("zero"),
         nonfinite=together("nonfinite"),
         saturated=together("saturated"),
-        standing={name: [stands for part in parts for stands in part.standing[name]] for name in parts[0].standing},
+        standing={name: [left for part in parts for left in part.standing[name]] for name in parts[0].standing},
         broken=together("broken"),
         extreme=parts[0].extreme,
         faces=hidden / at_faces if at_faces else None,
@@ -155,12 +155,12 @@ def _probe(
     gap = logits.gather(1, y[:, None]).squeeze(1) - others
     draws = Draws(evaluation.seed, ids, x.device)
     left = {radius: _ascended(searcher, seen, radius, x, y, draws) for radius in dict.fromkeys(radii.values())}
-    standing = {name: _standing(left[radius]) for name, radius in radii.items()}
+    standing = {name: _robust(left[radius]) for name, radius in radii.items()}
     at_eps = [left[threat]]
     if seen.votes > 1:
         wider = Classifier(seen.classifier.model, seen.classifier.device, 4 * seen.classifier.draws)
         at_eps.append(_ascended(wider, seen, threat, x, y, draws))
-        standing["more draws"] = _standing(at_eps[-1])
+        standing["more draws"] = _robust(at_eps[-1])
     broken = [found.fooled if deployed is seen else deployed(found.kept, x, y).fooled for found in at_eps]
     return _Part(
         zero=(finite & (flat == 0).all(1)).tolist(),
@@ -212,7 +212,7 @@ def _ascended(searcher: Classifier, seen: Judge, threat: ThreatModel, x: Tensor,
     return Search(searcher, Judge(seen.classifier, threat, seen.votes), threat, x, y, draws).run(_ascend)
 
 
-def _standing(found: Outcome) -> list[bool]:
+def _robust(found: Outcome) -> list[bool]:
     stands: list[bool] = (~found.fooled).tolist()
     return stands
 

@@ -120,11 +120,11 @@ class Evaluation:
             given["protocol"] = self.protocol
         elif self.behaviour.stochastic:
             given["draws"] = self.draws
-        if attack.batch_dependent or self.meets_chance(attack):
+        if attack.batch_dependent or self.uses_global_rng(attack):
             given |= self._batch_key()
         return {**attack.key(), **given, "seed": self.seed, "readings": self.readings_of(attack)}
 
-    def meets_chance(self, attack: Attack) -> bool:
+    def uses_global_rng(self, attack: Attack) -> bool:
         """Whether a model that the attack asks draws global random numbers."""
         return self.behaviour.stochastic or (self.sources_draw and Sources in attack.needs)
 
@@ -134,7 +134,7 @@ class Evaluation:
 
     def can_be_cut(self, attack: Attack) -> bool:
         """Whether the beginning of its runs tells what a shorter run finds."""
-        return self.readings_of(attack) == "any" and not self.meets_chance(attack)
+        return self.readings_of(attack) == "any" and not self.uses_global_rng(attack)
 
     def _batch_key(self) -> dict[str, Any]:
         """What makes the batches, where outcomes depend on them."""
@@ -162,8 +162,8 @@ class Evaluation:
         deployed = Judge(Classifier(self.subject.model, device, draws), self.threat, self.votes)
         if self.protocol == "adaptive":
             return deployed, deployed
-        assert self.subject.bare is not None
-        return deployed, Judge(Classifier(self.subject.bare, device), self.threat)
+        assert self.subject.undefended is not None
+        return deployed, Judge(Classifier(self.subject.undefended, device), self.threat)
 
     def precision_of(self, access: Access) -> Precision:
         """Of the passes of attacks with this access: those that query estimate slopes from small differences of logits,

@@ -95,7 +95,7 @@ def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, the mode from the suite, else
     from the defaults."""
     subject, split, threat, dataset = _subject(model, options)
-    if options.protocol == "static" and subject.bare is None:
+    if options.protocol == "static" and subject.undefended is None:
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
     device = resolve_device(options.device)
     target = probed(subject, split, device, options.protocol)
@@ -268,7 +268,8 @@ def probed(
     classes = check_model(classifier, split, subject.name)
     x = split.floats(slice(IMAGES)).to(device)
     behaviour = observe(classifier, x)
-    seen = classifier if protocol == "adaptive" or subject.bare is None else Classifier(subject.bare, device)
+    undefended = subject.undefended if protocol == "static" else None
+    seen = Classifier(undefended, device) if undefended else classifier
     if subject.gives == "gradients" and not differentiable(seen, x):
         subject = replace(subject, gives="scores")
     return Probed(subject, behaviour, classes)

@@ -35,7 +35,7 @@ class Progress(Watch, Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Ignores what it is told."""
 
     def begin(self, attack: str, examples: int) -> None: ...
     def active(self, examples: int, passes: int) -> None: ...

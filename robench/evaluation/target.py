@@ -35,7 +35,7 @@ class Subject:
     name: str
     arch: str
     card: checkpoint.Card | None = None
-    bare: nn.Module | None = None
+    undefended: nn.Module | None = None
     """without its test-time transform, where it has one"""
     gives: Access = "gradients"
     """what it shows of itself"""
@@ -199,7 +199,7 @@ def _deployed(subject: Subject, helpers: Mapping[str, Mapping[str, Tensor]]) -> 
     if model is subject.model:
         return subject
     notices = [*subject.notices, f"it is deployed behind the test-time transform of {card.defense}"]
-    return replace(subject, model=model, bare=subject.model, notices=notices)
+    return replace(subject, model=model, undefended=subject.model, notices=notices)
 
 
 def from_module(model: nn.Module) -> Subject:

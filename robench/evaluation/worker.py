@@ -48,7 +48,7 @@ class Prepared:
         self._load()
 
     def _load(self) -> None:
-        """Makes copies of the model, and of all that attacks are given, that nobody has touched."""
+        """Makes copies of the model, and of all that attacks are given, as they were loaded."""
         device = torch.device(self._evaluation.device)
         self._judge, self._seen = self._evaluation.judges(device)
         self._resources = self._evaluation.resources(device)
@@ -293,7 +293,7 @@ class AttackRows:
             )
 
     def _run(self, search: Search, ids: np.ndarray) -> Outcome:
-        if not self.evaluation.meets_chance(self.attack):
+        if not self.evaluation.uses_global_rng(self.attack):
             return search.run(self.attack, self.attack.restarts)
         with undisturbed(search.x.device):
             reseed(crc32(f"{self.attack.name} {self.evaluation.seed} {ids[0]}".encode()))

@@ -41,7 +41,7 @@ NEEDED = {
 @dataclass(frozen=True)
 class Cell:
     """A folder of the ledger. `key`: what the fingerprint is made of. `about`: names for people. `run`: what was
-    frozen when the cell was begun (batch size, threads), with what made it (command, versions, device, date)."""
+    frozen when the cell was opened (batch size, threads), with what made it (command, versions, device, date)."""
 
     path: Path
 
@@ -131,7 +131,7 @@ class Cell:
         self._parts.append(rows)
 
     def compact(self) -> None:
-        """Puts the parts into one; whoever reads meanwhile finds every row."""
+        """Puts the parts into one; a reader meanwhile finds every row."""
         self._parts.compact()
 
     @contextmanager

@@ -74,7 +74,7 @@ def _read(path: Path) -> Measurement:
     try:
         measurement = Measurement(**json.loads(path.read_text()))
         if "started" not in measurement.run:
-            raise ValueError("it does not say when it was begun")
+            raise ValueError("it does not say when it was started")
         return measurement
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}); remove it and run robench bench again") from None

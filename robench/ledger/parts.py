@@ -23,7 +23,7 @@ from robench.utils.errors import UserError
 from robench.utils.files import replacing
 
 WINDOW = 65_536
-"""Examples whose rows are held at a time by whoever goes through a cell."""
+"""Examples whose rows are held at a time while a cell is gone through."""
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Parts:
         return len(self.table())
 
     def compact(self) -> None:
-        """Puts the parts into one; whoever reads meanwhile finds every row in the old parts, the new one, or both."""
+        """Puts the parts into one; a reader meanwhile finds every row in the old parts, the new one, or both."""
         self._steadily(self._compact)
 
     def _compact(self, parts: Sequence[Path]) -> None:

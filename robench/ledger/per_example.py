@@ -1,4 +1,4 @@
-"""What one attack did, as arrays over the examples: the ledger's rows for whoever counts them.
+"""What one attack did, as arrays over the examples: the ledger's rows, to be counted.
 
 To count a cell of any size, examples that fared alike under all attacks are put together, window by window.
 """
@@ -28,8 +28,8 @@ STATUSES = ("ok", "invalid", "unstable", *UNFINISHED)
 class Tally:
     """Columns of the ledger, each [N], in order of example. `fooled` and `final` are False where they are not `known`
     or not `read`; `first_step` is -1 where no candidate fooled; `variance` is that of being right over the draws of a
-    stochastic model, and NaN for a deterministic one. A row stands for `count` examples, of which `dearest` is the
-    largest number of backward passes. `signs`, of the clean images, are the bits of what the diagnosis found
+    stochastic model, and NaN for a deterministic one. A row aggregates `count` examples; `max_backwards` is the
+    largest number of backward passes among them. `signs`, of the clean images, are the bits of what the diagnosis found
     (`robench.ledger.signs`), elsewhere 0."""
 
     example: Array
@@ -48,7 +48,7 @@ class Tally:
     queries: Array
     seconds: Array
     variance: Array
-    dearest: Array
+    max_backwards: Array
     signs: Array
 
     @classmethod
@@ -60,7 +60,7 @@ class Tally:
             **{name: columns[name].to_numpy() for name in plain},
             count=np.ones(len(rows), dtype=np.int64),
             variance=share_right * (1 - share_right),
-            dearest=columns["backwards"].to_numpy(),
+            max_backwards=columns["backwards"].to_numpy(),
             signs=np.zeros(len(rows), dtype=np.int64),
             fooled=columns["fooled"].fill_null(False).to_numpy(),
             known=columns["fooled"].is_valid().to_numpy(),
@@ -106,8 +106,8 @@ class Tally:
     @property
     def skipped(self) -> Array:
         """Where another attack had broken the example already."""
-        spared: Array = self.status == "skipped"
-        return spared
+        skipped: Array = self.status == "skipped"
+        return skipped
 
 
 def tally(cells: Mapping[str, Cell], ids: range | None = None) -> dict[str, Tally]:
@@ -160,7 +160,7 @@ def _gathered(tally: Tally, first: Array, group: Array) -> Tally:
     for name in SUMS:
         column = getattr(tally, name)
         columns[name] = np.bincount(group, column, minlength=len(first)).astype(np.result_type(column, np.int64))
-    np.maximum.at(columns["dearest"], group, tally.dearest)
+    np.maximum.at(columns["max_backwards"], group, tally.max_backwards)
     return Tally(**columns)
 
 

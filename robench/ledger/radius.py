@@ -7,7 +7,7 @@ SAME = 1e-6
 
 
 def radius(eps: float | str) -> str:
-    """As people write it, whoever wrote it how: a short decimal, else so many of 255 levels, else six digits."""
+    """As people write it, however it was given: a short decimal, else so many of 255 levels, else six digits."""
     try:
         value = float(Fraction(eps))
     except (ValueError, ZeroDivisionError):  # of a ledger that someone else wrote

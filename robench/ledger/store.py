@@ -34,12 +34,12 @@ class Ledger:
         return whole, broken
 
     def find(self, key: dict[str, Any]) -> Cell | None:
-        """The cell of this key, if it has been begun."""
+        """The cell of this key, if there is one."""
         cell = Cell(self.path / fingerprint(key))
         return cell if (cell.path / "cell.json").exists() else None
 
     def cell(self, key: dict[str, Any], about: dict[str, Any], run: dict[str, Any]) -> Cell:
-        """The cell of this key, begun with this `run` if it is new; the one who begins it freezes the run."""
+        """The cell of this key, opened with this `run` if it is new; the process that opens it freezes the run."""
         path = self.path / fingerprint(key)
         document = {"key": key, "about": about, "run": run}
         make_folder(path)

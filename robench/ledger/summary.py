@@ -207,7 +207,7 @@ def _spread(tally: Tally) -> float | None:
 
 
 def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
-    """How many examples each attack broke that no other did; nothing where one was spared some, or erred on some."""
+    """How many examples each attack broke that no other did; nothing where one skipped some, or erred on some."""
     if any(not each.finished.all() for each in tallies.values()):
         return {}
     breakers = np.sum([each.fooled for each in tallies.values()], axis=0)

@@ -226,15 +226,15 @@ def _stands_beyond_reason(evidence: Evidence) -> Iterator[str]:
     probed = evidence.total(signs.guided)
     if not (found and probed and _in_question(evidence)):
         return
-    standing, chance = evidence.total(signs.guided & ~signs.extreme), _chance(evidence, found)
+    robust, chance = evidence.total(signs.guided & ~signs.extreme), _chance(evidence, found)
     seen = min(int(found["probed"]), int(evidence.count.sum()))  # the examples that are wrong when clean among them
-    if wilson(standing, seen).low > chance:
-        shares = f"{100 * standing / seen:.0f} % (chance is {100 * chance:.0f} %)"
+    if wilson(robust, seen).low > chance:
+        shares = f"{100 * robust / seen:.0f} % (chance is {100 * chance:.0f} %)"
         yield f"PGD at {found['extreme']}, within reach of grey, leaves {shares}; {BLACK_BOX}"
 
 
 def _in_question(evidence: Evidence) -> bool:
-    """Whether an example is left that only gradients were tried on, so that misleading ones may have spared it."""
+    """Whether an example is left that only gradients were tried on, so that misleading ones may have missed it."""
     return bool(evidence.without(_gropes).any())
 
 
@@ -296,7 +296,7 @@ def _one_step_beats_many(evidence: Evidence) -> Iterator[str]:
     """An attack of one gradient that breaks more than all iterative ones together: the gradient leads nowhere."""
     with_gradients = evidence.only(gradients=True) if _in_question(evidence) else []
     fooled = {name: column for name, column in evidence.fooled.items() if name in with_gradients}
-    gradients = {name: int(evidence.tallies[name].dearest.max()) for name in fooled}
+    gradients = {name: int(evidence.tallies[name].max_backwards.max()) for name in fooled}
     draws = evidence.draws or 1
     many = [column for name, column in fooled.items() if gradients[name] > draws]
     if many:
@@ -320,9 +320,9 @@ def _black_box_beats_white_box(evidence: Evidence) -> Iterator[str]:
     settled = union | np.all([each.known for each in white], axis=0)
     for name in evidence.only(gradients=False):
         if each := tallies.get(name):
-            spared = each.skipped & union
-            shared = settled & (each.known | spared)
-            for gap, p in _beats((each.fooled | spared)[shared], union[shared], each.count[shared]):
+            skipped = each.skipped & union
+            shared = settled & (each.known | skipped)
+            for gap, p in _beats((each.fooled | skipped)[shared], union[shared], each.count[shared]):
                 yield (
                     f"{name}, without gradients, breaks {_points(gap, p)} more than all attacks with them, so that the "
                     "worst case is an upper bound; an attack with gradients fitted to the model (--attack FILE.py), "

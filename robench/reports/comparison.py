@@ -61,11 +61,13 @@ def compare(first: str, second: str, results: Path | str = "results") -> list[Co
 def _named(written: str, evaluated: Sequence[Run]) -> str:
     """The model of this name, or the only one whose name begins so."""
     names = sorted({str(run.about["model"]) for run in evaluated})
-    begun = [name for name in names if name.startswith(written)]
-    if written in names or len(begun) == 1:
-        return written if written in names else begun[0]
-    if begun:
-        raise UserError(f"{written!r} is the beginning of {len(begun)} models ({', '.join(begun)}); give more of it")
+    matching = [name for name in names if name.startswith(written)]
+    if written in names or len(matching) == 1:
+        return written if written in names else matching[0]
+    if matching:
+        raise UserError(
+            f"{written!r} is the beginning of {len(matching)} models ({', '.join(matching)}); give more of it"
+        )
     raise unknown("model", written, names)
 
 

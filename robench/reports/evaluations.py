@@ -229,7 +229,7 @@ def _as_deployed(cells: Sequence[Cell]) -> list[Cell]:
 def _chosen(cells: Sequence[Cell]) -> dict[str, Cell]:
     """Of the cells of one model, newest first: for each attack the one of most examples, the newest of equals.
 
-    Cells that were only begun are left out, and those that would cut the row to less than a tenth of its examples.
+    Cells without rows are left out, and those that would cut the row to less than a tenth of its examples.
     """
     sizes = {cell.path: cell.size() for cell in cells}
     widest = max((sizes[cell.path] for cell in cells if cell.about["attack"] != CLEAN), default=0)

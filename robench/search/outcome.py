@@ -16,11 +16,11 @@ class Outcome:
     fooled: Tensor
     """some candidate fooled the judge"""
     last_fooled: Tensor
-    """the candidate a run offered last fooled the judge (only where nobody is dropped)"""
+    """the candidate a run offered last fooled the judge (only where none is dropped)"""
     kept: Tensor
     """[B, ...]: the first candidate that fooled the judge, else the one of largest margin, else x"""
     last: Tensor
-    """[B, ...]: where the last run ended (only where nobody is dropped)"""
+    """[B, ...]: where the last run ended (only where none is dropped)"""
     margin: Tensor
     """of `kept`: max_{j != y} z_j - z_y; -inf where nothing was tried"""
     first_step: Tensor

@@ -1,7 +1,7 @@
 """What a benchmark says: which defenses and checkpoints to train, against which attacks, and what else to measure.
 
 benchmarks/NAME.yaml is one; benchmarks/papers/ID.yaml is one too, with what it takes to lay its runs out as the paper's
-table or figure. No torch is imported here: whoever only reads results reads these as well.
+table or figure. No torch is imported here: what only reads results reads these as well.
 """
 
 from collections.abc import Iterator

@@ -8,11 +8,11 @@ from robench.utils.errors import unknown
 from robench.utils.registry import Strict
 
 Readings = Literal["any", "final"]
-"""Whether some iterate fooled the model, or whether the last one did as well (nobody leaves the run then)."""
+"""Whether some iterate fooled the model, or whether the last one did as well (no example leaves the run then)."""
 
 
 class Suite(Strict):
-    """A named list of attacks, how their iterates are read, and on which examples they are run where nobody says."""
+    """A named list of attacks, how their iterates are read, and on which examples they are run by default."""
 
     attacks: list[str]
     readings: Readings = "any"

@@ -52,7 +52,7 @@ class Processes:
         return Share(size, self)
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has, in their order; nobody goes on before all have come here."""
+        """What each process has, in their order; no process goes on before all have come here."""
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
@@ -110,7 +110,7 @@ def _together(exchange: Callable[..., object], *arguments: object) -> None:
 
 
 def is_main() -> bool:
-    """Whether this process is the first or the only one, as its launcher says before a training has begun."""
+    """Whether this process is the first or the only one, as its launcher says before a training starts."""
     return int(os.environ.get("RANK", "0")) == 0
 
 

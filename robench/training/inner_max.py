@@ -56,7 +56,7 @@ def ascend(
     step_size: float,
     direction: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Steps from `start` up `loss(output, y, *beside)` [B], projected around x [B, ...] each time; nobody leaves.
+    """Steps from `start` up `loss(output, y, *beside)` [B], projected around x [B, ...] each time; no example leaves.
 
     The loss is as attacks have it (`robench.losses`): what belongs to each example is given beside it, [B, ...].
     `direction(x_adv, gradient)` replaces the gradient where a method does not follow it. Costs `steps` forward and

@@ -51,7 +51,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Tells nobody."""
+    """Ignores what it is told."""
 
     def begin(self, name: str, steps: int, done: int) -> None: ...
     def advance(self, step: int, loss: float, passes: int) -> None: ...

@@ -1,4 +1,4 @@
-"""Work that ends in time: a moment after which nothing is begun, and the words in which people give it."""
+"""Work that ends in time: a moment after which nothing is started, and the words in which people give it."""
 
 import re
 import time
@@ -14,7 +14,7 @@ RESERVE = 20.0
 
 
 class OutOfTime(Stop):
-    """The time is over. It is no Exception, so that nobody who forgives a failing attack forgives this."""
+    """The time is over. It is no Exception, so that no handler of failing attacks catches it."""
 
 
 @dataclass(frozen=True)

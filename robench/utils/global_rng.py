@@ -11,7 +11,7 @@ import torch
 
 
 def reseed(seed: int) -> None:
-    """The global random streams of torch, NumPy and Python, begun anew."""
+    """The global random streams of torch, NumPy and Python, seeded anew."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)

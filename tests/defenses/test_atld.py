@@ -310,7 +310,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_checkpoint_is_deployed_behind_imt_with_its_own_discriminator(trained: Path) -> None:
     subject = load_model(trained)
-    assert subject.bare is not None
+    assert subject.undefended is not None
     assert "test-time transform of atld_imt" in subject.notices[0]
     imt: Any = subject.model
     saved = checkpoint.helpers_of(checkpoint.read(trained))["discriminator"]
@@ -320,7 +320,7 @@ def test_a_checkpoint_is_deployed_behind_imt_with_its_own_discriminator(trained:
     with torch.no_grad():
         moved = imt.transformed(x)
         assert float((moved - x).abs().max()) == pytest.approx(0.2, abs=1e-5)
-        torch.testing.assert_close(imt(x), subject.bare(moved))
+        torch.testing.assert_close(imt(x), subject.undefended(moved))
         assert bool((imt.suspicion(moved) <= imt.suspicion(x) + 1e-3).float().mean() > 0.8)
 
 

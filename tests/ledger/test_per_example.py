@@ -41,7 +41,9 @@ def test_what_fared_alike_is_counted_as_each_by_itself(
     assert sum(each.errors for each in whole.attacks.values()) > 20
     alike, each = condensed(cells, range(n)), tally(cells)
     assert len(alike[CLEAN]) < n
-    assert [(t.n, t.dearest.max()) for t in alike.values()] == [(t.n, t.dearest.max()) for t in each.values()]
+    assert [(t.n, t.max_backwards.max()) for t in alike.values()] == [
+        (t.n, t.max_backwards.max()) for t in each.values()
+    ]
 
 
 def cell(

@@ -48,7 +48,11 @@ CHANGES: dict[str, tuple[str, Callable[[str], str], bool]] = {
         lambda text: text.replace("_steps(attack) < _steps(other)", "_steps(attack) <= _steps(other)"),
         True,
     ),
-    "the judged model": ("evaluation/evaluation.py", lambda text: text.replace("(self.subject.bare", "(None"), True),
+    "the judged model": (
+        "evaluation/evaluation.py",
+        lambda text: text.replace("(self.subject.undefended", "(None"),
+        True,
+    ),
     "an executor": ("evaluation/executors/processes.py", lambda text: text.replace("RETRIES = 2", "RETRIES = 3"), True),
     "the other process": ("search/library/worker.py", lambda text: text + "\nMORE = 1\n", True),
     "a resizing": ("data/resize.py", lambda text: text + "\nMORE = 1\n", True),

@@ -34,12 +34,12 @@ def saved(path: Path, trained: Trained, defense: str, settings: dict[str, object
 def test_a_checkpoint_is_deployed_behind_its_transform(tmp_path: Path, digits_model: Trained) -> None:
     subject = load_model(saved(tmp_path / "m.pt", digits_model, "input_quantization", {"levels": 2}))
     x = digits_model.split.floats(slice(16))
-    assert subject.bare is not None
-    assert torch.equal(subject.bare(x), digits_model.model(x))
+    assert subject.undefended is not None
+    assert torch.equal(subject.undefended(x), digits_model.model(x))
     assert torch.equal(subject.model(x), digits_model.model(x.round()))
     assert "test-time transform of input_quantization" in subject.notices[0]
     plain = load_model(saved(tmp_path / "p.pt", digits_model, "standard", {}))
-    assert plain.bare is None
+    assert plain.undefended is None
     assert not plain.notices
 
 

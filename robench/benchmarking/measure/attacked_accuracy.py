@@ -14,7 +14,7 @@ def measure(evaluation: Evaluation, *, attacks: list[NamedAttack]) -> dict[str, 
     Gives for each attack the number of examples classified correctly and of all; nothing for a model without a
     transform. It can exceed the clean accuracy, and is no robust accuracy.
     """
-    if evaluation.subject.bare is None:
+    if evaluation.subject.undefended is None:
         return {"attacks": {}}
     static = replace(evaluation, protocol="static")
     deployed, _ = static.judges(static.device)

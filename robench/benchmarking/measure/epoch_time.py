@@ -18,7 +18,7 @@ OF_MACHINE = True
 
 
 def measure(evaluation: Evaluation, *, steps: int = 8) -> dict[str, Any]:
-    """Seconds of an epoch over the whole training set, less the images held out: the median step of a training begun
+    """Seconds of an epoch over the whole training set, less the images held out: the median step of a training started
     anew by the model's own recipe, of `steps` of them after two to warm up, times the steps of an epoch.
 
     `quartiles` are those of a step's seconds on the epoch's scale; `passes` the forward passes of an image in a step.

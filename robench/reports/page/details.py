@@ -188,18 +188,18 @@ def _steps(configured: Any) -> int:
 
 
 def _curve(tally: Tally, steps: int) -> list[tuple[int, float]]:
-    """(step, accuracy) wherever it falls; nothing of an attack that takes one step, counts none, or was spared some."""
+    """(step, accuracy) wherever it falls; nothing of an attack that takes one step, counts none, or skipped some."""
     run = tally.where(tally.finished)
     fell = run.first_step[run.fooled & run.correct]
     if steps < 2 or tally.skipped.any() or not fell.any() or (fell < 0).any():
         return []
     counts = np.bincount(fell, minlength=steps + 1)
-    standing = (run.correct.sum() - counts.cumsum()) / len(run)
+    robust = (run.correct.sum() - counts.cumsum()) / len(run)
     at = np.flatnonzero(counts)
     if len(at) > POINTS:
         at = at[np.unique(np.geomspace(1, len(at), POINTS).round().astype(int)) - 1]
     return [
         (0, float(run.correct.mean())),
-        *((int(step), float(standing[step])) for step in at),
-        (len(counts) - 1, float(standing[-1])),
+        *((int(step), float(robust[step])) for step in at),
+        (len(counts) - 1, float(robust[-1])),
     ]

@@ -16,7 +16,7 @@ from robench.reports.ranking import nothing_in, ranked
 @dataclass(frozen=True)
 class Survey:
     """`runs` in the leaderboard's order, `galleries` by the id of their run; `unread`: what cannot be read, with the
-    remedy; `unfinished`: what was begun and not ended."""
+    remedy; `unfinished`: what was started and has not ended."""
 
     runs: Sequence[Run]
     galleries: Mapping[str, Gallery]
@@ -53,8 +53,8 @@ def _unfinished(found: Sequence[Run], sizes: Mapping[Cell, int]) -> Iterator[str
 def _unfinished_attacks(cells: Sequence[Cell], run: Run, sizes: Mapping[Cell, int]) -> Iterator[str]:
     widest = max(map(sizes.__getitem__, cells))
     chosen = {name: cell for name, cell in run.cells.items() if name != DIAGNOSIS}
-    begun = {cell.about["attack"]: cell for cell in cells if cell.about["attack"] not in chosen}
-    for name, cell in begun.items():
+    started = {cell.about["attack"]: cell for cell in cells if cell.about["attack"] not in chosen}
+    for name, cell in started.items():
         yield f"{_name(cell)}: {name} has {sizes[cell]} of {widest} examples and is left out; {_goes_on(cell)}"
     for name, cell in chosen.items():
         if sizes[cell] < widest:
