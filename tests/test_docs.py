@@ -11,6 +11,8 @@ import typer
 
 from robench.cli.main import app
 from tests import ROOT
+from robench.data import catalog
+from robench.utils.errors import UserError
 from tests.helpers import Ran
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]
@@ -53,16 +55,19 @@ def test_every_table_figure_benchmark_and_suite_that_is_named_exists() -> None:
             assert suite in suites
 
 
-def test_the_attack_and_the_defense_of_the_guide_run(in_tmp: Path, robench: Callable[..., Ran]) -> None:
+def test_the_attack_the_defense_and_the_network_of_the_guide_run(in_tmp: Path, robench: Callable[..., Ran]) -> None:
     for code in blocks(ROOT / "docs" / "guide.md", "python"):
         if named := re.match(r"# (my_\w+\.py)", code):
             Path(named[1]).write_text(code)
-    trained = robench("train", "--defense", "./my_defense.py", "--set", "steps=2", "--epochs", 1, "--out", "ckpt.pt")
+    of_guide = ("--defense", "./my_defense.py", "--arch", "./my_network.py")
+    trained = robench("train", *of_guide, "--set", "steps=2", "--epochs", 1, "--out", "ckpt.pt")
     assert trained.code == 0, trained.err
     ran = robench(
         "eval",
         "--model",
         "ckpt.pt",
+        "--arch",
+        "./my_network.py",
         "--attack",
         "./my_attack.py:steps=20",
         "--attack",
@@ -74,6 +79,14 @@ def test_the_attack_and_the_defense_of_the_guide_run(in_tmp: Path, robench: Call
     )
     assert ran.code == 0, ran.err
     assert "my_attack" in ran.out
+
+
+def test_the_data_set_of_the_guide_is_an_entry(tmp_path: Path) -> None:
+    (code,) = (code for code in blocks(ROOT / "docs" / "guide.md", "python") if code.startswith("Dataset("))
+    entry = eval(code, vars(catalog))
+    assert entry.like in catalog.DATASETS
+    with pytest.raises(UserError, match="dataset fashion is not complete"):
+        entry.read("test", tmp_path, False)
 
 
 def test_links_lead_somewhere() -> None:
