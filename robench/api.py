@@ -27,7 +27,7 @@ from robench.evaluation.plan import (
     plan_evaluation,
     plan_verification,
 )
-from robench.evaluation.run import Progress as EvaluationProgress
+from robench.evaluation.run import EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.shards import Scale
 from robench.evaluation.target import Subject, load_model
@@ -226,7 +226,7 @@ def train(
     precision: str = "float32",
     tensorboard: Path | str | None = None,
     results: Path | str = "results",
-    progress: loop.Progress | None = None,
+    progress: loop.TrainingProgress | None = None,
 ) -> Trained:
     """Trains a defense by its recipe and returns its checkpoint.
 
@@ -271,7 +271,7 @@ def train(
     )
     path = Path(out) if out else checkpoint_path(plan, results)
     if tensorboard is not None:
-        progress = TensorBoardProgress(Path(tensorboard), progress or loop.Silent())
+        progress = TensorBoardProgress(Path(tensorboard), progress or loop.SilentTraining())
     return Trained(path, loop.train(plan, path, device=resolve_device(device), resume=resume, progress=progress))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robench.data import datasets
 from robench.training import recipe
 from robench.training.defense import Batch, Defense, Step
-from robench.training.loop import Silent, _Loop
+from robench.training.loop import SilentTraining, _Loop
 from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 
@@ -46,7 +46,7 @@ def plan(name: str, **changes: Any) -> Plan:
 
 
 def loop(planned: Plan, out: Path) -> _Loop:
-    return _Loop(planned, out, Accelerator(cpu=True), Silent(), 0)
+    return _Loop(planned, out, Accelerator(cpu=True), SilentTraining(), 0)
 
 
 def ended(planned: Plan, out: Path) -> dict[str, dict[str, Tensor]]:

@@ -10,9 +10,9 @@ import pytest
 import typer
 
 from robench.cli.main import app
-from tests import ROOT
 from robench.data import catalog
 from robench.utils.errors import UserError
+from tests import ROOT
 from tests.helpers import Ran
 
 PAGES = [ROOT / "README.md", ROOT / "docs" / "guide.md"]

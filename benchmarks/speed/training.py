@@ -30,7 +30,7 @@ from robench.models.network import Network
 from robench.training import recipe
 from robench.training.defense import MODEL, TARGET, Batch, Defense, Step
 from robench.training.inner_max import evaluating
-from robench.training.loop import Silent, train
+from robench.training.loop import SilentTraining, train
 from robench.training.plan import plan_training
 from robench.training.training_plan import Plan
 from robench.utils.device import resolve_device
@@ -164,7 +164,7 @@ def watched(defense: Defense, watch: Watch) -> Defense:
 
 
 @dataclass
-class Clock(Silent):
+class Clock(SilentTraining):
     """Times each step, and the watch's passes after it."""
 
     watch: Watch

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from robench.benchmarking.progress import Part, QueueProgress, reached, steps_done, steps_of
+from robench.benchmarking.progress import CellProgress, QueueProgress, reached, steps_done, steps_of
 from robench.benchmarking.queue import check
 from robench.benchmarking.workspace import Workspace
 from robench.data import datasets
@@ -100,7 +100,7 @@ class _Passes:
         self.workspace = workspace
         self._known: dict[tuple[str, str, tuple[str, ...]], tuple[float, float, dict[str, float]]] = {}
 
-    def seconds(self, item: Item, plan: Plan, parts: Sequence[Part]) -> tuple[float, float, float]:
+    def seconds(self, item: Item, plan: Plan, parts: Sequence[CellProgress]) -> tuple[float, float, float]:
         """Of a forward and a backward pass of a batch, of the attacks still to be made, and of all the epochs' looks at
         the images held out. Other data sets than that trained on are taken to cost the same."""
         for dataset in {part.dataset for part in parts} - {item.shared.dataset}:
@@ -156,11 +156,11 @@ def _small(plan: Plan, size: int) -> Plan:
     return replace(plan, recipe=replace(plan.recipe, setup=setup), split=few, limit=None)
 
 
-class _Enough(Exception):  # noqa: N818
+class _EnoughSteps(Exception):  # noqa: N818
     """All the steps wanted are timed."""
 
 
-class _Timer(loop.Silent):
+class _Timer(loop.SilentTraining):
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.moments: list[float] = []
@@ -168,11 +168,11 @@ class _Timer(loop.Silent):
     def advance(self, step: int, loss: float, passes: int) -> None:
         self.moments.append(self.clock())
         if len(self.moments) == TIMED:
-            raise _Enough
+            raise _EnoughSteps
 
 
 def _timed(plan: Plan, device: str, clock: Clock) -> float:
     timer = _Timer(clock)
-    with tempfile.TemporaryDirectory() as folder, suppress(_Enough):
+    with tempfile.TemporaryDirectory() as folder, suppress(_EnoughSteps):
         loop.train(plan, Path(folder) / "timed.pt", device=device, progress=timer)
     return min(later - earlier for earlier, later in pairwise(timer.moments))

@@ -25,7 +25,7 @@ from robench.utils.fingerprints import fingerprint
 
 
 @dataclass(frozen=True)
-class Part:
+class CellProgress:
     """One attack on one data set, or `CLEAN`: the examples that an item asks for, and those that are not yet done."""
 
     dataset: str
@@ -43,7 +43,7 @@ class QueueProgress:
             if cell.about["recipe"] and cell.about.get("protocol") != "static":
                 self._of[training_in(cell.about)][fingerprint(cell.key["model"])].append(cell)
 
-    def parts(self, item: Item, shape: Sequence[int]) -> list[Part]:
+    def parts(self, item: Item, shape: Sequence[int]) -> list[CellProgress]:
         """Of the model of this item that is furthest; `shape` [C, H, W] is that of the images it is trained on."""
         models = [*self._of[training_of(item, shape)].values(), []]
         return min((_parts(item, cells) for cells in models), key=lambda parts: sum(part.missing for part in parts))
@@ -61,7 +61,7 @@ def training_in(about: Mapping[str, Any]) -> str:
     return fingerprint({name: about[name] for name in ("recipe", "train_seed", "trained_on")})
 
 
-def _parts(item: Item, cells: Sequence[Cell]) -> list[Part]:
+def _parts(item: Item, cells: Sequence[Cell]) -> list[CellProgress]:
     threat = ThreatModel.of(item.shared.norm, item.shared.eps)
     asked: dict[tuple[str, str], int] = {}
     for asking in item.evaluations.values():
@@ -77,7 +77,7 @@ def _parts(item: Item, cells: Sequence[Cell]) -> list[Part]:
             and cell.key["threat"] == [threat.norm, threat.eps]
         ]
         missing = min((len(set(range(n)) - present) for present in filled), default=n)
-        found.append(Part(dataset, name, n, missing))
+        found.append(CellProgress(dataset, name, n, missing))
     return found
 
 
@@ -101,7 +101,7 @@ def steps_done(plan: Plan, path: Path) -> int:
     return step
 
 
-def reached(plan: Plan, path: Path, parts: Sequence[Part]) -> str:
+def reached(plan: Plan, path: Path, parts: Sequence[CellProgress]) -> str:
     """Of an item that is not done, for people: open, training at 37 %, evaluation at 60 %."""
     done, steps = steps_done(plan, path), steps_of(plan)
     if done < steps:

@@ -36,7 +36,7 @@ State = Literal["done", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ItemOutcome:
     """What became of an item in this call, with a sentence or its accuracies."""
 
     item: str
@@ -49,7 +49,7 @@ class Report:
     """`before`: the items that were done already; `next`: the first that is open still and did not fail."""
 
     before: Sequence[str]
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[ItemOutcome]
     next: str | None
 
     @property
@@ -76,7 +76,7 @@ def run(
     check(items, workspace)
     work = _Work(workspace, deadline or Deadline(), reporter)
     before: list[str] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[ItemOutcome] = []
     held = QueueProgress(workspace.results)
     for item in items:
         if not any(part.missing for part in held.parts(item, workspace.shape(item))):
@@ -112,17 +112,17 @@ class _Work:
         if self.reporter:
             self.reporter.say(text)
 
-    def outcome(self, item: Item) -> Outcome:
+    def outcome(self, item: Item) -> ItemOutcome:
         """Of one item, whatever happens to it."""
         self.say(f"{item.name}: started")
         try:
-            return Outcome(item.name, "done", "; ".join(self._found(item)))
+            return ItemOutcome(item.name, "done", "; ".join(self._found(item)))
         except OutOfTime:
-            return Outcome(item.name, "stopped", self._reached(item))
+            return ItemOutcome(item.name, "stopped", self._reached(item))
         except Exception as error:  # one item's fault must not cost the others
             sentence = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {_first_line(error)}"
             self.say(f"{item.name}: {sentence}")
-            return Outcome(item.name, "failed", sentence)
+            return ItemOutcome(item.name, "failed", sentence)
 
     def _found(self, item: Item) -> Iterator[str]:
         """Trains what is not trained and attacks what is not attacked; the accuracies of each evaluation."""

@@ -15,7 +15,7 @@ from robench.benchmarking.workspace import Workspace
 from robench.evaluation.answers import told_apart
 from robench.evaluation.evaluation import Evaluation, check_n
 from robench.evaluation.plan import EvaluationOptions, plan_evaluation
-from robench.evaluation.run import Progress as EvaluationProgress
+from robench.evaluation.run import EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.shards import ALONE, Scale
 from robench.evaluation.target import Subject, load_model
@@ -44,7 +44,7 @@ class Reporter(Protocol):
     """Shows what a benchmark is doing."""
 
     def say(self, text: str) -> None: ...
-    def training(self) -> loop.Progress: ...
+    def training(self) -> loop.TrainingProgress: ...
     def evaluation(self) -> EvaluationProgress: ...
 
 

@@ -13,7 +13,7 @@ from robench.reports import report
 stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-class EvaluationProgress:
+class EvaluationConsole:
     """What the attacks so far have found, and a line for the one that runs: examples done, active in this batch,
     accuracy so far, passes a second, time left."""
 
@@ -55,7 +55,7 @@ class EvaluationProgress:
         self._found = list(report.evaluation(summary, "table"))
 
 
-class TrainingProgress:
+class TrainingConsole:
     """A line for a training: steps, loss, accuracies on the images held out, passes a second, time left."""
 
     def begin(self, name: str, steps: int, done: int) -> None:
@@ -85,11 +85,11 @@ class ConsoleReporter:
     def say(self, text: str) -> None:
         stderr.print(text)
 
-    def training(self) -> TrainingProgress:
-        return TrainingProgress()
+    def training(self) -> TrainingConsole:
+        return TrainingConsole()
 
-    def evaluation(self) -> EvaluationProgress:
-        return EvaluationProgress()
+    def evaluation(self) -> EvaluationConsole:
+        return EvaluationConsole()
 
 
 def _bar(title: str) -> Progress:

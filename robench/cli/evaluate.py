@@ -82,7 +82,7 @@ def evaluate(
 ) -> None:
     """Attack a model with a battery and report its worst case."""
     refuse_launcher()
-    from robench.cli.console import EvaluationProgress
+    from robench.cli.console import EvaluationConsole
     from robench.evaluation.plan import EvaluationOptions, plan_evaluation
     from robench.evaluation.run import run
     from robench.evaluation.shards import Scale
@@ -120,7 +120,7 @@ def evaluate(
         _print_costs(planned, results, format)
         return
     with only_results():
-        summary = run(planned, results, EvaluationProgress(), save_adversarial, scale)
+        summary = run(planned, results, EvaluationConsole(), save_adversarial, scale)
     if part:
         _tell_part(part, scale, planned, summary)
     _print_evaluation(summary, format, fail_under)

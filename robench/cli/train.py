@@ -47,7 +47,7 @@ def train(
     results: ResultsOption = RESULTS,
 ) -> None:
     """Train one defense by its recipe."""
-    from robench.cli.console import TrainingProgress, stderr
+    from robench.cli.console import TrainingConsole, stderr
     from robench.training import loop
     from robench.training.distributed import is_main, leave
     from robench.training.plan import checkpoint_path, plan_training
@@ -80,7 +80,7 @@ def train(
     described = plan.recipe.describe()
     for block in ("settings", "setup"):
         stderr.print(f"  {block}: " + ", ".join(f"{key}={value}" for key, value in described[block].items()))
-    progress: loop.Progress = TrainingProgress()
+    progress: loop.TrainingProgress = TrainingConsole()
     if tensorboard is not None:
         progress = TensorBoardProgress(tensorboard, progress)
     with only_results():

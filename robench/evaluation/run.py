@@ -26,7 +26,7 @@ from robench.utils.memory import keep_memory
 from robench.utils.threads import torch_threads
 
 
-class Progress(Watch, Protocol):
+class EvaluationProgress(Watch, Protocol):
     """Is told how a run goes, and what was found."""
 
     def begin(self, attack: str, examples: int) -> None: ...
@@ -34,7 +34,7 @@ class Progress(Watch, Protocol):
     def show(self, summary: Summary) -> None: ...
 
 
-class Silent:
+class SilentEvaluation:
     """Ignores what it is told."""
 
     def begin(self, attack: str, examples: int) -> None: ...
@@ -47,7 +47,7 @@ class Silent:
 def run(
     evaluation: Evaluation,
     results: Path | str,
-    progress: Progress | None = None,
+    progress: EvaluationProgress | None = None,
     save_adversarial: Path | str | None = None,
     scale: Scale = ALONE,
 ) -> Summary:
@@ -72,7 +72,7 @@ def evaluate(
     evaluation: Evaluation,
     ledger: Ledger,
     run: dict[str, Any],
-    progress: Progress | None = None,
+    progress: EvaluationProgress | None = None,
     *,
     keep_images: bool = False,
     scale: Scale = ALONE,
@@ -84,7 +84,7 @@ def evaluate(
     again those they lack.
     """
     evaluation, answers = told_apart(evaluation, ledger)
-    progress, ids = progress or Silent(), scale.ids(evaluation.wanted, evaluation.batch_size)
+    progress, ids = progress or SilentEvaluation(), scale.ids(evaluation.wanted, evaluation.batch_size)
     with executor(scale.executor, evaluation, scale.workers) as on:
         run = {**run, "batch_size": evaluation.batch_size, "threads": on.threads}
         clean = ledger.cell(evaluation.key(None), evaluation.about(None), {**run, "answers": answers})
@@ -145,7 +145,7 @@ class Tunings:
         return self._found[precision]
 
 
-def _fill(whole: Unit, on: Executor, progress: Progress, scale: Scale) -> None:
+def _fill(whole: Unit, on: Executor, progress: EvaluationProgress, scale: Scale) -> None:
     """Has done what is lacking."""
     units, examples = [], 0
     for piece in whole.cut(scale.workers):
@@ -163,7 +163,7 @@ def _fill(whole: Unit, on: Executor, progress: Progress, scale: Scale) -> None:
         whole.cell.compact()
 
 
-def _diagnose(unit: Unit, on: Executor, progress: Progress) -> None:
+def _diagnose(unit: Unit, on: Executor, progress: EvaluationProgress) -> None:
     """Has the diagnosis made where it is lacking or was made on fewer examples."""
     correct = unit.correct()
     if len(correct) and (unit.cell.found is None or unit.cell.found["probed"] < len(unit.ids)):

@@ -21,7 +21,7 @@ from robench.utils.stats import Interval, wilson
 
 
 @dataclass(frozen=True)
-class Examples:
+class Submission:
     """x_adv [N, C, H, W], float32, made from the images of `originals`; `ids` [N] name them for people."""
 
     x_adv: Tensor
@@ -63,7 +63,7 @@ class Verification:
         return {**fields, **intervals, "largest_distance": distance}
 
 
-def read(path: Path | str, split: Split | None) -> Examples:
+def read(path: Path | str, split: Split | None) -> Submission:
     """From an .npz file: x_adv, floats in [0, 1] or uint8; with x and y, or with ids, their rows in `split`."""
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -74,10 +74,10 @@ def read(path: Path | str, split: Split | None) -> Examples:
         raise UserError(f"{path} is not a readable archive of plain arrays ({error})") from None
     if "x_adv" not in arrays or not ({"x", "y"} <= set(arrays) or "ids" in arrays):
         raise UserError(f"expected x_adv, and x and y or ids, in {path}, got {', '.join(arrays) or 'none of them'}")
-    return examples(arrays, split, str(path))
+    return submission(arrays, split, str(path))
 
 
-def examples(arrays: Mapping[str, np.ndarray], split: Split | None, where: str) -> Examples:
+def submission(arrays: Mapping[str, np.ndarray], split: Split | None, where: str) -> Submission:
     """Checks the arrays; those outside [0, 1] or not finite are for the judge to find."""
     x_adv = arrays["x_adv"]
     if {"x", "y"} <= set(arrays):
@@ -95,12 +95,12 @@ def examples(arrays: Mapping[str, np.ndarray], split: Split | None, where: str) 
         raise UserError(
             f"{where}: expected x_adv of shape {tuple(originals.images.shape)}, as the images, got {x_adv.shape}"
         )
-    return Examples(torch.from_numpy(_scaled(x_adv, where)), originals, ids)
+    return Submission(torch.from_numpy(_scaled(x_adv, where)), originals, ids)
 
 
 def verify(
     subject: Subject,
-    given: Examples,
+    given: Submission,
     threat: ThreatModel,
     *,
     behaviour: Behaviour,

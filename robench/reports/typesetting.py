@@ -30,7 +30,7 @@ def typeset(grids: Sequence[Grid], format: TableFormat) -> str:
 
 
 @dataclass(frozen=True)
-class Group:
+class ColumnGroup:
     """Columns side by side under one heading; an unnamed column has the group to itself."""
 
     heading: str
@@ -46,7 +46,7 @@ class Layout:
     name: str
     title: str
     caption: str
-    groups: Sequence[Group]
+    groups: Sequence[ColumnGroup]
     body: Sequence[Sequence[str]]
     runs: Sequence[Sequence[str]]
     notes: Sequence[str]
@@ -84,18 +84,18 @@ def _caption(grid: Grid) -> str:
     )
 
 
-def _printed(grid: Grid) -> Group:
+def _printed(grid: Grid) -> ColumnGroup:
     def cell(row: str, column: str) -> str:
         number = grid.published.get((row, column))
         return number.value if number else ""
 
-    return Group("published", grid.columns, cell)
+    return ColumnGroup("published", grid.columns, cell)
 
 
-def _own(grid: Grid) -> Group:
+def _own(grid: Grid) -> ColumnGroup:
     heading = f"measured on {grid.own.data}"
     if not grid.own.numbers:
-        return Group(heading, [""], lambda row, column: _empty(grid, row, grid.command))
+        return ColumnGroup(heading, [""], lambda row, column: _empty(grid, row, grid.command))
 
     def cell(row: str, column: str) -> str:
         found, gap = grid.own.numbers.get((row, column)), grid.difference(row, column)
@@ -105,10 +105,10 @@ def _own(grid: Grid) -> Group:
         difference = "" if gap is None else f" ({100 * gap:+.1f})"
         return f"{_number(found)}{difference}{star}{_letters(grid, found)}"
 
-    return Group(heading, grid.columns, cell)
+    return ColumnGroup(heading, grid.columns, cell)
 
 
-def _other(grid: Grid, block: Block) -> Group:
+def _other(grid: Grid, block: Block) -> ColumnGroup:
     dataset, _, threat = block.data.partition(", ")
     radius = f" --eps {threat.split()[-1]}" if dataset == grid.dataset else ""
     command = f"robench bench {grid.id} --dataset {dataset}{radius}"
@@ -118,7 +118,7 @@ def _other(grid: Grid, block: Block) -> Group:
         return _number(found) + _letters(grid, found) if found else _empty(grid, row, command)
 
     columns = [column for column in grid.columns if any(column == filled for _, filled in block.numbers)]
-    return Group(block.data, columns, cell)
+    return ColumnGroup(block.data, columns, cell)
 
 
 def _empty(grid: Grid, row: str, command: str) -> str:

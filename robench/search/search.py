@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from robench.access import Access, reveals
 from robench.losses import Loss, check_self_contained, evaluated
-from robench.search.batch import Batch
 from robench.search.classifier import Classifier, Layer, Output
 from robench.search.judge import Judge
 from robench.search.library import process
 from robench.search.library.model import LibraryModel
 from robench.search.outcome import Outcome
 from robench.search.points import aligned, in_one_row, leading, repeated
+from robench.search.record import Record
 from robench.search.resources import Resources
 from robench.search.rng import Draws
 from robench.search.working_set import State
@@ -65,7 +65,7 @@ class Search:
         self.threat, self.batch_size, self.resources = threat, batch_size, resources or Resources()
         self.prefix_outcomes: dict[int, Outcome] = {}
         self._classifier, self._loaded, self._access = classifier, loaded or classifier, access
-        self._batch = Batch(x, y, draws, judge, drop=drop)
+        self._record = Record(x, y, draws, judge, drop=drop)
         self._watch, self._prefixes, self._step = watch, prefixes, 0
         self._limits: tuple[Tensor, Tensor, Tensor] | None = None  # of the pixels of x, for l-infinity
         self._projected: tuple[Tensor, int] | None = None  # what `project` gave last, as it was then
@@ -74,35 +74,35 @@ class Search:
         """Drives the attack to its end, each restart on the examples not broken before, and gives what it found."""
         with torch.no_grad():
             for restart in range(first, first + restarts):
-                self._batch.begin(restart)
+                self._record.begin(restart)
                 self._step, self._projected = 0, None
-                if not len(self._batch):
+                if not len(self._record):
                     break
                 with contained("the attack"):
                     attack(self)
-                self._batch.check_originals()
-                self._batch.end()
-            self._batch.judge_untried()
+                self._record.check_originals()
+                self._record.end()
+            self._record.judge_untried()
             for steps in self._prefixes:  # which it did not reach, for all were broken
-                self.prefix_outcomes.setdefault(steps, self._batch.outcome)
-        return self._batch.outcome
+                self.prefix_outcomes.setdefault(steps, self._record.outcome)
+        return self._record.outcome
 
     # The examples
 
     @property
     def x(self) -> Tensor:
         """The images [B, ...] of the active examples as they are."""
-        return self._batch.active.x
+        return self._record.active.x
 
     @property
     def y(self) -> Tensor:
         """Their labels [B]."""
-        return self._batch.active.y
+        return self._record.active.y
 
     @property
     def draws(self) -> Draws:
         """Their random streams."""
-        return self._batch.active.draws
+        return self._record.active.draws
 
     @property
     def eps(self) -> float:
@@ -116,32 +116,32 @@ class Search:
     @cached_property
     def classes(self) -> int:
         """The number of classes; the first time it costs a pass of one image, which is not counted."""
-        return self._classifier.logits(self._batch.x[:1]).shape[1]
+        return self._classifier.logits(self._record.x[:1]).shape[1]
 
     @property
     def stochastic(self) -> bool:
-        return self._batch.judge.votes > 1
+        return self._record.judge.votes > 1
 
     @property
     def best(self) -> tuple[Tensor, Tensor]:
         """Of each example the candidate [B, ...] of largest margin in this run, and that margin [B]; x and -inf where
         there was none."""
-        return self._batch.active.best, self._batch.active.margin
+        return self._record.active.best, self._record.active.margin
 
     @property
     def earlier(self) -> Tensor:
         """The largest margin [B] of the runs before this one; -inf in the first."""
-        return self._batch.earlier
+        return self._record.earlier
 
     def state(self, **tensors: Tensor) -> State:
         """Registers tensors [B, ...] that must stay aligned with the active examples."""
         state = State(**tensors)
-        self._batch.states.add(state)
+        self._record.states.add(state)
         return state
 
     def stop(self, hopeless: Tensor) -> None:
         """Spends no more of this run on these examples, of all [B]. They leave at once, as broken ones do."""
-        self._batch.stop(hopeless)
+        self._record.stop(hopeless)
 
     # The course of a run
 
@@ -149,29 +149,29 @@ class Search:
         """Counts steps; between two of them, or after a few, broken examples leave. Ends early when none is active."""
         for step in range(count):
             if step % self._classifier.tuning.patience == 0:
-                self._batch.verify()
-            if not len(self._batch):
+                self._record.verify()
+            if not len(self._record):
                 return
-            self._watch(len(self._batch))
-            leaving = self._batch.active.pending.clone()
+            self._watch(len(self._record))
+            leaving = self._record.active.pending.clone()
             yield step
             if step in self._prefixes:
-                self.prefix_outcomes[step] = self._batch.ended_here(leaving, self._classifier.draws)
+                self.prefix_outcomes[step] = self._record.ended_here(leaving, self._classifier.draws)
             self._step += 1
-        self._batch.verify()
+        self._record.verify()
 
     def groups(self, count: int) -> Iterator[range]:
         """Counts tries of each example, as many at a time as fill a batch; between two groups broken ones leave."""
         done = 0
         while done < count:
-            self._batch.verify()
-            if not len(self._batch):
+            self._record.verify()
+            if not len(self._record):
                 return
-            self._watch(len(self._batch))
-            size = min(max(self.batch_size // len(self._batch), 1), count - done)
+            self._watch(len(self._record))
+            size = min(max(self.batch_size // len(self._record), 1), count - done)
             yield range(done, done + size)
             done += size
-        self._batch.verify()
+        self._record.verify()
 
     # The threat
 
@@ -215,7 +215,7 @@ class Search:
         if not len(flat):
             return
         within = self.threat.contains(flat, repeated(self.x, flat))
-        self._batch.offer(flat, within)
+        self._record.offer(flat, within)
         self._forward(flat, within)
 
     def query(self, points: Tensor) -> Tensor:
@@ -258,7 +258,7 @@ class Search:
         y, rows = repeated(self.y, flat), aligned(points, self.x, beside)
         logits, value, gradient = self._classifier.differentiate(flat, y, loss, *rows, of=of)
         self._count(flat, backwards=True)
-        self._batch.observe(flat, logits, self._within(points), self._step)
+        self._record.observe(flat, logits, self._within(points), self._step)
         return value.view(before), gradient.nan_to_num(0.0, 0.0, 0.0).contiguous().view_as(points)
 
     def features(self, images: Tensor, layer: Layer) -> Tensor:
@@ -281,7 +281,7 @@ class Search:
         with undisturbed(self.x.device):
             yield LibraryModel(self._loaded, differentiable=self._access == "gradients", expected=expected)
         forwards, backwards = self._loaded.forwards - before[0], self._loaded.backwards - before[1]
-        self._batch.share(forwards, backwards, queries=self._queries)
+        self._record.share(forwards, backwards, queries=self._queries)
         self._watch(len(self.x))
 
     @contextmanager
@@ -300,7 +300,7 @@ class Search:
         elsewhere = Search(source, judge, self.threat, self.x, self.y, self.draws, drop=False, resources=memory)
         elsewhere.batch_size, elsewhere._watch = self.batch_size, self._watch
         outcome = elsewhere.run(attack, first=self.draws.restart)
-        self._batch.charge(self._batch.active.rows, outcome)
+        self._record.charge(self._record.active.rows, outcome)
         return outcome.last
 
     def isolated(
@@ -320,16 +320,16 @@ class Search:
             raise AttackError(
                 f"expected one example for another process, got {len(self.x)}; declare one_at_a_time=True"
             )
-        rows, backwards = self._batch.active.rows, self._loaded.backwards
+        rows, backwards = self._record.active.rows, self._loaded.backwards
         library = LibraryModel(self._loaded, differentiable=self._access == "gradients")
 
         def model(points: Tensor) -> Tensor:
             logits: Tensor = library(points)
             self._count(points)
             within = self.threat.contains(points, repeated(self.x, points))
-            self._batch.observe(points, logits.detach(), within, self._step)
-            self._batch.verify()
-            if not len(self._batch):
+            self._record.observe(points, logits.detach(), within, self._step)
+            self._record.verify()
+            if not len(self._record):
                 raise process.Enough
             return logits
 
@@ -337,7 +337,7 @@ class Search:
         try:
             found = process.call(function, *tensors, model=model, seconds=seconds, ready=ready, seed=seed)
         finally:
-            self._batch.outcome.backwards[rows] += self._loaded.backwards - backwards
+            self._record.outcome.backwards[rows] += self._loaded.backwards - backwards
         return self.x if found is None else found
 
     def one_by_one(self, attack: Callable[["Search"], Any]) -> None:
@@ -346,22 +346,22 @@ class Search:
         last = []
         with torch_threads(1):
             for row in range(len(self.x)):
-                self._watch(len(self.x) - int(self._batch.active.pending.sum()))
+                self._watch(len(self.x) - int(self._record.active.pending.sum()))
                 alone = self._alone(row)
                 try:
                     alone.run(attack, first=self.draws.restart)
                 except UserError:
                     raise
                 except Exception as error:  # whatever an attack does wrong on one example must not harm the others
-                    alone._batch.end()
-                    alone._batch.outcome.failures[0] = f"{type(error).__name__}: {error}"
-                self._batch.adopt(row, alone._batch.outcome)
-                last.append(torch.cat([alone._batch.active.last, alone._batch.outcome.kept])[:1])
-        self._batch.active.last = torch.cat(last)
-        self._batch.verify()
+                    alone._record.end()
+                    alone._record.outcome.failures[0] = f"{type(error).__name__}: {error}"
+                self._record.adopt(row, alone._record.outcome)
+                last.append(torch.cat([alone._record.active.last, alone._record.outcome.kept])[:1])
+        self._record.active.last = torch.cat(last)
+        self._record.verify()
 
     def _alone(self, row: int) -> "Search":
-        one, judge, drop = torch.tensor([row], device=self.x.device), self._batch.judge, self._batch.drop
+        one, judge, drop = torch.tensor([row], device=self.x.device), self._record.judge, self._record.drop
         x, y, draws = self.x[one], self.y[one], self.draws.take(one)
         alone = Search(self._loaded, judge, self.threat, x, y, draws, access=self._access, drop=drop)
         alone.batch_size, alone.resources = self.batch_size, self.resources
@@ -373,7 +373,7 @@ class Search:
         parts = torch.split(flat, max(self.batch_size, len(self.x)))
         logits = torch.cat([self._classifier.logits(part) for part in parts])
         self._count(flat)
-        self._batch.observe(flat, logits, within, self._step)
+        self._record.observe(flat, logits, within, self._step)
         return logits
 
     def _within(self, points: Tensor) -> Tensor:
@@ -386,7 +386,7 @@ class Search:
 
     def _count(self, flat: Tensor, *, backwards: bool = False) -> None:
         each = len(flat) // max(len(self.x), 1) * self._classifier.draws
-        self._batch.count(each, backwards=backwards, queries=self._queries)
+        self._record.count(each, backwards=backwards, queries=self._queries)
 
     @property
     def _queries(self) -> bool:

@@ -41,7 +41,7 @@ SAVE_SECONDS = 60.0
 """A killed training loses at most this long."""
 
 
-class Progress(Protocol):
+class TrainingProgress(Protocol):
     """Is told how a training goes: the steps so far, the loss, the images that went through the model in this run."""
 
     def begin(self, name: str, steps: int, done: int) -> None: ...
@@ -50,7 +50,7 @@ class Progress(Protocol):
     def end(self) -> None: ...
 
 
-class Silent:
+class SilentTraining:
     """Ignores what it is told."""
 
     def begin(self, name: str, steps: int, done: int) -> None: ...
@@ -65,7 +65,7 @@ def train(
     *,
     device: str = "cpu",
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     save_seconds: float = SAVE_SECONDS,
     deadline: Deadline | None = None,
 ) -> Card:
@@ -88,7 +88,7 @@ def train(
         raise UserError(f"expected a file to write the checkpoint to, got the folder {out}")
     make_folder(out.parent)
     with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-        return _Loop(plan, out, accelerator, progress or Silent(), save_seconds, deadline).run(resume)
+        return _Loop(plan, out, accelerator, progress or SilentTraining(), save_seconds, deadline).run(resume)
 
 
 class _Loop:
@@ -97,14 +97,14 @@ class _Loop:
         plan: Plan,
         out: Path,
         accelerator: Accelerator,
-        progress: Progress,
+        progress: TrainingProgress,
         save_seconds: float,
         deadline: Deadline | None = None,
     ) -> None:
         self.plan, self.out = plan, out
         self.processes = Processes.of(accelerator)
         self.share = self.processes.share(plan.recipe.setup.batch_size)
-        self.progress = progress if self.processes.main else Silent()
+        self.progress = progress if self.processes.main else SilentTraining()
         self.save_seconds, self.deadline = save_seconds, deadline
         self.setup, self.defense, self.device = plan.recipe.setup, plan.recipe.defense, accelerator.device
         self.rows, held_out = divided(len(plan.split), self.setup.holdout, plan.limit)

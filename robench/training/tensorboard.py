@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from robench.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from robench.training.loop import Progress
+    from robench.training.loop import TrainingProgress
 
 
 class TensorBoardProgress:
     """Tells another progress everything, and writes the loss of each step and the metrics of each epoch to `folder`."""
 
-    def __init__(self, folder: Path, inner: "Progress") -> None:
+    def __init__(self, folder: Path, inner: "TrainingProgress") -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

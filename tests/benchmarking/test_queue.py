@@ -331,7 +331,7 @@ def test_a_dry_run_adds_up(in_tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_steps_counted_are_those_made(tmp_path: Path) -> None:
-    class Told(loop.Silent):
+    class Told(loop.SilentTraining):
         def begin(self, name: str, steps: int, done: int) -> None:
             self.steps = steps
 

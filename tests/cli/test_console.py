@@ -20,7 +20,7 @@ def test_the_table_grows_attack_by_attack(
     monkeypatch.setattr(console, "stderr", Console(file=screen, force_terminal=True, width=140))
     attacks = ["fgsm", "pgd-10", "rays:queries=40"]
     api.evaluate(
-        digits_model.model, attacks=attacks, eps=0.1, n=12, results=tmp_path, progress=console.EvaluationProgress()
+        digits_model.model, attacks=attacks, eps=0.1, n=12, results=tmp_path, progress=console.EvaluationConsole()
     )
     shown = screen.getvalue()
     for word in ("attack", "accuracy [95 %]", "unique", "passes", "seconds", "passes/s"):
@@ -36,7 +36,7 @@ def test_where_there_is_no_terminal_each_attack_gets_a_line(
     log = io.StringIO()
     monkeypatch.setattr(console, "stderr", Console(file=log, force_terminal=False, width=140))
     api.evaluate(
-        digits_model.model, attacks=["fgsm"], eps=0.1, n=12, results=tmp_path, progress=console.EvaluationProgress()
+        digits_model.model, attacks=["fgsm"], eps=0.1, n=12, results=tmp_path, progress=console.EvaluationConsole()
     )
     lines = log.getvalue().splitlines()
     assert [line.split()[0] for line in lines] == ["clean", "diagnosis", "fgsm"]

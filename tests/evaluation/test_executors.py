@@ -14,7 +14,7 @@ import torch
 from robench import api
 from robench.evaluation.executors import names, processes
 from robench.evaluation.plan import EvaluationOptions, plan_evaluation
-from robench.evaluation.run import Silent, run
+from robench.evaluation.run import SilentEvaluation, run
 from robench.evaluation.shards import Scale
 from robench.ledger.store import Ledger
 from robench.utils.errors import UserError
@@ -77,7 +77,7 @@ def test_two_workers_of_whom_one_is_killed_leave_the_serial_ledger(
     assert multiprocessing.active_children() == []
 
 
-class Kills(Silent):
+class Kills(SilentEvaluation):
     """Kills one of the workers when the attack has advanced so often."""
 
     def __init__(self, attack: str, advances: int) -> None:

@@ -20,7 +20,7 @@ from robench.evaluation.target import load_model
 from robench.models import build, checkpoint
 from robench.training import epoch_log, recipe
 from robench.training.defense import Batch, Defense, Helper, Step
-from robench.training.loop import Silent, _Loop, train
+from robench.training.loop import SilentTraining, _Loop, train
 from robench.training.seeds import seed_layers, seed_of
 from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
@@ -92,7 +92,7 @@ class Stop(Exception):  # noqa: N818
     """Ends a training from outside."""
 
 
-class StopAt(Silent):
+class StopAt(SilentTraining):
     def __init__(self, step: int) -> None:
         self.step = step
 
@@ -201,7 +201,7 @@ def test_initial_weights_are_taken(tmp_path: Path) -> None:
     assert planned.name != plan("standard", epochs=1, lr=1e-12).name
 
 
-class Spy(Silent):
+class Spy(SilentTraining):
     def __init__(self) -> None:
         self.epochs: list[Mapping[str, float]] = []
 
@@ -288,7 +288,7 @@ def test_each_loss_moves_its_own_player_only(tmp_path: Path) -> None:
 
 
 def loop_of(planned: Plan, tmp_path: Path) -> Any:
-    return _Loop(planned, tmp_path / "m.pt", Accelerator(cpu=True), Silent(), 60)
+    return _Loop(planned, tmp_path / "m.pt", Accelerator(cpu=True), SilentTraining(), 60)
 
 
 def test_helpers_are_resumed_too(tmp_path: Path) -> None:

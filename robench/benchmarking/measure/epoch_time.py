@@ -61,7 +61,7 @@ WARM_UP = 2
 
 
 @dataclass
-class Clock(loop.Silent):
+class Clock(loop.SilentTraining):
     """Notes when each step ends."""
 
     ends: list[float] = field(default_factory=list)

@@ -21,7 +21,7 @@ COLOURS = 8
 
 
 @dataclass(frozen=True)
-class Group:
+class RankedGroup:
     """The runs that may be ranked together, in the leaderboard's order. By the id of their run: `rows` of the
     leaderboard, `rank` where it has one, `recipes` where others differ only in their seed."""
 
@@ -71,7 +71,7 @@ SECTION = ("dataset", "threat", "battery")
 """What rows share that may be ranked together."""
 
 
-def groups_of(runs: Sequence[Run]) -> list[Group]:
+def groups_of(runs: Sequence[Run]) -> list[RankedGroup]:
     """Of runs in the order of the leaderboard."""
     if not runs:
         return []
@@ -83,7 +83,7 @@ def groups_of(runs: Sequence[Run]) -> list[Group]:
         group = {run.id: run for run in members}
         rank = {id: rows[id]["rank"] for id in group if rows[id]["rank"] is not None}
         own = {id: recipe for id, recipe in recipes.items() if id in group}
-        groups.append(Group(list(group.values()), {id: rows[id] for id in group}, rank, own))
+        groups.append(RankedGroup(list(group.values()), {id: rows[id] for id in group}, rank, own))
     return groups
 
 
@@ -106,7 +106,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in known.itertuples(index=False)]
 
 
-def details_of(groups: Sequence[Group]) -> Iterator[Details]:
+def details_of(groups: Sequence[RankedGroup]) -> Iterator[Details]:
     """Of every run, in the order of the page."""
     of_model = defaultdict(list)
     for run in (run for group in groups for run in group.runs):

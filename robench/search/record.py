@@ -15,7 +15,7 @@ from robench.search.working_set import State, WorkingSet, narrow
 from robench.utils.errors import AttackError
 
 
-class Batch:
+class Record:
     """Runs an attack's candidates past the judge. With `drop`, examples leave the run as they are broken."""
 
     def __init__(self, x: Tensor, y: Tensor, draws: Draws, judge: Judge, *, drop: bool) -> None:
@@ -96,7 +96,7 @@ class Batch:
         active.pending[pending] = active.unseen[pending] = False
         active.margin[pending] = verdicts.margin.nan_to_num(-torch.inf)
         broken = pending[verdicts.fooled]
-        self._record(broken)
+        self._write(broken)
         self.outcome.fooled[active.rows[broken]] = True
         if self.drop and len(broken):
             robust = torch.ones_like(active.pending)
@@ -109,7 +109,7 @@ class Batch:
         self.states.add(at)
         self.active.pending |= at.hopeless & self.active.unseen
         self.verify()
-        self._record_risen(at.hopeless)
+        self._write_risen(at.hopeless)
         self.keep((~at.hopeless).nonzero().squeeze(1))
 
     def end(self) -> None:
@@ -117,7 +117,7 @@ class Batch:
         outcome, active = self.outcome, self.active
         active.pending |= active.unseen & ~self.broken
         self.verify()
-        self._record_risen(~self.broken)
+        self._write_risen(~self.broken)
         if not self.drop:
             outcome.last = active.last
             new = (active.last != outcome.kept).flatten(1).any(1).nonzero().squeeze(1)
@@ -180,11 +180,11 @@ class Batch:
             active.step[row], active.pending[row] = found.first_step[0], found.fooled[0]
             active.unseen[row] = True
 
-    def _record_risen(self, among: Tensor) -> None:
+    def _write_risen(self, among: Tensor) -> None:
         """Records the candidates of those active examples whose margin this run has raised above the runs before."""
-        self._record((among & (self.active.margin > self.earlier)).nonzero().squeeze(1))
+        self._write((among & (self.active.margin > self.earlier)).nonzero().squeeze(1))
 
-    def _record(self, index: Tensor) -> None:
+    def _write(self, index: Tensor) -> None:
         """Writes the candidates of these active examples into the outcome."""
         active, rows = self.active, self.active.rows[index]
         self.outcome.kept[rows], self.outcome.margin[rows] = active.candidate[index], active.margin[index]
