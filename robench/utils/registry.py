@@ -129,7 +129,7 @@ def recipes() -> list[str]:
 
 def bare_defenses() -> list[str]:
     """The defenses that no recipe names: each goes by its file's name, with its own defaults."""
-    named = {recipe(name)["defense"] for name in recipes()}
+    named = {recipe(name).get("defense") for name in recipes()}
     return [name for name in names("defenses", "*.py") if name not in named]
 
 

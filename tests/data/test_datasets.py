@@ -109,6 +109,7 @@ def test_a_set_that_is_not_what_its_entry_says(shape: tuple[int, int, int], clas
 )
 def test_whose_settings_a_set_takes(name: str, shape: tuple[int, ...], whose: str | None) -> None:
     assert catalog.relative(name, shape) == whose
+    assert {each.like for each in catalog.DATASETS.values()} <= {None, *catalog.DATASETS}
 
 
 def png(pixels: np.ndarray) -> bytes:

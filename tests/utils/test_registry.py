@@ -52,6 +52,9 @@ def test_a_users_defense_has_the_form_of_ours(tmp_path: Path) -> None:
     assert type(resolved.defense).__name__ == "Mine"
     assert resolved.setup.arch == "small_cnn"
     assert resolved.describe()["settings"] == {"strength": 0.5}
+    svhn = recipe.resolve(str(path), "svhn", (3, 32, 32), {})
+    assert (svhn.settings_of, svhn.threat.eps_written, svhn.setup.augment) == ("svhn", "4/255", [])
+    assert recipe.resolve(str(path), "npz:x", (3, 9, 9), {}).settings_of == "cifar10"
 
 
 @pytest.mark.parametrize(
