@@ -171,6 +171,17 @@ def summarise_tallies(
     )
 
 
+def robust_accuracy(tally: Tally) -> Interval | None:
+    """The accuracy under one attack; None where some examples ended in an error or were skipped."""
+    return wilson(tally.total(~tally.fooled), tally.n) if tally.finished.all() else None
+
+
+def worst_case(tallies: Mapping[str, Tally]) -> Interval | None:
+    """The accuracy under all these attacks, over the same examples; None where that is not known of all of them."""
+    unprobed = np.zeros_like(next(iter(tallies.values())).signs)
+    return _Union.of(tallies, Signs.of(unprobed)).accuracy()
+
+
 def _evidence(cells: Mapping[str, Cell], tallies: Mapping[str, Tally], clean: Tally) -> Evidence:
     about = {name: cells[name].about for name in tallies}
     of_model = cells[CLEAN].about
@@ -217,10 +228,10 @@ def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
 def _summarise_attack(tally: Tally, unique: int | None) -> AttackSummary:
     run = tally.where(tally.finished)
     errors, skipped = tally.total(tally.status == "error"), bool(tally.skipped.any())
-    robust, whole = run.total(~run.fooled), not (errors or skipped)
+    whole = not (errors or skipped)
     return AttackSummary(
-        accuracy=wilson(robust, run.n) if whole else None,
-        bounds=bounds(robust, errors, tally.n) if errors and not skipped else None,
+        accuracy=robust_accuracy(tally),
+        bounds=bounds(run.total(~run.fooled), errors, tally.n) if errors and not skipped else None,
         spread=_spread(run) if whole else None,
         accuracy_final=run.total(run.read & ~run.final) / run.total(run.read) if whole and run.read.any() else None,
         n_run=run.n,
