@@ -17,11 +17,12 @@ from torch import nn
 
 import robench as api
 from robench.access import Sight
+from robench.ledger.evidence import Evidence
 from robench.ledger.per_example import Tally, condensed_tallies
 from robench.ledger.schema import ROW
 from robench.ledger.signs import Signs, bits_of
 from robench.ledger.summary import Summary
-from robench.ledger.verdict import Evidence, judge_evaluation
+from robench.ledger.verdict import judge_evaluation
 from robench.search.catalog import attack
 from robench.training.recipe import defense_class
 from robench.utils.errors import Notice
