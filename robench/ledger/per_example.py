@@ -113,13 +113,23 @@ class Tally:
 def tally(cells: Mapping[str, Cell], ids: range | None = None) -> dict[str, Tally]:
     """Of each cell, over the examples that all of them have, of `ids` where they are given; what a diagnosis found is
     with the clean images."""
-    everything = {name: Tally.of(cell.table(ids)) for name, cell in cells.items() if name != DIAGNOSIS}
+    return shared(whole(cells, ids))
+
+
+def whole(cells: Mapping[str, Cell], ids: range | None = None) -> dict[str, Tally]:
+    """As `tally`, of each cell over all the examples that it has."""
+    found = {name: Tally.of(cell.table(ids)) for name, cell in cells.items() if name != DIAGNOSIS}
     if DIAGNOSIS in cells:
-        clean = everything[CLEAN]
+        clean = found[CLEAN]
         bits = signs.bits_of(cells[DIAGNOSIS].found, clean.example, clean.correct)
-        everything[CLEAN] = replace(clean, signs=bits)
-    shared = reduce(_intersection, (each.example for each in everything.values()))
-    return {name: each.at(shared) for name, each in everything.items()}
+        found[CLEAN] = replace(clean, signs=bits)
+    return found
+
+
+def shared(tallies: Mapping[str, Tally]) -> dict[str, Tally]:
+    """The same over the examples that all of them have."""
+    examples = reduce(_intersection, (each.example for each in tallies.values()))
+    return {name: each.at(examples) for name, each in tallies.items()}
 
 
 def condensed(cells: Mapping[str, Cell], ids: range) -> dict[str, Tally]:

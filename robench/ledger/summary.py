@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from robench.access import Sight
 from robench.ledger import signs
 from robench.ledger.cell import Cell
+from robench.ledger.evidence import Evidence
 from robench.ledger.per_example import Array, Tally, condensed
 from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.signs import Signs
-from robench.ledger.verdict import Evidence, Verdict, judge_evaluation
+from robench.ledger.verdict import Verdict, judge_evaluation
 from robench.utils.stats import Bounds, Interval, bounds, wilson
 
 
@@ -165,34 +165,21 @@ def summarise_tallies(
         worst_case_bounds=union.bounds() if union else None,
         classes=_summarise_classes(clean, union),
         diagnosis=_summarise_diagnosis(found, union.probed_alone if union else 0) if found else None,
-        verdict=judge_evaluation(_evidence(cells, tallies, clean)),
+        verdict=judge_evaluation(Evidence.of(cells, tallies, clean)),
         skipped=dict(left_out or {}),
         ledger=[str(cell.path) for cell in cells.values()],
     )
 
 
-def _evidence(cells: Mapping[str, Cell], tallies: Mapping[str, Tally], clean: Tally) -> Evidence:
-    about = {name: cells[name].about for name in tallies}
-    of_model = cells[CLEAN].about
-    return Evidence(
-        tallies=tallies,
-        sights={name: _sights(about[name]) for name in tallies},
-        signs=Signs.of(clean.signs),
-        settings={name: cells[name].key["attack"] for name in tallies},
-        classes=of_model["classes"],
-        static=any(about[name].get("protocol") == "static" for name in tallies),
-        draws=min((about[name]["draws"] for name in tallies if about[name].get("draws")), default=None),
-        mixes=bool(of_model.get("mixes")),
-        unseeded=bool(of_model.get("unseeded")),
-        diagnosis=cells[DIAGNOSIS].found if DIAGNOSIS in cells else None,
-    )
+def robust_accuracy(tally: Tally) -> Interval | None:
+    """The accuracy under one attack; None where some examples ended in an error or were skipped."""
+    return wilson(tally.total(~tally.fooled), tally.n) if tally.finished.all() else None
 
 
-def _sights(about: Mapping[str, Any]) -> list[Sight]:
-    """What the parts of an attack go by; rows of before have but their access."""
-    if "parts" in about:
-        return [Sight(**part) for part in about["parts"].values()]
-    return [Sight(about.get("access") or "gradients")]
+def worst_case(tallies: Mapping[str, Tally]) -> Interval | None:
+    """The accuracy under all these attacks, over the same examples; None where that is not known of all of them."""
+    unprobed = np.zeros_like(next(iter(tallies.values())).signs)
+    return _Union.of(tallies, Signs.of(unprobed)).accuracy()
 
 
 def _summarise_diagnosis(found: Mapping[str, Any], kills: int) -> Probes:
@@ -217,10 +204,10 @@ def _unique_kills(tallies: Mapping[str, Tally]) -> dict[str, int]:
 def _summarise_attack(tally: Tally, unique: int | None) -> AttackSummary:
     run = tally.where(tally.finished)
     errors, skipped = tally.total(tally.status == "error"), bool(tally.skipped.any())
-    robust, whole = run.total(~run.fooled), not (errors or skipped)
+    whole = not (errors or skipped)
     return AttackSummary(
-        accuracy=wilson(robust, run.n) if whole else None,
-        bounds=bounds(robust, errors, tally.n) if errors and not skipped else None,
+        accuracy=robust_accuracy(tally),
+        bounds=bounds(run.total(~run.fooled), errors, tally.n) if errors and not skipped else None,
         spread=_spread(run) if whole else None,
         accuracy_final=run.total(run.read & ~run.final) / run.total(run.read) if whole and run.read.any() else None,
         n_run=run.n,

@@ -1,16 +1,15 @@
 """Whether a robust accuracy can be trusted, from the ledger alone."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from robench.access import Sight
-from robench.ledger.per_example import Array, Tally
-from robench.ledger.signs import Signs
+from robench.ledger.evidence import Evidence, follows
+from robench.ledger.per_example import Array
 from robench.ledger.signs import count as count_of
 from robench.utils.stats import mcnemar, wilson
 
@@ -38,67 +37,9 @@ class Verdict:
         return {True: "reliable", None: "provisional", False: "unreliable"}[self.reliable]
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """One evaluation: of each attack, by its name, the tally (all over the same examples), what its parts go by and its
-    settings; then how the model behaves and what the diagnosis found (None where it was not made), as a document and
-    example by example."""
-
-    tallies: Mapping[str, Tally]
-    sights: Mapping[str, Collection[Sight]]
-    settings: Mapping[str, Mapping[str, Any]]
-    classes: int
-    signs: Signs
-    static: bool = False
-    draws: int | None = None
-    """of a stochastic model"""
-    mixes: bool = False
-    unseeded: bool = False
-    """draws that no seed repeats"""
-    diagnosis: Mapping[str, Any] | None = None
-
-    @property
-    def count(self) -> Array:
-        """How many examples each row of the tallies stands for [N]."""
-        return next(iter(self.tallies.values())).count
-
-    def total(self, chosen: Array) -> int:
-        """How many examples the rows chosen by a mask [N] stand for."""
-        return int(self.count[chosen].sum())
-
-    @cached_property
-    def fooled(self) -> dict[str, Array]:
-        """Whether each row's examples are broken [N], for the attacks that finished on all of them."""
-        return {name: each.fooled for name, each in self.tallies.items() if len(each) and each.known.all()}
-
-    @cached_property
-    def left(self) -> Array:
-        """The examples [N] that are right when clean and that nothing broke: whose robustness is in question."""
-        one = next(iter(self.tallies.values()))
-        broken = np.any([each.fooled | each.skipped for each in self.tallies.values()], axis=0)
-        found: Array = one.correct & ~broken & ~self.signs.broken
-        return found
-
-    def without(self, runs: Callable[[Sight], bool]) -> Array:
-        """The examples [N] left on which no attack with such a part was run to its end."""
-        found = self.left
-        for name, each in self.tallies.items():
-            if any(map(runs, self.sights[name])):
-                found = found & ~each.finished
-        return found
-
-    def only(self, gradients: bool) -> list[str]:
-        """The attacks all of whose parts follow gradients, or none of them."""
-        return [name for name in self.tallies if {_follows(sight) for sight in self.sights[name]} == {gradients}]
-
-
-def _follows(sight: Sight) -> bool:
-    return sight.access == "gradients"
-
-
 def _gropes(sight: Sight) -> bool:
     """It needs no gradient, so that a missing or misleading one is nothing to it."""
-    return not _follows(sight)
+    return not follows(sight)
 
 
 def _unsaturated(sight: Sight) -> bool:
@@ -139,7 +80,7 @@ def _lacking(evidence: Evidence) -> Iterator[str]:
     sights = [sight for name in evidence.tallies for sight in evidence.sights[name]]
     if without := _mostly_without_gradient(evidence):
         yield without
-    elif not any(map(_follows, sights)):
+    elif not any(map(follows, sights)):
         yield "no attack with gradients was run (--suite white_box has them)"
     if not any(map(_gropes, sights)):
         yield "no attack without gradients was run (--suite black_box has them)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robench.ledger.cell import Cell
-from robench.ledger.per_example import Tally, tally
+from robench.ledger.per_example import Tally, shared, whole
 from robench.ledger.radius import radius
 from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.store import Ledger, newest
@@ -98,9 +98,14 @@ class Run:
         return str(self.cells[CLEAN].run["started"])
 
     @cached_property
+    def whole(self) -> Mapping[str, Tally]:
+        """Of the clean images and of each attack, over all the examples that it was run on."""
+        return whole(self.cells)
+
+    @cached_property
     def tallies(self) -> Mapping[str, Tally]:
-        """Of the clean images and of each attack, over the examples that all of them have."""
-        return tally(self.cells)
+        """The same over the examples that all of them have."""
+        return shared(self.whole)
 
     @cached_property
     def summary(self) -> Summary:

@@ -9,8 +9,9 @@ from statistics import mean, stdev
 
 from robench.ledger.cell import Cell
 from robench.ledger.measurements import Measurements
+from robench.ledger.per_example import Tally, shared
 from robench.ledger.schema import CLEAN
-from robench.ledger.summary import summarise
+from robench.ledger.summary import robust_accuracy, worst_case
 from robench.reports.evaluations import Run, evaluation_id
 from robench.specs.benchmark import Table
 from robench.utils.stats import Interval, wilson
@@ -59,36 +60,36 @@ class Meter:
 
     def filled(self, run: Run) -> int:
         """How many of the table's columns a run fills."""
-        return sum(_cell(attack, run) is not None for attack in self.table.columns.values())
+        return sum(_name(attack, run) is not None for attack in self.table.columns.values())
 
     def _of(self, attack: str, run: Run) -> Measured | None:
         """Of one training under one attack, over all the examples that it was run on."""
         if counts := self._attacked.get(run.id, {}).get(attack):
             right, n = counts
             return Measured([wilson(right, n)], n, ["static protocol, whatever the clean prediction"])
-        clean = run.cells[CLEAN]
         if attack == CLEAN:
-            summary = summarise({CLEAN: clean})
-            return Measured([summary.clean], summary.n)
+            clean = run.whole[CLEAN]
+            return Measured([wilson(clean.total(~clean.fooled), clean.n)], clean.n)
         if attack == WORST_CASE:
             return self._worst_case(run)
-        cell = _cell(attack, run)
-        if cell is None:
+        name = _name(attack, run)
+        if name is None:
             return None
-        summary = summarise({CLEAN: clean, attack: cell})
-        accuracy = summary.attacks[attack].accuracy
-        return Measured([accuracy], summary.n, self._protocol([cell])) if accuracy else None
+        tally = _attacks(run, [name])[name]
+        accuracy = robust_accuracy(tally)
+        return Measured([accuracy], tally.n, self._protocol([run.cells[name]])) if accuracy else None
 
     def _worst_case(self, run: Run) -> Measured | None:
         """Over the table's attacks, with a mark for those that were not run; nothing where that is most of them."""
-        cells = {name: cell for name in self.table.battery if (cell := _cell(name, run))}
-        if 2 * len(cells) < len(self.table.battery):
+        names = {attack: name for attack in self.table.battery if (name := _name(attack, run))}
+        if 2 * len(names) < len(self.table.battery):
             return None
-        summary = summarise({CLEAN: run.cells[CLEAN], **cells})
-        lacking = [name for name in self.table.battery if name not in cells]
+        tallies = _attacks(run, names.values())
+        lacking = [attack for attack in self.table.battery if attack not in names]
         marks = [f"worst case without {', '.join(lacking)}"] if lacking else []
-        marks += self._protocol(cells.values())
-        return Measured([summary.worst_case], summary.n, marks) if summary.worst_case else None
+        marks += self._protocol(run.cells[name] for name in names.values())
+        accuracy = worst_case(tallies)
+        return Measured([accuracy], next(iter(tallies.values())).n, marks) if accuracy else None
 
     def _protocol(self, cells: Iterable[Cell]) -> list[str]:
         """Where the paper attacks statically and counts all attacked images: how these attacks went instead."""
@@ -111,10 +112,18 @@ class Meter:
         return found
 
 
-def _cell(attack: str, run: Run) -> Cell | None:
-    """The cell of a column's attack, such as pgd-20, or "transfer-fgsm from standard": from a source so trained."""
+def _attacks(run: Run, names: Iterable[str]) -> dict[str, Tally]:
+    """Of these attacks of a run, over the examples that they and the clean images share."""
+    found = shared({name: run.whole[name] for name in (CLEAN, *names)})
+    del found[CLEAN]
+    return found
+
+
+def _name(attack: str, run: Run) -> str | None:
+    """What a run calls a column's attack, such as pgd-20, or "transfer-fgsm from standard": from a source so
+    trained."""
     name, transferred, source = attack.partition(" from ")
     if not transferred:
-        return run.cells.get(name)
-    of_attack = (cell for called, cell in run.cells.items() if called.partition(" from ")[0] == name)
-    return next((cell for cell in of_attack if cell.about.get("source_defenses") == [source]), None)
+        return name if name in run.cells else None
+    of_attack = (called for called in run.cells if called.partition(" from ")[0] == name)
+    return next((called for called in of_attack if run.cells[called].about.get("source_defenses") == [source]), None)

@@ -12,10 +12,11 @@ from hypothesis import settings as trials
 from hypothesis import strategies as st
 
 from robench.access import Sight
+from robench.ledger.evidence import Evidence
 from robench.ledger.per_example import Tally, condensed_tallies
 from robench.ledger.schema import ROW
 from robench.ledger.signs import Signs, bits_of
-from robench.ledger.verdict import Evidence, judge_evaluation
+from robench.ledger.verdict import judge_evaluation
 
 
 def rows(fooled: Sequence[bool | None], **columns: object) -> Tally:

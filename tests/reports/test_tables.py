@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from robench.ledger.measurements import Measurement, Measurements
@@ -148,6 +149,50 @@ def test_another_radius_is_other_data(tmp_path: Path) -> None:
     (grid,) = tables.build("adt-table1", tmp_path)
     assert not grid.own.numbers
     assert [block.data for block in grid.others] == ["cifar10, linf 0.031"]
+
+
+def test_a_number_is_over_all_that_its_attack_was_run_on(tmp_path: Path) -> None:
+    clean(tmp_path, **PGD_AT)
+    for attack, broken in (("fgsm", fooled(0)), ("pgd-20", fooled(0)), ("pgd-100", fooled(0, 1)[:4])):
+        write(tmp_path, attack, broken, **PGD_AT)
+    (block,) = tables.build("adt-table1", tmp_path)[0].others
+    found = {column: (number.value, number.n) for (_, column), number in block.numbers.items()}
+    wide = dict.fromkeys(("FGSM", "PGD-20"), (6 / 8, 8))
+    assert found == {"clean": (7 / 8, 8), **wide, "PGD-100": (2 / 4, 4), "A_rob": (2 / 4, 4)}
+
+
+def test_the_rows_are_read_once_whatever_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (0, 1):
+        trained(tmp_path, "pgd_at", seed=seed)
+    written = sorted(tmp_path.glob("ledger/*/part-*.parquet"))
+    read = reads(monkeypatch)
+    evaluated = runs(tmp_path)
+    for _ in range(2):
+        (block,) = tables.build("adt-table1", tmp_path, evaluated)[0].others
+        assert {column for _, column in block.numbers} == {"clean", "FGSM", "PGD-20", "FeaAttack", "A_rob"}
+    assert sorted(read) == written
+
+
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The Parquet files whose rows are read from now on, each as often as it is."""
+    found: list[Path] = []
+    opened = pq.ParquetFile
+
+    class Noted(opened):  # type: ignore[misc, valid-type]
+        def __init__(self, path: Path) -> None:
+            self.path = path
+            super().__init__(path)
+
+        def read(self, **options: Any) -> Any:
+            found.append(self.path)
+            return super().read(**options)
+
+        def read_row_groups(self, groups: Any, **options: Any) -> Any:
+            found.append(self.path)
+            return super().read_row_groups(groups, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", Noted)
+    return found
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:

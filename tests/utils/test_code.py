@@ -155,6 +155,7 @@ def accounted(*starts: Path) -> set[str]:
 
 READERS = {
     "ledger.per_example": "ledger.summary",
+    "ledger.evidence": "ledger.summary",
     "ledger.verdict": "ledger.summary",
     "utils.stats": "ledger.summary",
     "models.transformed": "training.loop",
