@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from pyautoattack import AutoAttack
 from torch import nn
 
 from robench.data import datasets
 from robench.models import build
+from robench.utils import registry
 from tests.helpers import Ran, Trained
 
 torch.set_num_threads(1)  # the tests run in as many processes as there are cores
@@ -29,6 +31,22 @@ def digits_model() -> Trained:
             nn.functional.cross_entropy(model(split.floats(rows)), split.labels[rows]).backward()  # type: ignore[no-untyped-call]
             adam.step()
     return Trained(model.eval(), datasets.load("digits", "test"))
+
+
+@pytest.fixture
+def short_autoattack(monkeypatch: pytest.MonkeyPatch) -> type[AutoAttack]:
+    """The library with few steps and queries: `autoattack` and `square` run it too, until the test ends."""
+
+    class Short(AutoAttack):  # type: ignore[misc]
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)
+            for each in (self.apgd, self.apgd_targeted, self.fab):
+                each.n_iter = 12
+            self.square.n_queries = 200
+
+    for file in ("autoattack", "square"):
+        monkeypatch.setattr(registry.module("attacks", file), "AutoAttack", Short)
+    return Short
 
 
 @pytest.fixture

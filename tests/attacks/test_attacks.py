@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robench.search import sees
 from robench.search.search import Search
 from robench.threat import ThreatModel
-from tests.helpers import Trained, hadamard_case, linear_case, minimal_eps, run_attack
+from tests.helpers import Trained, equidistant, hadamard_case, linear_case, minimal_eps, run_attack
 
 GRADIENT_ATTACKS = ["fgsm", "fgsm_rs", "pgd-20", "mim", "cw-30"]
 FROM_RANDOM_STARTS = ["fgsm_rs", "pgd-20", "mim", "cw-30"]
@@ -19,11 +19,10 @@ FROM_RANDOM_STARTS = ["fgsm_rs", "pgd-20", "mim", "cw-30"]
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", ["fgsm", "pgd-40", "mim", "cw-40"])
 def test_a_binary_linear_model_falls_just_beyond_its_margin_and_not_before(name: str, norm: str) -> None:
-    model, x, y = linear_case(2)
-    for index, eps in enumerate(minimal_eps(model, x, y, norm).tolist()):
-        one, label = x[index : index + 1], y[index : index + 1]
-        assert run_attack(name, model, one, label, ThreatModel.of(norm, 1.01 * eps)).fooled.all()
-        assert not run_attack(name, model, one, label, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
+    model, x, _ = linear_case(2, examples=23)
+    x, y, eps = equidistant(model, x, norm)
+    assert run_attack(name, model, x, y, ThreatModel.of(norm, 1.01 * eps)).fooled.all()
+    assert not run_attack(name, model, x, y, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -39,12 +38,11 @@ def test_no_attack_goes_beyond_the_bound_of_a_ten_class_linear_model(name: str, 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_cw_meets_the_bound_of_a_ten_class_linear_model(norm: str) -> None:
-    model, x, y = hadamard_case()
+    model, x, _ = hadamard_case(39)
+    x, y, eps = equidistant(model, x, norm)
     assert len(set(y.tolist())) > 4
-    for index, eps in enumerate(minimal_eps(model, x, y, norm).tolist()):
-        one, label = x[index : index + 1], y[index : index + 1]
-        assert run_attack("cw-40:random_start=false", model, one, label, ThreatModel.of(norm, 1.01 * eps)).fooled.all()
-        assert not run_attack("cw-40", model, one, label, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
+    assert run_attack("cw-40:random_start=false", model, x, y, ThreatModel.of(norm, 1.01 * eps)).fooled.all()
+    assert not run_attack("cw-40", model, x, y, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
 
 
 @pytest.mark.parametrize("name", GRADIENT_ATTACKS)

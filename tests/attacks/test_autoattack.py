@@ -24,24 +24,38 @@ from tests.helpers import Linear, Trained, correct, linear_case, run_attack
 EPS = {"linf": 0.09, "l2": 0.5}
 
 
-@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
-def test_the_whole_gives_what_the_library_gives(norm: str, digits_model: Trained) -> None:
-    x, y = correct(digits_model, 12)
-    outcome = run_attack("autoattack", digits_model.model, x, y, ThreatModel.of(norm, EPS[norm]), seed=3)
-    library = AutoAttack(digits_model.model, eps=EPS[norm], norm=norm.capitalize(), seed=3)
+def compare_the_whole(library: type[AutoAttack], norm: str, trained: Trained) -> None:
+    x, y = correct(trained, 12)
+    outcome = run_attack("autoattack", trained.model, x, y, ThreatModel.of(norm, EPS[norm]), seed=3)
     with torch.random.fork_rng():
-        x_adv, y_adv = library.run_standard_evaluation(x, y, batch_size=12)
+        whole = library(trained.model, eps=EPS[norm], norm=norm.capitalize(), seed=3)
+        x_adv, y_adv = whole.run_standard_evaluation(x, y, batch_size=12)
     assert 2 < int((y_adv != y).sum()) < 12
     assert torch.equal(outcome.fooled, y_adv != y)
     assert torch.equal(outcome.kept[outcome.fooled], x_adv[outcome.fooled])
     assert not outcome.invalid.any()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_whole_gives_what_the_library_gives(
+    norm: str, short_autoattack: type[AutoAttack], digits_model: Trained
+) -> None:
+    compare_the_whole(short_autoattack, norm, digits_model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_at_its_full_length_too(norm: str, digits_model: Trained) -> None:
+    compare_the_whole(AutoAttack, norm, digits_model)
+
+
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "square"])
-def test_each_component_alone_gives_what_the_library_gives(name: str, digits_model: Trained) -> None:
+def test_each_component_alone_gives_what_the_library_gives(
+    name: str, short_autoattack: type[AutoAttack], digits_model: Trained
+) -> None:
     x, y = correct(digits_model, 12)
     outcome = run_attack(name, digits_model.model, x, y, ThreatModel.of("linf", EPS["linf"]), seed=1)
-    library = AutoAttack(digits_model.model, eps=EPS["linf"], seed=1)
+    library = short_autoattack(digits_model.model, eps=EPS["linf"], seed=1)
     library.attacks_to_run = [name]
     with torch.random.fork_rng():
         x_adv, y_adv = library.run_standard_evaluation_individual(x, y, batch_size=12)[name]
@@ -51,6 +65,7 @@ def test_each_component_alone_gives_what_the_library_gives(name: str, digits_mod
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "square"])
+@pytest.mark.usefixtures("short_autoattack")
 def test_global_state_is_left_alone(name: str, digits_model: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     x, y = correct(digits_model, 4)
 
@@ -73,6 +88,7 @@ def test_global_state_is_left_alone(name: str, digits_model: Trained, capsys: py
 
 
 @pytest.mark.parametrize(("name", "backwards"), [("square", False), ("apgd-ce", True)])
+@pytest.mark.usefixtures("short_autoattack")
 def test_the_librarys_passes_are_counted(name: str, backwards: bool, digits_model: Trained) -> None:
     x, y = correct(digits_model, 10)
     seen: list[int] = []
@@ -120,6 +136,7 @@ def test_restarts_differ(name: str, file: str, digits_model: Trained, monkeypatc
     assert seeds == [5, 6, 7]
 
 
+@pytest.mark.usefixtures("short_autoattack")
 def test_square_gets_no_gradient(digits_model: Trained) -> None:
     x, _ = correct(digits_model, 3)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robench.search.judge import BATCH_SIZE
 from robench.threat import ThreatModel
 from robench.utils.errors import UserError
-from tests.helpers import Linear, Trained, linear_case, minimal_eps, run_attack
+from tests.helpers import Linear, Trained, equidistant, linear_case, minimal_eps, run_attack
 
 
 def distant_case() -> tuple[Linear, Tensor, Tensor, Tensor]:
@@ -91,12 +91,11 @@ def reference_rays(weight: Tensor, x: Tensor, y: int, budget: int) -> list[Tenso
 
 
 def test_spsa_reaches_80_percent_of_the_optimum_of_a_linear_model() -> None:
-    model, x, y = linear_case(2, examples=5)
-    for index, eps in enumerate(minimal_eps(model, x, y, "linf").tolist()):
-        one, label = x[index : index + 1], y[index : index + 1]
-        name = "spsa-256:steps=60,lr=0.001"
-        assert run_attack(name, model, one, label, ThreatModel.of("linf", eps / 0.8)).fooled.all()
-        assert not run_attack(name, model, one, label, ThreatModel.of("linf", 0.99 * eps)).fooled.any()
+    model, x, _ = linear_case(2, examples=9)
+    x, y, eps = equidistant(model, x, "linf")
+    name = "spsa-256:steps=60,lr=0.001"
+    assert run_attack(name, model, x, y, ThreatModel.of("linf", eps / 0.8)).fooled.all()
+    assert not run_attack(name, model, x, y, ThreatModel.of("linf", 0.99 * eps)).fooled.any()
 
 
 def test_spsa_stops_at_success() -> None:

@@ -9,17 +9,16 @@ from robench.search import sees
 from robench.search.catalog import attack
 from robench.search.search import Search
 from robench.threat import ThreatModel
-from tests.helpers import Trained, correct, linear_case, minimal_eps, run_attack, search_of
+from tests.helpers import Trained, correct, equidistant, linear_case, run_attack, search_of
 
 
 @pytest.mark.parametrize(("norm", "reach"), [("linf", 0.98), ("l2", 0.85)])
 def test_squares_reach_nearly_the_bound_of_a_linear_model_and_not_beyond(norm: str, reach: float) -> None:
-    model, x, y = linear_case(2)
-    for index, eps in enumerate(minimal_eps(model, x, y, norm).tolist()):
-        one, label = x[index : index + 1], y[index : index + 1]
-        name = "squares:queries=4000,windows=1"
-        assert run_attack(name, model, one, label, ThreatModel.of(norm, eps / reach)).fooled.all()
-        assert not run_attack(name, model, one, label, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
+    model, x, _ = linear_case(2, examples=23)
+    x, y, eps = equidistant(model, x, norm)
+    name = "squares:queries=4000,windows=1"
+    assert run_attack(name, model, x, y, ThreatModel.of(norm, eps / reach)).fooled.all()
+    assert not run_attack(name, model, x, y, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
 
 
 @pytest.mark.parametrize("known", [True, False])

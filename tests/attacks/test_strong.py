@@ -12,7 +12,7 @@ from robench.ledger.per_example import tally
 from robench.ledger.store import Ledger
 from robench.losses import margin
 from robench.threat import ThreatModel
-from tests.helpers import Trained, correct, hadamard_case, linear_case, minimal_eps, run_attack
+from tests.helpers import Trained, correct, equidistant, hadamard_case, linear_case, run_attack
 
 IN_TURN = "in_turn:first=fgsm,then=squares"
 CLIMBING = ["apgd:steps=20", "apgd:steps=20,loss=margin", "apgd:steps=20,targets=3", "multi_targeted"]
@@ -24,11 +24,10 @@ ALL = [*CLIMBING, "squares:queries=800", IN_TURN, "apgd-squares"]
 def test_gradients_reach_the_bound_of_a_linear_model_and_not_beyond(name: str, norm: str) -> None:
     """Of ten classes where each is aimed at; up an untargeted loss the nearest class need not be found."""
     aimed = "targets=" in name or name == "multi_targeted"
-    model, x, y = hadamard_case() if aimed else linear_case(2)
-    for index, eps in enumerate(minimal_eps(model, x, y, norm).tolist()):
-        one, label = x[index : index + 1], y[index : index + 1]
-        assert run_attack(name, model, one, label, ThreatModel.of(norm, 1.02 * eps)).fooled.all()
-        assert not run_attack(name, model, one, label, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
+    model, x, _ = hadamard_case(39) if aimed else linear_case(2, examples=23)
+    x, y, eps = equidistant(model, x, norm)
+    assert run_attack(name, model, x, y, ThreatModel.of(norm, 1.02 * eps)).fooled.all()
+    assert not run_attack(name, model, x, y, ThreatModel.of(norm, 0.99 * eps)).fooled.any()
 
 
 @pytest.mark.parametrize("name", ALL)

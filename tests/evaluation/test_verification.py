@@ -185,6 +185,7 @@ def test_a_function_that_gives_labels_gets_attacks_on_labels(tmp_path: Path, dig
     assert summary.skipped["spsa-256"] == "it needs scores, the model gives only labels"
 
 
+@pytest.mark.usefixtures("short_autoattack")
 def test_gradients_are_refused_in_one_sentence(tmp_path: Path, digits_model: Trained) -> None:
     scores = scores_of(digits_model)
     with pytest.raises(UserError, match="pgd-20 cannot be run: it needs gradients, the model gives only scores"):
@@ -210,6 +211,7 @@ def test_a_function_of_another_kind_gets_one_sentence(tmp_path: Path, function: 
         api.evaluate(function, eps=EPS, n=3, results=tmp_path)
 
 
+@pytest.mark.usefixtures("short_autoattack")
 def test_a_factory_may_give_a_function(in_tmp: Path, robench: Run) -> None:
     (in_tmp / "service.py").write_text(
         "import numpy as np\n"

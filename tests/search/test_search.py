@@ -305,6 +305,7 @@ class CentredInPlace(Linear):
         return super().forward(x.sub_(0.5).div_(0.5))
 
 
+@pytest.mark.usefixtures("short_autoattack")
 @pytest.mark.parametrize("name", ["pgd-20", "square"])
 def test_a_model_that_changes_its_input_in_place_changes_nothing_else(name: str) -> None:
     linear, x, _ = linear_case(3)

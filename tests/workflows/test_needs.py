@@ -119,6 +119,7 @@ def test_it_runs_on_every_task_or_says_why_not(name: str) -> None:
         ("square", (1, 12, 7), 3, "l2", False),
     ],
 )
+@pytest.mark.usefixtures("short_autoattack")
 def test_libraries(name: str, shape: tuple[int, ...], classes: int, norm: str, runs: bool) -> None:
     assert runs_or_says_why(name, shape, classes, norm) == runs
 
@@ -222,6 +223,7 @@ def test_a_zero_gradient_is_one(digits_model: Trained) -> None:
     )
 
 
+@pytest.mark.usefixtures("short_autoattack")
 def test_parts_of_autoattack_that_cannot_run_are_left_out_and_said(tmp_path: Path) -> None:
     model = model_of((1, 8, 8), 3)
     x = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(1))

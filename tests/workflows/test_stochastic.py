@@ -166,6 +166,7 @@ def test_autoattack_takes_its_version_for_stochastic_models(
             super().__init__(*arguments, version=version, **options)
             for attack in (self.apgd, self.apgd_targeted):
                 attack.n_iter, attack.eot_iter = 2, 2
+            self.fab.n_iter, self.square.n_queries = 2, 20
 
     monkeypatch.setattr(module, "AutoAttack", Recording)
     for model in (Noisy(digits_model.model, 0.1), digits_model.model):
