@@ -67,7 +67,9 @@ def test_every_recipe_trains_and_its_checkpoint_loads(name: str, tmp_path: Path)
 
 
 def test_training_learns_to_withstand(tmp_path: Path) -> None:
-    robust = train(plan(limit=None, epochs=15, eps_warmup=5, steps=3, step_size="eps/2"), tmp_path / "r.pt").metrics["best"]
+    robust = train(plan(limit=None, epochs=15, eps_warmup=5, steps=3, step_size="eps/2"), tmp_path / "r.pt").metrics[
+        "best"
+    ]
     assert robust["clean"] > 0.85
     assert robust["robust"] > 0.4
 
@@ -217,7 +219,9 @@ class Spy(Silent):
 
 def test_the_kept_epoch_is_the_best_on_the_images_held_out(tmp_path: Path) -> None:
     spy = Spy()
-    card = train(plan(epochs=6, eps_warmup=2, steps=2, step_size="eps/2", limit=None, lr=0.1), tmp_path / "m.pt", progress=spy)
+    card = train(
+        plan(epochs=6, eps_warmup=2, steps=2, step_size="eps/2", limit=None, lr=0.1), tmp_path / "m.pt", progress=spy
+    )
     best = max((m["robust"], m["clean"], m["epoch"]) for m in spy.epochs if m["epoch"] >= 2)
     assert card.metrics["best"]["epoch"] == best[2]
     held_out = torch.randperm(1297, generator=torch.Generator().manual_seed(0))[:100]
