@@ -133,7 +133,7 @@ class Counting(nn.Module):
         return self.model(x)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", ["spsa-256:steps=3", "rays:queries=300"])
+@pytest.mark.parametrize("name", ["spsa:evaluations=32,steps=3", "rays:queries=300"])
 @pytest.mark.parametrize("batch_size", [1, 50, 1000])
 def test_queries_match_an_independent_counter_and_no_gradient_is_taken(
     name: str, batch_size: int, digits_model: Trained
@@ -151,7 +151,7 @@ def test_queries_match_an_independent_counter_and_no_gradient_is_taken(
     assert not outcome.backwards.any()
 
 
-@pytest.mark.parametrize("name", ["spsa-256:steps=20", "rays:queries=400"])
+@pytest.mark.parametrize("name", ["spsa:evaluations=64,steps=20", "rays:queries=400"])
 def test_batches_change_nothing(name: str, digits_model: Trained) -> None:
     x, y = digits_model.split.floats(slice(16)), digits_model.split.labels[:16]
     threat = ThreatModel.of("linf", 0.1)

@@ -25,7 +25,7 @@ from robench.training.loop import train
 from robench.training.recipe import defense_class, resolve
 from robench.utils.errors import UserError
 from tests.toy import THREAT, Net, batch, generator, make
-from tests.training.test_loop import Stop, StopAt, assert_equal_weights, plan
+from tests.training.test_loop import assert_equal_weights, interrupted, plan
 
 SMALL: dict[str, Any] = {"discriminator_depth": 10, "discriminator_factor": 1}
 
@@ -287,14 +287,11 @@ def test_what_is_deployed_depends_on_no_companion_and_shows_its_features() -> No
 # Trained
 
 
-@pytest.mark.parametrize("step", [1, 5])
-def test_a_resumed_training_ends_with_the_same_players(step: int, tmp_path: Path) -> None:
+def test_a_resumed_training_ends_with_the_same_players(tmp_path: Path) -> None:
     """Four steps an epoch."""
     planned = plan("atld", epochs=2)
     train(planned, tmp_path / "whole.pt")
-    with pytest.raises(Stop):
-        train(planned, tmp_path / "cut.pt", progress=StopAt(step), save_seconds=0)
-    train(planned, tmp_path / "cut.pt", resume=True)
+    interrupted(planned, tmp_path / "cut.pt", 1, 5)
     assert_equal_weights(tmp_path / "whole.pt", tmp_path / "cut.pt")
     whole, cut = (checkpoint.helpers_of(checkpoint.read(tmp_path / name)) for name in ("whole.pt", "cut.pt"))
     assert whole.keys() == cut.keys() == {"discriminator"}

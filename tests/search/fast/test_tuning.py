@@ -76,12 +76,12 @@ def test_a_light_model_is_not_timed(digits_model: Trained, monkeypatch: pytest.M
 
 def test_a_heavy_model_is_tuned_and_gives_about_the_same_gradients() -> None:
     torch.manual_seed(0)
-    model, x = with_statistics(build("resnet18", (3, 8, 8), 10)), images((3, 8, 8))
+    model, x = with_statistics(build("resnet18", (3, 8, 8), 10)), images((3, 8, 8), 4)
     y = model(x).argmax(1)
     logits, gradient = Classifier(model).logits_and_gradient(x, y, cross_entropy)
     precisions: tuple[Precision, ...] = ("float32", "bfloat16")
     for precision, close in zip(precisions, (1e-3, 0.2), strict=True):
-        found = tune(model, x, precision, **HEAVY)
+        found = tune(model, x, precision, light=0, sizes=(4,))
         assert found.precision == precision
         assert len(found.folds) == 20
         assert found.first == "conv1"
