@@ -45,10 +45,10 @@ import torch
 torch.set_num_threads(1)
 import sys
 from robench.evaluation.run import run
-from robench.evaluation.plan import plan_evaluation
+from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.shards import Scale
 
-evaluation = plan_evaluation(sys.argv[1], attacks=["fgsm", "pgd-10"], batch_size=8, n=48)
+evaluation = plan_evaluation(sys.argv[1], EvaluationOptions(attacks=["fgsm", "pgd-10"], batch_size=8, n=48))
 
 def child(results, **scale):
     pid = os.fork()

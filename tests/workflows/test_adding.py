@@ -18,18 +18,16 @@ from robench.evaluation.target import load_model
 from robench.models import architecture, build, checkpoint
 from robench.models.checkpoint import Card
 from robench.utils.errors import UserError
+from tests import ROOT
 from tests.helpers import Ran, Trained
-
-ROOT = Path(__file__).resolve().parents[1]
 
 ATTACK = '''\
 """Decoupled direction and norm, the attack of Rony et al. (2019) that looks for the smallest perturbation."""
 
 import torch
 
-from robench.search import sees
 from robench.losses import margin
-from robench.search import Search
+from robench.search import Search, sees
 
 
 @sees("gradients", norms=("l2",))
@@ -115,36 +113,69 @@ ENTRY = """\
 PROGRAM = """
 import shlex, sys
 from robench.cli.main import main
-codes = []
 for command in sys.argv[1:]:
-    sys.argv = shlex.split(command)
+    sys.argv, code = shlex.split(command), 0
     try:
         main()
     except SystemExit as end:
-        codes.append(end.code or 0)
-sys.exit(codes[-1])
+        code = int(end.code or 0)
+    for stream in (sys.stdout, sys.stderr):
+        print(code, end="\\x1e", file=stream, flush=True)
 """
 
+COMMANDS = {
+    "attack": (
+        "robench list attacks",
+        "robench show attack ddn:steps=30",
+        "robench eval --model digits.pt --attack ddn --attack pgd-20 --norm l2 --eps 0.5 --n 40 --format json",
+    ),
+    "defense": (
+        "robench list defenses",
+        "robench show defense gauss_at",
+        "robench train --defense gauss_at --set sigma=0.2 --epochs 1 --limit 400 --out gauss.pt",
+        "robench eval --model gauss.pt --attack fgsm --n 10 --format json",
+        "robench train --defense gaus_at",
+    ),
+    "network": (
+        "robench list models",
+        "robench train --defense standard --arch mlp --epochs 2 --out mlp.pt",
+        "robench eval --model mlp.pt --attack fgsm --n 40 --format json",
+    ),
+    "data set": (
+        "robench list datasets",
+        "robench train --defense pgd_at --dataset corners --data-root images --epochs 1 --set holdout=0 --out c.pt",
+        "robench eval --model c.pt --data-root images --attack fgsm --n 40 --format json",
+    ),
+}
 
-@pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A copy of robench with its folders."""
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory, digits_model: Trained) -> dict[str, list[Ran]]:
+    """What each command says in a copy of robench with its folders, to which one thing of each kind is added."""
+    folder = tmp_path_factory.mktemp("walked")
+    house = folder / "house"
     for name in ("robench", "attacks", "defenses", "benchmarks"):
         leave_out = shutil.ignore_patterns("__pycache__", "speed")
-        shutil.copytree(ROOT / name, tmp_path / "house" / name, ignore=leave_out)
-    return tmp_path / "house"
-
-
-def ran(house: Path, *commands: str) -> Ran:
-    """Commands one after another, by the copy, in the folder that holds it; the code is the last one's."""
+        shutil.copytree(ROOT / name, house / name, ignore=leave_out)
+    (house / "attacks" / "ddn.py").write_text(ATTACK)
+    (house / "defenses" / "gauss_at.py").write_text(DEFENSE)
+    (house / "robench" / "models" / "mlp.py").write_text(NETWORK)
+    catalog = house / "robench" / "data" / "catalog.py"
+    catalog.write_text(catalog.read_text().replace("\n)\n\nDATASETS", f"\n{ENTRY})\n\nDATASETS"))
+    trained_model(folder / "digits.pt", digits_model)
+    (folder / "images").mkdir()
+    corners(folder / "images" / "corners.npz", 200)
+    commands = [command for of_a_kind in COMMANDS.values() for command in of_a_kind]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *commands],
-        cwd=house.parent,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(house), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    said = zip(done.stdout.split("\x1e"), done.stderr.split("\x1e"), strict=True)
+    each = iter([Ran(int(out[-1:] or -1), out[:-1], err[:-1]) for out, err in said])
+    return {kind: [next(each) for _ in of_a_kind] for kind, of_a_kind in COMMANDS.items()}
 
 
 def trained_model(path: Path, trained: Trained) -> Path:
@@ -172,71 +203,45 @@ def accuracy(found: dict[str, Any], attack: str) -> float:
     return float(found["attacks"][attack]["accuracy"])
 
 
-def test_an_attack_is_one_file(house: Path, digits_model: Trained) -> None:
-    trained_model(house.parent / "m.pt", digits_model)
-    (house / "attacks" / "ddn.py").write_text(ATTACK)
-    done = ran(
-        house,
-        "robench list attacks",
-        "robench show attack ddn:steps=30",
-        "robench eval --model m.pt --attack ddn --attack pgd-20 --norm l2 --eps 0.5 --n 40 --format json",
-    )
-    assert done.code == 0, done.err
-    assert "looks for the smallest" not in done.out
-    assert "each to a radius that shrinks" in done.out
-    found = read(done.out)
+def codes(walk: list[Ran]) -> list[int]:
+    return [done.code for done in walk]
+
+
+def test_an_attack_is_one_file(walked: dict[str, list[Ran]]) -> None:
+    listed, shown, evaluated = walked["attack"]
+    assert codes(walked["attack"]) == [0, 0, 0], evaluated.err
+    assert "ddn" in listed.out
+    assert "each to a radius that shrinks" in shown.out
+    found = read(evaluated.out)
     assert accuracy(found, "ddn") < found["clean"]["accuracy"] - 0.3
     assert abs(accuracy(found, "ddn") - accuracy(found, "pgd-20")) <= 0.1
 
 
-def test_a_defense_is_one_file(house: Path) -> None:
-    (house / "defenses" / "gauss_at.py").write_text(DEFENSE)
-    done = ran(
-        house,
-        "robench list defenses",
-        "robench show defense gauss_at",
-        "robench train --defense gauss_at --set sigma=0.2 --epochs 1 --limit 400 --out m.pt",
-        "robench eval --model m.pt --attack fgsm --n 10 --format json",
-        "robench train --defense gaus_at",
-    )
-    assert done.code == 2, done.err
-    assert "did you mean 'gauss_at'" in done.err
-    assert "no recipe" in done.out
-    assert "ce(f(x + sigma * r), y)" in done.out
-    assert "gauss_at on digits (settings for digits)" in done.err
-    assert "sigma=0.2" in done.err
-    assert read(done.out)["threat"] == "linf 0.2"
+def test_a_defense_is_one_file(walked: dict[str, list[Ran]]) -> None:
+    listed, shown, trained, evaluated, mistyped = walked["defense"]
+    assert codes(walked["defense"]) == [0, 0, 0, 0, 2], trained.err
+    assert "no recipe" in listed.out
+    assert "ce(f(x + sigma * r), y)" in shown.out
+    assert "gauss_at on digits (settings for digits)" in trained.err
+    assert "sigma=0.2" in trained.err
+    assert read(evaluated.out)["threat"] == "linf 0.2"
+    assert "did you mean 'gauss_at'" in mistyped.err
 
 
-def test_a_network_is_one_file(house: Path) -> None:
-    (house / "robench" / "models" / "mlp.py").write_text(NETWORK)
-    done = ran(
-        house,
-        "robench list models",
-        "robench train --defense standard --arch mlp --epochs 2 --out m.pt",
-        "robench eval --model m.pt --attack fgsm --n 40 --format json",
-    )
-    assert done.code == 0, done.err
-    assert "One hidden layer of 64 units." in done.out
-    assert "m (mlp)" in done.err
-    assert read(done.out)["clean"]["accuracy"] > 0.3
+def test_a_network_is_one_file(walked: dict[str, list[Ran]]) -> None:
+    listed, trained, evaluated = walked["network"]
+    assert codes(walked["network"]) == [0, 0, 0], trained.err
+    assert "One hidden layer of 64 units." in listed.out
+    assert "mlp (mlp)" in evaluated.err
+    assert read(evaluated.out)["clean"]["accuracy"] > 0.3
 
 
-def test_a_data_set_is_one_entry(house: Path) -> None:
-    catalog = house / "robench" / "data" / "catalog.py"
-    catalog.write_text(catalog.read_text().replace("\n)\n\nDATASETS", f"\n{ENTRY})\n\nDATASETS"))
-    (house.parent / "images").mkdir()
-    corners(house.parent / "images" / "corners.npz", 200)
-    done = ran(
-        house,
-        "robench list datasets",
-        "robench train --defense pgd_at --dataset corners --data-root images --epochs 1 --set holdout=0 --out m.pt",
-        "robench eval --model m.pt --data-root images --attack fgsm --n 40 --format json",
-    )
-    assert done.code == 0, done.err
-    assert "a bright corner on noise" in done.out
-    assert "pgd_at on corners (settings for digits)" in done.err
-    found = read(done.out)
+def test_a_data_set_is_one_entry(walked: dict[str, list[Ran]]) -> None:
+    listed, trained, evaluated = walked["data set"]
+    assert codes(walked["data set"]) == [0, 0, 0], trained.err
+    assert "a bright corner on noise" in listed.out
+    assert "pgd_at on corners (settings for digits)" in trained.err
+    found = read(evaluated.out)
     assert (found["n"], found["threat"]) == (40, "linf 0.2")
 
 
