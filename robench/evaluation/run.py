@@ -27,7 +27,7 @@ from robench.utils.threads import torch_threads
 
 
 class EvaluationProgress(Watch, Protocol):
-    """Is told how a run goes, and what was found."""
+    """Shows how an evaluation goes, and what it found."""
 
     def begin(self, attack: str, examples: int) -> None: ...
     def end(self) -> None: ...
@@ -146,7 +146,7 @@ class Tunings:
 
 
 def _fill(whole: Unit, on: Executor, progress: EvaluationProgress, scale: Scale) -> None:
-    """Has done what is lacking."""
+    """Runs what is lacking."""
     units, examples = [], 0
     for piece in whole.cut(scale.workers):
         run, skip = piece.lacking()
@@ -164,7 +164,7 @@ def _fill(whole: Unit, on: Executor, progress: EvaluationProgress, scale: Scale)
 
 
 def _diagnose(unit: Unit, on: Executor, progress: EvaluationProgress) -> None:
-    """Has the diagnosis made where it is lacking or was made on fewer examples."""
+    """Makes the diagnosis where it is lacking or was made on fewer examples."""
     correct = unit.correct()
     if len(correct) and (unit.cell.found is None or unit.cell.found["probed"] < len(unit.ids)):
         progress.begin(DIAGNOSIS, len(correct))

@@ -18,7 +18,7 @@ SHARES = 8
 
 
 class Watch(Protocol):
-    """Is told of what runs: at each step the active examples and the passes so far, then the robust ones of a batch."""
+    """Follows what runs: at each step the active examples and the passes so far, then the robust ones of a batch."""
 
     def active(self, examples: int, passes: int) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...

@@ -280,7 +280,7 @@ class AttackRows:
             columns["share_right"][correct] = None
 
     def _confirm(self, outcome: Outcome, verdicts: Verdicts, x: Tensor, y: Tensor) -> None:
-        """Has what was found judged again, on the model loaded anew: one that changes as it is asked was not fooled."""
+        """Judges what was found again, on the model loaded anew: one that changes as it is asked was not fooled."""
         behaviour = self.evaluation.behaviour
         found = (outcome.fooled & ~verdicts.unstable).nonzero().squeeze(1)
         if not len(found) or behaviour.unseeded or behaviour.mixes:  # whose verdicts no second look repeats

@@ -42,7 +42,7 @@ SAVE_SECONDS = 60.0
 
 
 class TrainingProgress(Protocol):
-    """Is told how a training goes: the steps so far, the loss, the images that went through the model in this run."""
+    """Shows how a training goes: the steps so far, the loss, the images that went through the model in this run."""
 
     def begin(self, name: str, steps: int, done: int) -> None: ...
     def advance(self, step: int, loss: float, passes: int) -> None: ...

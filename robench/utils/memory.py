@@ -37,7 +37,7 @@ def ran_out(error: BaseException) -> bool:
 
 @cache
 def keep_memory() -> None:
-    """Has the C library keep what tensors give back, up to 2 GiB at the end of its heap.
+    """Makes the C library keep what tensors give back, up to 2 GiB at the end of its heap.
 
     By default glibc returns large blocks to the system at once, and each pass of a model waits for the system to clear
     the same memory anew: `python benchmarks/speed/allocation.py` shows the difference. Elsewhere than with glibc

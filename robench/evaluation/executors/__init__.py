@@ -18,7 +18,7 @@ class Executor(AbstractContextManager[Any], Protocol):
     """of torch in each worker"""
 
     def run(self, units: Sequence[Unit], watch: Watch) -> None:
-        """Has every unit done. A worker that is lost costs its unfinished batches, which another one runs again.
+        """Runs every unit. A worker that is lost costs its unfinished batches, which another one runs again.
 
         Raises UserError where a unit is refused, or cost one worker after the other."""
 
