@@ -1,10 +1,18 @@
 """Auto-PGD against the library's, the paper's schedule, and the order of its targets."""
 
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
-from torch import Tensor
+from torch import Tensor, nn
 
+from robench.search import Search
+from robench.search.classifier import Classifier
+from robench.search.judge import Judge
+from robench.search.rng import Draws
 from robench.threat import ThreatModel
 from robench.utils import registry
 from tests.helpers import Linear, Trained, correct, run_attack
@@ -55,3 +63,30 @@ def test_targets_are_tried_in_the_order_of_their_logits(settings: str, falls: bo
     model, x, y = third_in_line()
     outcome = run_attack(f"apgd:steps=9,targets={settings}", model, x, y, ThreatModel.of("linf", 0.4))
     assert outcome.fooled.all() == falls
+
+
+class Crossing(nn.Module):
+    """Class 0, a class 1 that is second at grey and that no point within 0.2 reaches, and a class 2 that one does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (x.flatten(1) - 0.5).unbind(1)
+        return torch.stack([torch.zeros_like(first), 0.5 * first - 0.3, 6 * second - 1], 1)
+
+
+def test_targets_are_those_near_the_best_candidate() -> None:
+    apgd = registry.attack_function("apgd")
+
+    def near_the_second(search: Search) -> None:
+        search.offer(search.x + torch.tensor([0.0, 0.125]).view(1, 1, 2))
+        apgd(search, steps=20, targets=1)
+
+    x, y = torch.full((20, 1, 1, 2), 0.5), torch.zeros(20, dtype=torch.long)
+    classifier, threat = Classifier(Crossing()), ThreatModel.of("linf", 0.2)
+
+    def fooled(attack: Callable[[Search], None]) -> int:
+        draws = Draws(0, np.arange(20), x.device)
+        found = Search(classifier, Judge(classifier, threat), threat, x, y, draws).run(attack)
+        return int(found.fooled.sum())
+
+    assert fooled(partial(apgd, steps=20, targets=1)) < 10  # it climbs towards class 1; chance alone starts at class 2
+    assert fooled(near_the_second) == 20
