@@ -17,7 +17,7 @@ from robench.data import datasets
 from robench.training import recipe
 from robench.training.defense import Batch, Defense, Step
 from robench.training.loop import SilentTraining, _Loop
-from robench.training.training_plan import Plan
+from robench.training.plan import Plan
 from robench.utils.errors import UserError
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -31,8 +31,7 @@ from robench.training import recipe
 from robench.training.defense import MODEL, TARGET, Batch, Defense, Step
 from robench.training.inner_max import evaluating
 from robench.training.loop import SilentTraining, train
-from robench.training.plan import plan_training
-from robench.training.training_plan import Plan
+from robench.training.plan import Plan, plan_training
 from robench.utils.device import resolve_device
 
 Kind = Literal["forward", "input", "parameters"]

@@ -21,8 +21,8 @@ from robench.ledger.schema import CLEAN
 from robench.models import build
 from robench.specs.queue import Item, load
 from robench.training import loop
+from robench.training.plan import Plan
 from robench.training.selection import STEPS as VALIDATION_STEPS
-from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 
 BATCH = 128

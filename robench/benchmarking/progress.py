@@ -19,7 +19,7 @@ from robench.search.catalog import battery
 from robench.specs.queue import Item
 from robench.threat import ThreatModel
 from robench.training import recipe
-from robench.training.training_plan import Plan
+from robench.training.plan import Plan
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import fingerprint
 

@@ -30,9 +30,8 @@ from robench.reports.report import failures
 from robench.search.catalog import battery
 from robench.specs.benchmark import Benchmark, Settings, load
 from robench.training import loop
-from robench.training.plan import checkpoint_path, plan_training
+from robench.training.plan import Plan, checkpoint_path, plan_training
 from robench.training.recipe import default_threat
-from robench.training.training_plan import Plan
 from robench.utils.errors import UserError, unknown
 from robench.utils.sizes import Size, parse_size
 

@@ -9,8 +9,7 @@ from robench.data import datasets
 from robench.data.datasets import Split
 from robench.specs.queue import Item
 from robench.training import recipe
-from robench.training.plan import checkpoint_path
-from robench.training.training_plan import Plan
+from robench.training.plan import Plan, checkpoint_path
 from robench.utils.device import resolve_device
 from robench.utils.errors import UserError
 

@@ -24,12 +24,12 @@ from robench.training.defense import LABELLED, MODEL, Step
 from robench.training.difference import difference
 from robench.training.distributed import TIMEOUT, DistributedWarning, Processes, differences, running_statistics
 from robench.training.optim import learning_rate
+from robench.training.plan import Plan
 from robench.training.rng import BatchGenerator
 from robench.training.run_state import RunState
 from robench.training.seeds import seed_layers, seed_of
 from robench.training.selection import held_out_accuracy
 from robench.training.streams import Streams, divided
-from robench.training.training_plan import Plan
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder

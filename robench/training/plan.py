@@ -1,18 +1,107 @@
-"""From the words of a command to the training that it is about to run, checked before anything is trained."""
+"""What a training is about to run, checked before anything is trained, and the key that tells it from others."""
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from robench.data import datasets
+from torch import Tensor
+
+from robench.data import datasets, resize
+from robench.data.datasets import Split
 from robench.data.resize import common
-from robench.models import checkpoint
+from robench.models import architecture, checkpoint
+from robench.models.checkpoint import weights_fingerprint
+from robench.models.description import describe
 from robench.specs.choices import DATASET
 from robench.training import recipe
-from robench.training.training_plan import Plan
-from robench.utils.errors import Notice
+from robench.training.recipe import Recipe
+from robench.utils.code import code_fingerprint, file_of
+from robench.utils.errors import Notice, UserError
+from robench.utils.fingerprints import fingerprint
 from robench.utils.sizes import Size
+
+LOOP = file_of("robench.training.loop")
+"""What trains: its code, and all that it imports, is in the key."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run with everything that could change its weights, but for the device, its thread count and the number
+    of processes.
+
+    `split` is the training part; `limit` takes the first so many of what `holdout` leaves.
+    """
+
+    recipe: Recipe
+    dataset: str
+    split: Split
+    limit: int | None = None
+    seed: int = 0
+    precision: str = "float32"
+    init: Mapping[str, Tensor] | None = None
+    target: Split | None = None
+    """the training part of the domain to adapt to, in the shape of `split`"""
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bfloat16"):
+            raise UserError(f"expected the precision float32 or bfloat16, got {self.precision!r}")
+        if self.seed < 0:
+            raise UserError(f"expected a seed of at least 0, got {self.seed}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"expected a limit of at least 1 image, got {self.limit}")
+        if self.recipe.setup.holdout >= len(self.split):
+            raise UserError(
+                f"expected a holdout below the {len(self.split)} training images, got {self.recipe.setup.holdout}"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe as it is run, JSON-like; a leaderboard shows the newest of those that agree in it and the seed."""
+        return {
+            **self.recipe.describe(),
+            "limit": self.limit,
+            "precision": self.precision,
+            "init": weights_fingerprint(self.init) if self.init else None,
+            **({"source": self.dataset} if self.target else {}),
+        }
+
+    def key(self) -> dict[str, Any]:
+        """Everything that could change its weights, by what it is called where two trainings differ."""
+        return {**self.describe(), "seed": self.seed, **self.inputs}
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What of its key no recipe tells: the images, and all code that makes the weights."""
+        code = {
+            "defense": describe(type(self.recipe.defense)),
+            "network": describe(architecture(self.recipe.setup.arch)),
+        }
+        return {
+            "data": [split.fingerprint for split in (self.split, self.target) if split],
+            "source": {
+                "engine": code_fingerprint(LOOP),
+                **{name: each.fingerprint for name, each in code.items()},
+            },
+            **({"alone": uuid4().hex} if any(each.hidden for each in code.values()) else {}),
+        }
+
+    @property
+    def evaluated(self) -> str:
+        """The data set that the model is for, in its shape: its own, or the target's."""
+        target = self.recipe.setup.target_domain
+        if self.target is None or target is None:
+            return self.dataset
+        _, shape = resize.named(self.target.name.removesuffix(" (train)"))
+        return resize.name_of(target, shape) if shape else target
+
+    @property
+    def name(self) -> str:
+        """A file name that tells what it is, and differs where anything does."""
+        dataset = self.dataset.partition(":")[0]
+        return f"{dataset}-{Path(self.recipe.name).stem}-s{self.seed}-{fingerprint(self.key())[:6]}"
 
 
 def plan_training(

@@ -15,8 +15,8 @@ from robench.models import build, checkpoint
 from robench.training.defense import MODEL, Helper
 from robench.training.difference import difference
 from robench.training.optim import averaged, optimizer
+from robench.training.plan import Plan
 from robench.training.seeds import seed_of
-from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import fingerprint
 

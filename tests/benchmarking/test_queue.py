@@ -22,7 +22,7 @@ from robench.models import checkpoint
 from robench.specs import benchmark
 from robench.specs.queue import load
 from robench.training import loop, recipe
-from robench.training.training_plan import Plan
+from robench.training.plan import Plan
 from robench.utils import registry
 from robench.utils.deadline import Deadline, OutOfTime, seconds
 from robench.utils.errors import UserError

@@ -20,8 +20,8 @@ from robench.models.checkpoint import Card
 from robench.training import epoch_log, recipe
 from robench.training.defense import Batch, Defense, Helper, Step
 from robench.training.loop import SilentTraining, _Loop, train
+from robench.training.plan import Plan
 from robench.training.seeds import seed_layers, seed_of
-from robench.training.training_plan import Plan
 from robench.utils.errors import UserError
 from tests import ROOT
 
