@@ -127,14 +127,14 @@ import os, signal, sys, time, torch
 from pathlib import Path
 from threading import Thread
 torch.set_num_threads(1)
-from robench.training.loop import Silent, train
+from robench.training.loop import SilentTraining, train
 from tests.training.test_loop import plan
 
 def kill():
     time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Killed(Silent):
+class Killed(SilentTraining):
     def advance(self, step, loss, passes):
         if step == 10:
             Thread(target=kill).start()

@@ -40,7 +40,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: C
     return found
 
 
-SPLIT = ("from robench.search.attack import Attack", "from robench.search.catalog import (\n    Attack,\n)")
+SPLIT = ("from robench.search.attack import Attack", "from robench.search.attack import (\n    Attack,\n)")
 
 CHANGES: dict[str, tuple[str, Callable[[str], str], bool]] = {
     "a comparison": (
@@ -69,7 +69,7 @@ CHANGES: dict[str, tuple[str, Callable[[str], str], bool]] = {
     ),
     "an import's place": (
         "search/prefix.py",
-        lambda text: f"import robench.search.catalog\n{text.replace(*SPLIT)}",
+        lambda text: f"import robench.search.attack\n{text.replace(*SPLIT)}",
         False,
     ),
     "an exempt module": ("ledger/store.py", lambda text: text + "\nMORE = 1\n", False),

@@ -25,7 +25,7 @@ def test_a_folder_called_attacks_in_the_working_directory_shadows_nothing(tmp_pa
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("raise SystemExit('the wrong one')")
         (tmp_path / folder / "pgd.py").write_text("raise SystemExit('the wrong one')")
-    program = "import robench.attacks.pgd, robench.defenses.trades; print(robench.attacks.pgd.pgd.access)"
+    program = "import robench.attacks.pgd, robench.defenses.trades; print(robench.attacks.pgd.pgd.declaration.access)"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "gradients\n", done.stderr
 

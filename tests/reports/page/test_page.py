@@ -360,7 +360,7 @@ def test_what_has_not_ended_is_said(tmp_path: Path) -> None:
         "to go on: robench bench toy",
         "weak on toy (test), linf 0.1: mim has 0 of 120 examples and is left out; to go on: robench bench toy",
     ]
-    assert "Was begun and has not ended" in page.render(found)
+    assert "Was started and has not ended" in page.render(found)
 
 
 def test_an_empty_ledger_says_what_fills_it(tmp_path: Path) -> None:
