@@ -1,4 +1,4 @@
-"""Puts the top-level folders attacks/, defenses/ and benchmarks/ inside the installed package.
+"""Puts the top-level folders attacks/, defenses/ and benchmarks/, less the timings, inside the installed package.
 
 An editable install reads them where they lie, so a copy there would only go stale.
 """
@@ -16,5 +16,5 @@ class ContentFolders(BuildHookInterface):  # type: ignore[type-arg]
         for folder in ("attacks", "defenses", "benchmarks"):
             root = Path(self.root) / folder
             for path in sorted(root.rglob("*")):
-                if path.is_file() and "__pycache__" not in path.parts:
+                if path.is_file() and not {"__pycache__", "speed"} & set(path.relative_to(root).parts):
                     build_data["force_include"][str(path)] = f"robench/{folder}/{path.relative_to(root)}"

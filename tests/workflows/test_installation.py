@@ -46,6 +46,7 @@ def test_the_wheel_carries_the_folders_and_runs_without_the_checkout(tmp_path: P
     assert {path.name for path in page.iterdir() if path.is_file()} <= {
         path.name for path in (installed / "robench" / "reports" / "page").iterdir()
     }
+    assert not (installed / "robench" / "benchmarks" / "speed").exists()
     (installed / "attacks").mkdir()  # somebody else's
     program = (
         f"import sys; sys.path.insert(0, {str(installed)!r})\n"
