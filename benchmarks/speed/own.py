@@ -33,7 +33,7 @@ class Crafted:
 
 
 def attack(setting: Setting, name: str, results: Path, *, seed: int, precision: str, whole: bool = False) -> Crafted:
-    """One attack with its default settings; `whole`: nobody who fell is dropped before the last step."""
+    """One attack with its default settings; `whole`: no broken example is dropped before the last step."""
     planned = plan_evaluation(
         setting.subject,
         EvaluationOptions(

@@ -43,8 +43,8 @@ ENOUGH = 2.0
 @dataclass(frozen=True)
 class Forecast:
     """Of one item, in seconds. `state`: open, training at 37 %, evaluation at 60 %, done, or what it lacks. `training`:
-    what is left of it, at `step` a step; `attacks`: what is left of these, if no example fell, at `attack_step` for a
-    forward and a backward pass of a batch."""
+    what is left of it, at `step` a step; `attacks`: what is left of these, if no example is broken, at `attack_step`
+    for a forward and a backward pass of a batch."""
 
     item: str
     state: str

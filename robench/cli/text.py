@@ -49,7 +49,7 @@ def costs(costs: Sequence[Cost], format: Format) -> Output:
     ]
     rows.append([*total, f"{sum(cost.seconds for cost in costs):.1f}"])
     header = ["attack", "examples to run", "forwards", "backwards", "seconds"]
-    return render("at most, if no example fell", header, rows, format, [])
+    return render("at most, if no example is broken", header, rows, format, [])
 
 
 def forecasts(found: Sequence[Forecast]) -> Output:

@@ -25,7 +25,7 @@ class Dataset:
     def read(self, part: Part, root: Path, download: bool) -> Arrays:
         """One part of it. Raises UserError where its files are missing, or hold what it does not say."""
         images, labels = self.reader(self.name, part, root, download)
-        classes = int(labels.max(initial=-1)) + 1
+        classes = int(labels.max()) + 1 if len(labels) else 0
         if images.shape[1:] != self.shape or classes > self.classes:
             raise UserError(
                 f"dataset {self.name}: expected images of shape {self.shape} in {self.classes} classes, "

@@ -27,7 +27,7 @@ from robench.utils.errors import UserError
 from robench.utils.versions import used_versions
 
 WORKER = file_of("robench.evaluation.run")
-"""Where the numbers are made."""
+"""Where an evaluation starts: its code, and all that its imports and its executors lead to, is in the key."""
 
 DRAWS = 10
 
@@ -143,7 +143,7 @@ class Evaluation:
         return {**batch, **survivors}
 
     def passes(self, attack: Attack) -> tuple[int, int]:
-        """Forward and backward passes of an example that stands to the end."""
+        """Forward and backward passes of an example that stays active to the end."""
         image = self.split.floats(slice(1))
         images = self.resources(image.device).images
         forwards, backwards = passes_of(

@@ -79,8 +79,8 @@ class EvaluationOptions(SubjectOptions):
             ("protocol", self.protocol, get_args(EvaluationProtocol)),
             ("precision", self.precision, get_args(Precision)),
         ):
-            if word is not None and word not in known:
-                raise unknown(kind, word, known)
+            if word not in known and (kind, word) != ("mode", None):  # the suite's
+                raise unknown(kind, str(word), known)
         if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"expected a batch size of at least 1, got {self.batch_size}")
         if self.seed < 0:
@@ -269,7 +269,7 @@ def probed(
     x = split.floats(slice(IMAGES)).to(device)
     behaviour = observe(classifier, x)
     undefended = subject.undefended if protocol == "static" else None
-    seen = Classifier(undefended, device) if undefended else classifier
+    seen = Classifier(undefended, device) if undefended is not None else classifier
     if subject.gives == "gradients" and not differentiable(seen, x):
         subject = replace(subject, gives="scores")
     return Probed(subject, behaviour, classes)

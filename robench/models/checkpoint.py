@@ -35,7 +35,7 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     processes: int = 1
-    """how many trained it, see `robench/distributed.py`"""
+    """how many trained it, see `robench/training/distributed.py`"""
     labelled: list[int] = field(default_factory=list)
     inputs: dict[str, Any] = field(default_factory=dict)
     """what else made it: the fingerprints of its images and of the code"""

@@ -82,7 +82,7 @@ class Meter:
     def _worst_case(self, run: Run) -> Measured | None:
         """Over the table's attacks, with a mark for those that were not run; nothing where that is most of them."""
         names = {attack: name for attack in self.table.battery if (name := _name(attack, run))}
-        if 2 * len(names) < len(self.table.battery):
+        if not names or 2 * len(names) < len(self.table.battery):
             return None
         tallies = _attacks(run, names.values())
         lacking = [attack for attack in self.table.battery if attack not in names]

@@ -40,7 +40,7 @@ class _Unbreakable(Network):
 def passes_of(
     attack: Attack, threat: ThreatModel, image: Tensor, classes: int, images: Images | None, sources: int
 ) -> tuple[int, int]:
-    """Forward and backward passes that one example costs if it stands to the end; `image` [1, C, H, W].
+    """Forward and backward passes that one example costs if it stays active to the end; `image` [1, C, H, W].
 
     `sources`: how many other models it may attack."""
     classifier = Classifier(_Unbreakable(image, threat, max(classes, 2)))

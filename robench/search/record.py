@@ -14,6 +14,11 @@ from robench.search.rng import Draws
 from robench.search.working_set import State, WorkingSet, narrow
 from robench.utils.errors import AttackError
 
+CHANGED = (
+    "the attack changed search.x or search.y, which are the examples as they are; "
+    "write at.x = at.x + step in place of at.x += step, or begin at search.x.clone()"
+)
+
 
 class Record:
     """Runs an attack's candidates past the judge. With `drop`, examples leave the run as they are broken."""
@@ -55,10 +60,7 @@ class Record:
         """Raises AttackError where the attack has changed the images or labels that it was shown."""
         x, y = self.originals()
         if not (torch.equal(self.active.x, x) and torch.equal(self.active.y, y)):
-            raise AttackError(
-                "the attack changed search.x or search.y, which are the examples as they are; "
-                "write at.x = at.x + step in place of at.x += step, or begin at search.x.clone()"
-            )
+            raise AttackError(CHANGED)
 
     def keep(self, index: Tensor) -> None:
         """Goes on with these active examples [n] alone."""

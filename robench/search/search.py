@@ -20,7 +20,7 @@ from robench.search.library import process
 from robench.search.library.model import LibraryModel
 from robench.search.outcome import Outcome
 from robench.search.points import aligned, in_one_row, leading, repeated
-from robench.search.record import Record
+from robench.search.record import CHANGED, Record
 from robench.search.resources import Resources
 from robench.search.rng import Draws
 from robench.search.working_set import State
@@ -67,6 +67,7 @@ class Search:
         self._classifier, self._loaded, self._access = classifier, loaded or classifier, access
         self._record = Record(x, y, draws, judge, drop=drop)
         self._watch, self._prefixes, self._step = watch, prefixes, 0
+        self._queries = access != "gradients"  # passes are queries of a black box
         self._limits: tuple[Tensor, Tensor, Tensor] | None = None  # of the pixels of x, for l-infinity
         self._projected: tuple[Tensor, int] | None = None  # what `project` gave last, as it was then
 
@@ -94,10 +95,18 @@ class Search:
         """The images [B, ...] of the active examples as they are."""
         return self._record.active.x
 
+    @x.setter
+    def x(self, _: Tensor) -> None:
+        raise AttackError(CHANGED)
+
     @property
     def y(self) -> Tensor:
         """Their labels [B]."""
         return self._record.active.y
+
+    @y.setter
+    def y(self, _: Tensor) -> None:
+        raise AttackError(CHANGED)
 
     @property
     def draws(self) -> Draws:
@@ -110,7 +119,6 @@ class Search:
 
     @property
     def shape(self) -> Sequence[int]:
-        """The shape of one image."""
         return self.x.shape[1:]
 
     @cached_property
@@ -367,8 +375,6 @@ class Search:
         alone.batch_size, alone.resources = self.batch_size, self.resources
         return alone
 
-    # What passes tell
-
     def _forward(self, flat: Tensor, within: Tensor) -> Tensor:
         parts = torch.split(flat, max(self.batch_size, len(self.x)))
         logits = torch.cat([self._classifier.logits(part) for part in parts])
@@ -387,11 +393,6 @@ class Search:
     def _count(self, flat: Tensor, *, backwards: bool = False) -> None:
         each = len(flat) // max(len(self.x), 1) * self._classifier.draws
         self._record.count(each, backwards=backwards, queries=self._queries)
-
-    @property
-    def _queries(self) -> bool:
-        """Whether passes are queries of a black box."""
-        return self._access != "gradients"
 
     def _require(self, access: Access) -> None:
         if not reveals(self._access, access):

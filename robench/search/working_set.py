@@ -8,6 +8,7 @@ from torch import Tensor
 from robench.search.judge import Verdicts
 from robench.search.rng import Draws
 from robench.threat import per_example
+from robench.utils.errors import AttackError
 
 
 class State:
@@ -23,8 +24,11 @@ class State:
 
 
 def narrow(state: State, index: Tensor) -> None:
-    """Keeps these rows [n] of a state, in this order."""
+    """Keeps these rows [n] of a state, in this order. Raises AttackError where it holds anything but tensors."""
     for name, value in vars(state).items():
+        if not isinstance(value, Tensor | Draws | Verdicts):
+            given = f"{name}, a {type(value).__name__}"
+            raise AttackError(f"expected tensors with a row for each example in a state, got {given}")
         vars(state)[name] = value[index] if isinstance(value, Tensor) else value.take(index)
 
 

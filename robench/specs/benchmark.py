@@ -95,7 +95,7 @@ class Table(Exhibit):
 
 
 class Figure(Exhibit):
-    """`draw`: the file of robench/reading/figures/ that draws it, with its settings."""
+    """`draw`: the file of robench/reports/figures/ that draws it, with its settings."""
 
     draw: str
     settings: Settings = {}

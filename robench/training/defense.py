@@ -35,9 +35,10 @@ class Step:
     """What a defense may use in one step of training.
 
     players: the networks in training mode, `model` among them; threat: at the radius of this step (it grows during a
-    warm-up); generator: randomness, the same for the same seed and step, see `robench/sampling.py` for how to draw from
-    it; epoch: as a fraction; share: which rows of the batch the step has, where several processes share it. On the CPU
-    the networks compute in channels-last, so a feature map or a gradient may lie so in memory: `reshape`, not `view`.
+    warm-up); generator: randomness, the same for the same seed and step, see `robench/training/rng.py` for how to draw
+    from it; epoch: as a fraction; share: which rows of the batch the step has, where several processes share it. On the
+    CPU the networks compute in channels-last, so a feature map or a gradient may lie so in memory: `reshape`, not
+    `view`.
     """
 
     players: Mapping[str, nn.Module]

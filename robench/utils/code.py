@@ -174,8 +174,8 @@ def _below(module: str) -> str:
 
 
 def _named(node: ast.AST) -> Iterator[str]:
-    """The modules that a text names, below robench: one, or all of a folder ("robench.executors."); they may be
-    imported by it."""
+    """The modules that a text names, below robench: one, or all of a folder ("robench.evaluation.executors."); they may
+    be imported by it."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and _MODULE.fullmatch(node.value):
         name = node.value.removeprefix("robench.")
         if not name.endswith("."):

@@ -1,5 +1,6 @@
 """The loaders, on small files in the official formats."""
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -268,3 +269,14 @@ def test_npz_that_is_none(tmp_path: Path) -> None:
 def test_an_unknown_set_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'digits'"):
         datasets.load("digit", "test")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
+def test_a_set_of_the_catalog_has_labels_of_any_integer_type(kind: str, tmp_path: Path) -> None:
+    images, labels = np.zeros((6, 1, 4, 4), dtype=np.uint8), np.arange(6) % 3
+    labels = labels.astype(kind)
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    mine = catalog.Dataset("mine", "six", readers.npz_under("a.npz"), (1, 4, 4), classes=3, test_images=6)
+    assert mine.read("test", tmp_path, False)[1].tolist() == labels.tolist()
+    with pytest.raises(UserError, match=r"expected images of shape .* in 2 classes, got .* in 3"):
+        dataclasses.replace(mine, classes=2).read("test", tmp_path, False)

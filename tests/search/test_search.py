@@ -366,3 +366,29 @@ def test_a_suspect_is_judged_before_it_can_be_given_up(digits_model: Trained) ->
     wrong = digits_model.model(outcome.kept).argmax(1) != correct(digits_model, 12)[1]
     assert wrong.any()
     assert torch.equal(outcome.fooled, wrong)
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_the_examples_cannot_be_replaced(name: str) -> None:
+    """Neither by `search.x = ...` nor by `search.x += ...`, which also changes them."""
+    model, x, y = linear_case(3)
+
+    @sees("gradients")
+    def replaces(search: Search) -> None:
+        setattr(search, name, getattr(search, name) + 1)
+
+    with pytest.raises(AttackError, match=r"write at.x = at.x \+ step"):
+        run(replaces, model, x, y)
+
+
+def test_a_state_holds_tensors_alone() -> None:
+    model, x, y = linear_case(3)
+
+    @sees("gradients")
+    def counts(search: Search) -> None:
+        at = search.state(x=search.x)
+        at.count = 3  # type: ignore[assignment]
+        search.stop(torch.arange(len(search.x)) < 2)
+
+    with pytest.raises(AttackError, match="got count, a int"):
+        run(counts, model, x, y)

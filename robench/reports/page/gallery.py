@@ -1,4 +1,4 @@
-"""The pictures that `bench` took of a model's examples, as robench/measure/gallery.py left them."""
+"""The pictures that `bench` took of a model's examples, as robench/benchmarking/measure/gallery.py left them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
