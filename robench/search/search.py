@@ -16,8 +16,8 @@ from robench.access import Access, reveals
 from robench.losses import Loss, check_self_contained, evaluated
 from robench.search.classifier import Classifier, Layer, Output
 from robench.search.judge import Judge
-from robench.search.library import process
-from robench.search.library.model import LibraryModel
+from robench.search.libraries import process
+from robench.search.libraries.model import LibraryModel
 from robench.search.outcome import Outcome
 from robench.search.points import aligned, in_one_row, leading, repeated
 from robench.search.record import CHANGED, Record
@@ -319,7 +319,7 @@ class Search:
         ready: Callable[[], Any] | None = None,
     ) -> Tensor:
         """What a library's `function(model, *tensors)` gives for the one example of an attack that declared
-        `one_at_a_time`, made in another process and within a limit (see `robench.search.library.process`).
+        `one_at_a_time`, made in another process and within a limit (see `robench.search.libraries.process`).
 
         What it shows the model are candidates. The first that the judge verifies ends it: then none is active, and the
         result is empty.

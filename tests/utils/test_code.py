@@ -54,7 +54,7 @@ CHANGES: dict[str, tuple[str, Callable[[str], str], bool]] = {
         True,
     ),
     "an executor": ("evaluation/executors/processes.py", lambda text: text.replace("RETRIES = 2", "RETRIES = 3"), True),
-    "the other process": ("search/library/worker.py", lambda text: text + "\nMORE = 1\n", True),
+    "the other process": ("search/libraries/worker.py", lambda text: text + "\nMORE = 1\n", True),
     "a resizing": ("data/resize.py", lambda text: text + "\nMORE = 1\n", True),
     "what a name stands for": (
         "search/judge.py",

@@ -1,7 +1,7 @@
 """Calls a library's function in a process of its own, which can be killed, while the model stays in this one.
 
 The function sees a stand-in for the model, and asks this process for each pass: nothing of the model is ever pickled,
-its device is its own affair, and its passes are counted here. `robench.search.library.worker` is the other side.
+its device is its own affair, and its passes are counted here. `robench.search.libraries.worker` is the other side.
 """
 
 import atexit
@@ -98,7 +98,7 @@ class _Annex:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "robench.search.library.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "robench.search.libraries.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The other side of `robench.search.library.process`: loads and compiles once, and forks for each call.
+"""The other side of `robench.search.libraries.process`: loads and compiles once, and forks for each call.
 
 So every call begins from the same state, one that hangs or dies takes nothing with it, and what was loaded stays. It
 ends when the socket of its orders closes, as it does whenever and however the process that started it ends.

@@ -17,7 +17,7 @@ from robench.evaluation.run import evaluate
 from robench.evaluation.target import from_module
 from robench.ledger.store import Ledger
 from robench.search.catalog import attack
-from robench.search.library import process
+from robench.search.libraries import process
 from robench.threat import ThreatModel
 from tests.helpers import linear_case, minimal_eps, run_attack
 
@@ -145,7 +145,7 @@ def test_it_needs_no_guarded_main_and_dies_with_the_process_that_started_it(misb
     program = f"""
 import os, signal
 from tests.helpers import linear_case, run_attack
-from robench.search.library import process
+from robench.search.libraries import process
 from robench.threat import ThreatModel
 model, x, y = linear_case(3, examples=1)
 run_attack({misbehaving!r}, model, x, y, ThreatModel.of("linf", 0.2))
