@@ -392,3 +392,19 @@ def test_a_state_holds_tensors_alone() -> None:
 
     with pytest.raises(AttackError, match="got count, a int"):
         run(counts, model, x, y)
+
+
+def test_what_a_stopped_run_found_is_judged_before_it_leaves() -> None:
+    """A candidate may fool the judge though not the search, whose model here calls everything class 1."""
+    strict, x, y = linear_case(2, examples=24)
+    x, y = x[y == 1], y[y == 1]
+    blind = Classifier(Linear(torch.zeros(2, 16), torch.tensor([0.0, 1.0])))
+    threat = ThreatModel.of("linf", 1.1 * float(minimal_eps(strict, x, y, "linf").max()))
+    search = Search(blind, Judge(Classifier(strict), threat), threat, x, y, Draws(0, np.arange(len(x)), x.device))
+
+    @sees("gradients")
+    def stops_at_once(search: Search) -> None:
+        search.offer(adversary(strict, search.x, search.y, threat.eps))
+        search.stop(torch.ones_like(search.y, dtype=torch.bool))
+
+    assert search.run(stops_at_once).fooled.all()
