@@ -10,8 +10,6 @@ from typing import Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from robench.data.datasets import Split
@@ -22,7 +20,7 @@ from robench.threat import ThreatModel
 from robench.training import epoch_log as metrics_file
 from robench.training.defense import LABELLED, MODEL, Step
 from robench.training.difference import difference
-from robench.training.distributed import TIMEOUT, DistributedWarning, Processes, differences, running_statistics
+from robench.training.distributed import DistributedWarning, Processes, accelerated, differences, running_statistics
 from robench.training.optim import learning_rate
 from robench.training.plan import Plan
 from robench.training.rng import BatchGenerator
@@ -34,6 +32,7 @@ from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder
 from robench.utils.fingerprints import fingerprint
+from robench.utils.global_rng import repeatable_convolutions
 from robench.utils.memory import keep_memory
 from robench.utils.versions import used_versions
 
@@ -77,18 +76,15 @@ def train(
     this alike; see `robench/training/distributed.py`.
     """
     keep_memory()
-    AcceleratorState._reset_state(True)  # it is global, and would keep an earlier run's precision
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="bf16" if plan.precision == "bfloat16" else "no",
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)],
-    )
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     if out.is_dir() or not out.name:
         raise UserError(f"expected a file to write the checkpoint to, got the folder {out}")
     make_folder(out.parent)
-    with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
-        return _Loop(plan, out, accelerator, progress or SilentTraining(), save_seconds, deadline).run(resume)
+    precision = "bf16" if plan.precision == "bfloat16" else "no"
+    with accelerated(cpu=device == "cpu", mixed_precision=precision) as accelerator:
+        devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), repeatable_convolutions():
+            loop = _Loop(plan, out, accelerator, progress or SilentTraining(), save_seconds, deadline)
+            return loop.run(resume)
 
 
 class _Loop:

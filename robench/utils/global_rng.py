@@ -18,10 +18,22 @@ def reseed(seed: int) -> None:
 
 
 @contextmanager
+def repeatable_convolutions() -> Iterator[None]:
+    """cuDNN's convolutions give the same gradients each time; its other settings stay the caller's."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextmanager
 def reproducible(seed: int) -> Iterator[None]:
     """Global random numbers from a seed, and convolutions whose gradients are the same each time."""
     reseed(seed)
-    with torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    with repeatable_convolutions():
         yield
 
 
