@@ -91,7 +91,7 @@ def _settings() -> dict[str, Any]:
         "the default device": torch.get_default_device(),
         "gradients enabled": torch.is_grad_enabled(),
         "the number of threads": torch.get_num_threads(),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "deterministic algorithms": _determinism(),
     }
 
 
@@ -101,4 +101,10 @@ def _restore(settings: dict[str, Any]) -> None:
         torch.set_default_device(settings["the default device"])
     torch.set_grad_enabled(settings["gradients enabled"])
     torch.set_num_threads(settings["the number of threads"])
-    torch.use_deterministic_algorithms(settings["deterministic algorithms"])
+    if (determinism := settings["deterministic algorithms"]) != _determinism():  # setting it imports a compiler
+        torch.use_deterministic_algorithms(determinism[0], warn_only=determinism[1])
+
+
+def _determinism() -> tuple[bool, bool]:
+    """Whether algorithms must be deterministic, and whether one that is not is merely warned of."""
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

@@ -4,13 +4,10 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from robench.reports.figure_data import Drawing, FigureData
 from robench.specs.benchmark import Figure, load_exhibit
 from robench.utils.files import replacing
 
-matplotlib.use("Agg")
 STYLE: Any = {
     "svg.hashsalt": "robench",
     "font.size": 9,
@@ -26,6 +23,8 @@ STYLE: Any = {
 
 def draw(id: str, results: Path | str = "results") -> Drawing:
     """The figure of this id; torch is not imported."""
+    import matplotlib
+
     figure: Figure = load_exhibit(Figure, id)
     module = importlib.import_module(f"robench.reports.figures.{figure.draw}")
     with matplotlib.rc_context(STYLE):
@@ -35,6 +34,8 @@ def draw(id: str, results: Path | str = "results") -> Drawing:
 
 def write(drawing: Drawing, results: Path | str, id: str) -> list[Path]:
     """figures/ID.png, .svg and .csv into the results folder; the same inputs give the same bytes."""
+    import matplotlib
+
     assert drawing.canvas is not None
     folder = Path(results) / "figures"
     written = [folder / f"{id}.{suffix}" for suffix in ("png", "svg", "csv")]

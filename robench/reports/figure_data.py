@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure as Canvas
 
 from robench.ledger.measurements import Measurement, Measurements
 from robench.ledger.radius import radius
 from robench.reports import evaluations
 from robench.reports.published import Published, published
 from robench.specs.benchmark import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Drawing:
     """A figure and the numbers in it, a row a point. `caption` says of what they are: data set, network, n, schedule.
     Where there is nothing to draw yet, `canvas` is None and `caption` says which command fills it."""
 
-    canvas: Canvas | None
+    canvas: "Canvas | None"
     data: pd.DataFrame
     caption: str
 

@@ -13,20 +13,19 @@ All processes must see one folder of results; the first of them alone writes the
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from robench.utils.errors import UserError
+
+if TYPE_CHECKING:  # it takes a third of a second, and evaluations do without it
+    from accelerate import Accelerator
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others: longer than anything that the first does alone."""
@@ -34,23 +33,6 @@ TIMEOUT = timedelta(minutes=10)
 
 class DistributedWarning(UserWarning):
     """A training in several processes is not quite the one in one."""
-
-
-@contextmanager
-def accelerated(*, cpu: bool, mixed_precision: str) -> Iterator[Accelerator]:
-    """An accelerator of this training alone. Their state is global: the caller's own is put back after it."""
-    states: list[dict[str, Any]] = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
-    before = [dict(state) for state in states]
-    for state in states:
-        state.clear()
-    try:
-        yield Accelerator(
-            cpu=cpu, mixed_precision=mixed_precision, kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)]
-        )
-    finally:
-        for state, kept in zip(states, before, strict=True):
-            state.clear()
-            state.update(kept)
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,7 @@ class Processes:
     count: int = 1
 
     @classmethod
-    def of(cls, accelerator: Accelerator) -> "Processes":
+    def of(cls, accelerator: "Accelerator") -> "Processes":
         return cls(accelerator.process_index, accelerator.num_processes)
 
     @property

@@ -18,9 +18,10 @@ from robench.models.checkpoint import Card
 from robench.models.transformed import as_network
 from robench.threat import ThreatModel
 from robench.training import epoch_log as metrics_file
+from robench.training.accelerator import accelerated
 from robench.training.defense import LABELLED, MODEL, Step
 from robench.training.difference import difference
-from robench.training.distributed import DistributedWarning, Processes, accelerated, differences, running_statistics
+from robench.training.distributed import DistributedWarning, Processes, differences, running_statistics
 from robench.training.optim import learning_rate
 from robench.training.plan import Plan
 from robench.training.rng import BatchGenerator

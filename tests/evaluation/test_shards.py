@@ -56,6 +56,7 @@ def child(results, **scale):
         code = 1
         try:
             run(evaluation, results, scale=Scale.of(**scale))
+            assert not {"matplotlib", "accelerate", "torch._dynamo"} & set(sys.modules)  # which take seconds to import
             code = 0
         except BaseException:
             traceback.print_exc()

@@ -42,6 +42,7 @@ def settings() -> dict[str, Any]:
         "cudnn deterministic": torch.backends.cudnn.deterministic,
         "mkldnn enabled": torch.backends.mkldnn.enabled,
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "warn only": torch.is_deterministic_algorithms_warn_only_enabled(),
         "dtype": torch.get_default_dtype(),
         "device": torch.get_default_device(),
         "threads": torch.get_num_threads(),

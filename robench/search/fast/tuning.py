@@ -11,11 +11,11 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from robench.models.network import Network
 from robench.search.fast.first_layer import ByProducts, InHalves, first_layer, summable
 from robench.search.fast.folding import Pairs, fold, foldable, pool_first
+from robench.search.fast.operations import operations
 from robench.specs.choices import Precision
 from robench.utils.copying import copied, frozen
 from robench.utils.errors import UserError
@@ -124,7 +124,7 @@ def tune(
             raise
         half = len(x) // 2
         return tune(model, x[:half], precision, min(most, half), light=light, sizes=sizes, clock=clock)
-    if _operations(model, x[:1]) < light:
+    if operations(model, x[:1]) < light:
         best = _untimed(probe, precision)
     else:
         best = probe.fastest(_kinds(probe, precision, min(sizes[0], most)), most)
@@ -279,17 +279,6 @@ def _may_pool_first(model: nn.Module, image: Tensor) -> bool:
         return torch.equal(*(give(image.clone()) for give in given))
     except Exception:  # whatever a user's model does
         return False
-
-
-@torch.no_grad()
-def _operations(model: nn.Module, image: Tensor) -> float:
-    """Of a forward pass of image [1, ...]; infinite where they cannot be counted."""
-    try:
-        with FlopCounterMode(display=False) as counter:
-            model(image.clone())
-    except Exception:  # whatever a user's model does
-        return inf
-    return float(counter.get_total_flops())
 
 
 def _swap(model: nn.Module, name: str, module: nn.Module) -> None:
