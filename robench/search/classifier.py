@@ -57,6 +57,14 @@ def shown_layers(model: nn.Module) -> set[Layer]:
     return {"pooled"} if any(isinstance(module, nn.Linear) for module in model.modules()) else set()
 
 
+class NoLogits(UserError):  # noqa: N818
+    """A model's `output` is no tensor [B, classes]; they may lie within it."""
+
+    def __init__(self, sentence: str, output: Any) -> None:
+        super().__init__(sentence)
+        self.output = output
+
+
 class Classifier:
     """A frozen copy of `model` in evaluation mode on `device`; the caller's own is never touched.
 
@@ -191,7 +199,8 @@ class Classifier:
         self.forwards += len(x)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(x):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise UserError(f"expected logits of shape ({len(x)}, at least 2 classes) from the model, got {given}")
+            expected = f"expected logits of shape ({len(x)}, at least 2 classes) from the model"
+            raise NoLogits(f"{expected}, got {given}", logits)
         return logits.float()
 
     def _features_once(self, x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
