@@ -41,7 +41,8 @@ TRAINING = 10_000
 """Images on which an attack may train; about as many, where the set's size is no multiple."""
 
 Evaluable = str | Path | nn.Module | Subject | ArrayFunction
-"""What can be evaluated: a checkpoint's path, "FACTORY.py:function", a module, a loaded model, a function on arrays."""
+"""What can be evaluated: a checkpoint's path, "FACTORY.py:function", "torchvision:NAME" and the like, a module, a
+loaded model, a function on arrays."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,8 @@ class VGG(Network):
         super().__init__(shape, classes)
         self.convolutions = nn.Sequential(*_layers(shape[0], depths))
         self.classifier = nn.Linear(WIDTHS[-1], classes)
-        self.register_state_dict_post_hook(_publish)
-        self.register_load_state_dict_pre_hook(_adopt)
+        self.register_state_dict_post_hook(_publish)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_adopt)  # type: ignore[no-untyped-call]
 
     def feature_map(self, x: Tensor) -> Tensor:
         return self.convolutions(self.normalize(x))  # type: ignore[no-any-return]

@@ -35,6 +35,12 @@ class Named:
     notices: list[str]
 
 
+def about(name: str) -> str:
+    """What a library's "WORD:NAME" may be, and what may be said beside it."""
+    library = LIBRARIES[name.partition(":")[0]]
+    return f"{library.about}\n\n{library.word}:NAME;KEY=VALUE with {', '.join(library.options)}, mean or std"
+
+
 def is_named(model: Any) -> bool:
     """Whether a model is given by its name in a library."""
     return isinstance(model, str) and model.partition(":")[0] in LIBRARIES

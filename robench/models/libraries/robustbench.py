@@ -109,7 +109,7 @@ def _images(dataset: Any, threat: Any, name: str) -> Preprocessing:
 
 LIBRARY = Library(
     "robustbench",
-    "RobustBench's model zoo: Carmon2019Unlabeled",
+    "RobustBench's model zoo, as robustbench:Carmon2019Unlabeled",
     build,
     options=("weights", "dataset", "threat", "folder"),
 )

@@ -50,7 +50,7 @@ def _on_hub(config: Any, wish: Wish) -> Path:
 
 def _at_url(config: Any, wish: Wish) -> Path:
     url, name = config.url if isinstance(config.url, tuple) else (config.url, Path(urlparse(config.url).path).name)
-    file = hub_folder() / name
+    file: Path = hub_folder() / name
     if not file.is_file():
         if not wish.download:
             raise wish.missing(file.parent)
@@ -65,4 +65,4 @@ def _images(timm: Any, model: Any) -> Preprocessing:
     return Preprocessing((channels, height, width), math.floor(height / told["crop_pct"]), told["mean"], told["std"])
 
 
-LIBRARY = Library("timm", "timm's classifiers: convnext_tiny.fb_in1k", build)
+LIBRARY = Library("timm", "timm's classifiers, as timm:convnext_tiny.fb_in1k", build)

@@ -49,4 +49,4 @@ def _images(weights: Any) -> Preprocessing:
     return Preprocessing((3, *told.crop_size * 2), told.resize_size[0], told.mean, told.std)
 
 
-LIBRARY = Library("torchvision", "torchvision's classifiers: resnet50, vit_b_16;weights=IMAGENET1K_V1", build)
+LIBRARY = Library("torchvision", "torchvision's classifiers, as torchvision:resnet50", build)

@@ -1,6 +1,5 @@
 """Image classifiers that transformers saved, from a folder or the Hugging Face Hub's cache: `hf:DIR_OR_NAME`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,27 @@ TEST_IMAGE = 512
 
 def build(wish: Wish) -> Held:
     library = imported("transformers", "transformers")
-    where = {"local_files_only": not wish.download, "trust_remote_code": False}
-    config = _config(library, wish, where)
+    config = _read(library.AutoConfig, wish)
     kind = library.AutoModelForImageClassification
     if wish.weights == "none":
         model = kind.from_config(config, trust_remote_code=False)
     elif wish.weights:
         raise UserError(f"{wish.written}: expected weights=none, or a folder of other weights as hf:DIR")
     else:
-        model = _whole(kind, wish, where)
+        model = _whole(kind, wish)
     for part in model.modules():
         if isinstance(part, library.PreTrainedModel):
             part.name_or_path = part.config._name_or_path = ""  # where it lies, which decides nothing
     channels = getattr(config, "num_channels", 3)
-    return Held(LogitsOf(model, ("logits",)), _images(library, wish, where, channels), wish.weights or "own")
+    return Held(
+        LogitsOf(model, ("logits",)), _images(library.AutoImageProcessor, wish, channels), wish.weights or "own"
+    )
 
 
-def _config(library: Any, wish: Wish, where: Mapping[str, bool]) -> Any:
+def _read(kind: Any, wish: Wish, **settings: Any) -> Any:
+    """What one of transformers' kinds makes of the files of that name."""
     try:
-        return library.AutoConfig.from_pretrained(wish.name, **where)
+        return kind.from_pretrained(wish.name, local_files_only=not wish.download, trust_remote_code=False, **settings)
     except OSError:
         if Path(wish.name).is_dir() or wish.download:
             raise
@@ -43,10 +44,10 @@ def _config(library: Any, wish: Wish, where: Mapping[str, bool]) -> Any:
         raise wish.missing(f"a folder {wish.name} or {cache}") from None
 
 
-def _whole(kind: Any, wish: Wish, where: Mapping[str, bool]) -> nn.Module:
+def _whole(kind: Any, wish: Wish) -> nn.Module:
     """With all of its weights, in float32."""
     model: nn.Module
-    model, told = kind.from_pretrained(wish.name, output_loading_info=True, dtype=torch.float32, **where)
+    model, told = _read(kind, wish, output_loading_info=True, dtype=torch.float32)
     if lacking := sorted([*told["missing_keys"], *(str(each[0]) for each in told["mismatched_keys"])]):
         raise UserError(
             f"{wish.written} holds no weights for {', '.join(lacking[:3])}{' and others' if len(lacking) > 3 else ''}, "
@@ -55,11 +56,11 @@ def _whole(kind: Any, wish: Wish, where: Mapping[str, bool]) -> nn.Module:
     return model
 
 
-def _images(library: Any, wish: Wish, where: Mapping[str, bool], channels: int) -> Preprocessing | None:
+def _images(kind: Any, wish: Wish, channels: int) -> Preprocessing | None:
     """As its image processor makes them; None where it has none."""
     try:
-        processor = library.AutoImageProcessor.from_pretrained(wish.name, **where)
-    except (OSError, ValueError):
+        processor = _read(kind, wish)
+    except (OSError, ValueError, UserError):
         return None
     return measured(processor, channels, wish.written)
 
@@ -111,14 +112,14 @@ def _told(processor: Any, name: str, values: list[float]) -> list[float]:
 
 def _resize(processor: Any, crop: int) -> int:
     """To which the shorter side is resized before the crop."""
-    size = dict(getattr(processor, "size", None) or {})
-    crop_part = getattr(processor, "crop_pct", None) or 1
-    return int(size.get("shortest_edge", size.get("height", crop)) / crop_part)
+    size: dict[str, int] = dict(getattr(processor, "size", None) or {})
+    crop_part: float = getattr(processor, "crop_pct", None) or 1
+    return int((size.get("shortest_edge") or size.get("height") or crop) / crop_part)
 
 
 LIBRARY = Library(
     "hf",
-    "image classifiers of transformers, from a folder or the Hugging Face Hub",
+    "image classifiers of transformers, of a folder or the Hugging Face Hub",
     build,
     options=("weights",),
 )

@@ -43,8 +43,6 @@ def test_a_model_of_an_address_is_read_from_the_cache_of_torch(checkpoints: Path
 
 
 def test_what_is_to_be_fetched_is(hub: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import huggingface_hub
-
     def fetched(repository: str, file: str) -> str:
         assert (repository, file) == (f"timm/{NAME}", "model.safetensors")
         save_file(timm.create_model(NAME).state_dict(), tmp_path / file)
@@ -52,7 +50,7 @@ def test_what_is_to_be_fetched_is(hub: Path, monkeypatch: pytest.MonkeyPatch, tm
 
     with pytest.raises(UserError, match=f"not in {hub}; --download"):
         load_model(f"timm:{NAME}")
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetched)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetched)
     assert load_model(f"timm:{NAME}", download=True).model(X).shape == (2, 1000)
 
 
