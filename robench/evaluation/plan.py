@@ -273,7 +273,7 @@ def probed(
     try:
         classes = check_model(classifier, split, subject.name)
     except NoLogits as error:
-        path = path_of_logits(error.output, split.classes, subject.name)
+        path = path_of_logits(error.output, error.images, split.classes, subject.name)
         return probed(replace(subject, model=LogitsOf(subject.model, path)), split, device, protocol)
     x = split.floats(slice(IMAGES)).to(device)
     behaviour = observe(classifier, x)

@@ -26,17 +26,17 @@ class LogitsOf(nn.Module):
         return logits
 
 
-def path_of_logits(output: Any, classes: int, name: str) -> Path:
-    """Where the logits of the model of that name are in its output for a batch; by `classes`, those of the data, where
-    several tensors could be them. Raises UserError where that leaves none or several."""
+def path_of_logits(output: Any, images: int, classes: int, name: str) -> Path:
+    """Where the logits of the model of that name are in its output for so many images; by `classes`, those of the data,
+    where several tensors could be them. Raises UserError where that leaves none or several."""
     tensors = dict(_tensors(output))
-    scores = {path: tensor for path, tensor in tensors.items() if tensor.dim() >= 2 and _is_scores(tensor)}
+    scores = {path: tensor for path, tensor in tensors.items() if _is_scores(tensor, images)}
     called = [path for path in scores if path and path[-1] == "logits"]
     fitting = [path for path, tensor in scores.items() if tensor.shape[1] == classes]
     for found in (called, list(scores), fitting):
         if len(found) == 1:
             return found[0]
-    if not scores and any(_is_one_number(tensor) for tensor in tensors.values()):
+    if not scores and any(tensor.numel() == images for tensor in tensors.values()):
         raise UserError(
             f"{name} gives one number for an image, where two classes are two logits: let it return "
             "torch.stack([torch.zeros_like(z), z], 1), z being the logit of class 1, torch.logit(p) of a probability p"
@@ -64,12 +64,9 @@ def _parts(output: Any) -> Iterator[tuple[str | int, Any]]:
         yield "logits", output.logits
 
 
-def _is_scores(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.shape[1] > 1 and tensor[0, 0].numel() == 1
-
-
-def _is_one_number(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dim() > 0 and tensor.numel() == len(tensor)
+def _is_scores(tensor: Tensor, images: int) -> bool:
+    has_classes = tensor.dim() >= 2 and len(tensor) == images and tensor.shape[1] > 1
+    return tensor.is_floating_point() and has_classes and tensor[0, 0].numel() == 1
 
 
 def _called(path: Path) -> str:

@@ -40,7 +40,7 @@ class Giving(nn.Module):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_logits_are_found(form: str) -> None:
-    path = path_of_logits(FORMS[form](Z), 10, "it")
+    path = path_of_logits(FORMS[form](Z), len(Z), 10, "it")
     assert torch.equal(LogitsOf(Giving(FORMS[form]), path)(Z), Z)
 
 
@@ -54,12 +54,13 @@ def test_logits_are_found(form: str) -> None:
         (torch.rand(3, 1), "gives one number for an image"),
         (torch.rand(3), "gives one number for an image"),
         ((torch.rand(3, 1), torch.rand(3, 2, 4, 4)), "gives one number for an image"),
+        (torch.rand(10), r"got \(10,\)"),  # of a model that squeezes
         (torch.ones(3, 10, dtype=torch.int64), r"got \(3, 10\)"),
     ],
 )
 def test_what_may_not_be_logits_is_refused(output: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        path_of_logits(output, 10, "it")
+        path_of_logits(output, 3, 10, "it")
 
 
 def test_a_module_that_gives_more_is_attacked_as_one_that_gives_logits(digits_model: Trained, in_tmp: Any) -> None:

@@ -77,6 +77,10 @@ def _parted(written: str) -> tuple[Library, str, dict[str, str]]:
     word, _, name = named.partition(":")
     library = LIBRARIES[word]
     options = dict(part.partition("=")[::2] for part in parts)
+    if not name:
+        raise UserError(f"expected {word}:NAME, got {written!r}; NAME is one of {library.about}")
+    if len(options) < len(parts):
+        raise UserError(f"expected each key once, got {written!r}")
     known = (*library.options, "mean", "std")
     for key, value in options.items():
         if key not in known or not value:

@@ -17,25 +17,36 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 def build(wish: Wish) -> Held:
     timm = imported("timm", "timm")
-    kind, _, tag = wish.name.partition(".")
-    if not timm.is_model(kind):
-        raise unknown("model of timm", kind, timm.list_models())
-    if tag and not timm.models.is_model_pretrained(wish.name):
-        raise unknown(f"weights of timm's {kind}", wish.name, timm.list_pretrained(f"{kind}.*"))
+    _check_name(timm, wish.name)
     network, classes = partial(timm.create_model, wish.name), wish.classes
     if wish.file:
         return Held(filled(network, wish.file), None, wish.file.stem)
     if wish.weights == "none":
-        model = network(num_classes=classes)
-        return Held(model, _images(timm, model), "none")
+        model, of = network(num_classes=classes), "none"
+    else:
+        file, of = _file(timm, wish)
+        model = network(pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+    if not model.num_classes:
+        raise UserError(f"{wish.written} gives features and no logits; a classifier is asked for")
+    return Held(model, _images(timm, model), of)
+
+
+def _check_name(timm: Any, name: str) -> None:
+    kind, _, tag = name.partition(".")
+    if not timm.is_model(kind):
+        raise unknown("model of timm", kind, timm.list_models())
+    if tag and not timm.models.is_model_pretrained(name):
+        raise unknown(f"weights of timm's {kind}", name, timm.list_pretrained(f"{kind}.*"))
+
+
+def _file(timm: Any, wish: Wish) -> tuple[Path, str]:
+    """timm's own weights, and what it calls them."""
     if wish.weights:
-        raise UserError(f"{wish.written}: expected weights=none or a file; timm's own are named as {kind}.WEIGHTS")
+        raise UserError(f"{wish.written}: expected weights=none or a file; timm's own are named as timm:NAME.WEIGHTS")
     config = timm.get_pretrained_cfg(wish.name)
     if config is None or not config.has_weights:
         raise UserError(f"timm has no weights of {wish.name}; give ;weights=FILE, or ;weights=none for random ones")
-    file = _on_hub(config, wish) if config.hf_hub_id else _at_url(config, wish)
-    model = network(pretrained=True, pretrained_cfg_overlay={"file": str(file)})
-    return Held(model, _images(timm, model), config.tag or "own")
+    return _on_hub(config, wish) if config.hf_hub_id else _at_url(config, wish), config.tag or "own"
 
 
 def _on_hub(config: Any, wish: Wish) -> Path:

@@ -66,13 +66,19 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
     [
         ("test_vitt", "did you mean 'test_vit"),
         ("test_vit.r1", "did you mean 'test_vit.r160_in1k'"),
-        ("test_vit;weights=r160_in1k", "timm's own are named as test_vit.WEIGHTS"),
+        ("test_vit;weights=r160_in1k", "timm's own are named as timm:NAME.WEIGHTS"),
+        ("test_vit;weights=none;classes=1", "at least 2 classes"),
         ("darknet17", "has no weights of darknet17"),
     ],
 )
 def test_what_there_is_not_is_refused(written: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_model(f"timm:{written}")
+
+
+def test_what_gives_features_alone_is_refused() -> None:
+    with pytest.raises(UserError, match="gives features and no logits"):
+        load_model("timm:vit_small_patch14_dinov2;weights=none")
 
 
 def test_without_timm_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,9 @@ def test_random_weights_are_the_same_each_time_and_disturb_nothing() -> None:
     ("written", "message"),
     [
         ("squeezenet", "did you mean 'squeezenet1_"),
+        ("", "expected torchvision:NAME, got 'torchvision:'"),
+        ("no such thing", r"known: alexnet, .* and \d+ others"),
+        (f"{NAME};weights=none;weights=DEFAULT", "each key once"),
         (f"{NAME};weights=V9", "expected weights=IMAGENET1K_V1, none or a file"),
         (f"{NAME};weight=none", "a key of weights, classes, mean, std, got 'weight'"),
         (f"{NAME};weights=", "got 'weights'"),
