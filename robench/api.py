@@ -111,13 +111,14 @@ def evaluate(
 ) -> Summary:
     """Attacks a model with a battery and returns its accuracies; outcomes go to the ledger, and come from it.
 
-    model: a checkpoint's path, "FACTORY.py:function" (runs that code), an nn.Module on images [B, C, H, W] in [0, 1],
-        or a function on arrays: float32 images [B, C, H, W] -> scores [B, classes] or labels [B], for attacks without
+    model: a checkpoint's path, "FACTORY.py:function" (runs that code), a name such as "torchvision:resnet50",
+        "timm:NAME", "hf:DIR_OR_NAME" or "robustbench:NAME", an nn.Module on images [B, C, H, W] in [0, 1], or a
+        function on arrays: float32 images [B, C, H, W] -> scores [B, classes] or labels [B], for attacks without
         gradients.
     suite, attacks: a named list of attacks, and attacks beside it, such as "pgd-20:restarts=5" or "FILE.py:key=value";
         by default the suite quick, or black_box where the model gives no gradient.
     dataset, data_root, download: its test images, by default the checkpoint's data set, else the digits; the folder of
-        torchvision's sets; whether to fetch one that is missing there.
+        torchvision's sets; whether to fetch what is missing there, and of a model by its name.
     eps, norm: the radius, and "linf" or "l2".
     arch, mean, std: of a bare state dict: its architecture, and the normalisation of each channel.
     n: the first n examples; all by default.

@@ -149,13 +149,14 @@ def _evaluations(benchmark: Benchmark, session: _Session) -> Iterator[Evaluation
     """What is to be evaluated; each model is trained when its evaluations are asked for."""
     plans = _plans(benchmark, session)
     trained = (load_model(path) for path in _trained(plans, session))
-    subjects: Iterator[Subject] = chain(map(load_model, benchmark.models), trained)
+    read = partial(load_model, download=session.workspace.download)
+    subjects: Iterator[Subject] = chain(map(read, benchmark.models), trained)
     if benchmark.sources == "each":
         models = list(subjects)
         pairs = [(subject, [source]) for subject in models for source in models if source is not subject]
         yield from (planned for pair in pairs for planned in _at_all_radii(*pair, benchmark, session))
         return
-    sources = [load_model(source) for source in benchmark.sources]
+    sources = [read(source) for source in benchmark.sources]
     for subject in subjects:
         yield from _at_all_radii(subject, sources, benchmark, session)
 

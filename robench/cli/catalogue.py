@@ -46,9 +46,9 @@ def describe(kind: str, name: str) -> str:
         doc = inspect.getdoc(defense_class(registry.recipe(name)["defense"]))
         return f"{doc}\n\n{_recipe(name).read_text()}".rstrip()
     if kind == "model":
-        from robench.models import ARCHITECTURES
+        from robench.models import ARCHITECTURES, libraries
 
-        return inspect.getdoc(ARCHITECTURES[name]) or ""
+        return inspect.getdoc(ARCHITECTURES[name]) or "" if name in ARCHITECTURES else libraries.about(name)
     if kind == "dataset":
         return dict(listing("datasets"))[name]
     if kind in ("table", "figure"):
@@ -73,8 +73,10 @@ def _datasets() -> list[tuple[str, str]]:
 
 def _models() -> list[tuple[str, str]]:
     from robench.models import ARCHITECTURES
+    from robench.models.libraries import LIBRARIES
 
-    return [(name, (inspect.getdoc(kind) or "").splitlines()[0]) for name, kind in ARCHITECTURES.items()]
+    networks = [(name, (inspect.getdoc(kind) or "").splitlines()[0]) for name, kind in ARCHITECTURES.items()]
+    return [*networks, *((f"{word}:NAME", library.about) for word, library in LIBRARIES.items())]
 
 
 def _exhibits(kind: type[benchmark.Table] | type[benchmark.Figure]) -> list[tuple[str, str]]:

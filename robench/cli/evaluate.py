@@ -50,7 +50,7 @@ def evaluate(
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="A model to transfer attacks from: a checkpoint, or 'FILE;arch=NAME;mean=...;std=...'."),
+        typer.Option(help="A model to transfer attacks from, as --model, or 'FILE;arch=NAME;mean=...;std=...'."),
     ] = None,
     mode: Annotated[
         Mode | None, typer.Option(help="Every attack on every example, or only on survivors; by default the suite's.")
@@ -223,6 +223,6 @@ def refuse_launcher() -> None:
 
 
 def _numbers(text: str | None) -> list[float] | None:
-    from robench.evaluation.target import numbers
+    from robench.utils.settings import numbers
 
     return None if text is None else numbers(text)

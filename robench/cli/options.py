@@ -7,10 +7,18 @@ import typer
 
 from robench.reports.formats import Format
 
-ModelOption = Annotated[str, typer.Option(help="A checkpoint, or FACTORY.py:function (runs that code).")]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help="A checkpoint, FACTORY.py:function (runs that code), or a name: torchvision:NAME, timm:NAME, hf:NAME, ..."
+    ),
+]
 DatasetOption = Annotated[str | None, typer.Option(help="By default the checkpoint's, else digits.")]
 DataRootOption = Annotated[Path, typer.Option(help="Where torchvision's data sets lie.")]
-DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch a missing torchvision data set.")]
+DownloadOption = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch what is missing of torchvision's data sets, and of models by their names."),
+]
 EpsOption = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 or a number.")]
 NormOption = Annotated[str | None, typer.Option(help="linf or l2.")]
 ArchOption = Annotated[

@@ -19,9 +19,10 @@ from robench.evaluation.target import NotReused, Subject, described, is_weights_
 from robench.evaluation.verification import Verification
 from robench.models import checkpoint
 from robench.models.checkpoint import Card
+from robench.models.outputs import LogitsOf, path_of_logits
 from robench.search.attack import Attack
 from robench.search.catalog import attack, battery
-from robench.search.classifier import Classifier, shown_layers
+from robench.search.classifier import Classifier, NoLogits, shown_layers
 from robench.search.declaration import Task
 from robench.search.resources import Images, Sources, TrainingImages
 from robench.specs.choices import DATASET, EvaluationProtocol, Mode, Precision
@@ -40,7 +41,8 @@ TRAINING = 10_000
 """Images on which an attack may train; about as many, where the set's size is no multiple."""
 
 Evaluable = str | Path | nn.Module | Subject | ArrayFunction
-"""What can be evaluated: a checkpoint's path, "FACTORY.py:function", a module, a loaded model, a function on arrays."""
+"""What can be evaluated: a checkpoint's path, "FACTORY.py:function", "torchvision:NAME" and the like, a module, a
+loaded model, a function on arrays."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
     if suite is None and not options.attacks:
         suite = "quick" if subject.gives == "gradients" else "black_box"
     configured, chosen = battery(suite, options.attacks)
-    sources = [probed(_source(source, split), split, device) for source in options.sources]
+    sources = [probed(_source(source, split, options), split, device) for source in options.sources]
     kinds = {Images, TrainingImages, *([Sources] if sources else [])}
     stochastic = behaviour.stochastic and options.protocol == "adaptive"
     task = target.task(threat, split, kinds, sources, stochastic=stochastic)
@@ -168,6 +170,7 @@ def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datase
             classes=split.classes,
             mean=options.mean,
             std=options.std,
+            download=options.download,
         )
     default = _default_threat(subject, dataset, split.shape)
     threat = default.with_(options.norm, options.eps, split.shape)
@@ -176,9 +179,11 @@ def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datase
     return subject, split, threat, dataset
 
 
-def _source(source: str | Path | nn.Module | Subject, split: datasets.Split) -> Subject:
+def _source(source: str | Path | nn.Module | Subject, split: datasets.Split, options: SubjectOptions) -> Subject:
     """A model to transfer attacks from, whose key is that of the model as it is now."""
-    return source.afresh() if isinstance(source, Subject) else load_model(source, shape=split.shape)
+    if isinstance(source, Subject):
+        return source.afresh()
+    return load_model(source, shape=split.shape, download=options.download)
 
 
 def _card(model: Evaluable) -> Card | None:
@@ -265,7 +270,11 @@ def probed(
     """A module through which no gradient comes gives its scores alone."""
     subject.key()  # as it is before any pass, of which a model may keep something
     classifier = Classifier(subject.model, device)
-    classes = check_model(classifier, split, subject.name)
+    try:
+        classes = check_model(classifier, split, subject.name)
+    except NoLogits as error:
+        path = path_of_logits(error.output, error.images, split.classes, subject.name)
+        return probed(replace(subject, model=LogitsOf(subject.model, path)), split, device, protocol)
     x = split.floats(slice(IMAGES)).to(device)
     behaviour = observe(classifier, x)
     undefended = subject.undefended if protocol == "static" else None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robench.access import Access
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
-from robench.models import build, checkpoint
+from robench.models import build, checkpoint, libraries
 from robench.models.checkpoint import weights_fingerprint
 from robench.models.description import Description, describe
 from robench.models.description.tensors import can_be_weights
@@ -21,6 +21,7 @@ from robench.training import recipe
 from robench.training.defense import MODEL
 from robench.utils import registry
 from robench.utils.errors import UserError
+from robench.utils.settings import numbers
 
 
 class NotReused(UserWarning):
@@ -105,17 +106,10 @@ def described(written: str) -> tuple[str, dict[str, Any]]:
     return path, said
 
 
-def numbers(text: str) -> list[float]:
-    """Numbers from "0.49,0.48,0.45"."""
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"expected numbers separated by commas, got {text!r}") from None
-
-
 def is_weights_file(model: Any) -> bool:
-    """Whether a model is given as the path of its weights, and not of code."""
-    return isinstance(model, str | Path) and not str(model).rpartition(":")[0].endswith(".py")
+    """Whether a model is given as the path of its weights, and not of code, or by its name in a library."""
+    is_path = isinstance(model, str | Path) and not libraries.is_named(model)
+    return is_path and not str(model).rpartition(":")[0].endswith(".py")
 
 
 def load_model(
@@ -126,13 +120,21 @@ def load_model(
     classes: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    download: bool = False,
 ) -> Subject:
     """A subject from a checkpoint of ours, a public state dict (with `arch`, and `shape` [C, H, W] of its images), a
-    factory "PATH.py:FUNCTION" (runs that code), an nn.Module, or a function on arrays (with `shape` and `classes`).
+    factory "PATH.py:FUNCTION" (runs that code), a name in a library such as "torchvision:resnet50", an nn.Module, or a
+    function on arrays (with `shape` and `classes`).
 
-    `arch`, `mean` and `std` are for state dicts; a path may bring them itself: "FILE;arch=NAME;mean=0.1;std=0.3".
+    `arch`, `mean` and `std` are for state dicts; a path may bring them itself: "FILE;arch=NAME;mean=0.1;std=0.3". Of a
+    library's model, `mean` and `std` take the place of its own, and `download` lets it be fetched.
     """
     given: dict[str, Any] = {"arch": arch, "mean": mean, "std": std}
+    if isinstance(model, str) and libraries.is_named(model):
+        if arch is not None:
+            raise UserError(f"arch describes a state dict; {model} brings its own")
+        named = libraries.load(model, shape=shape, mean=mean, std=std, download=download)
+        return Subject(named.model, model, named.arch, notices=named.notices)
     if isinstance(model, str):
         model, own = described(model)
         if both := [name for name in own if given[name] is not None]:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
-from robench.models.network import Network
+from robench.models.network import Network, check_normalisation
 from robench.utils import registry
 from robench.utils.errors import UserError, unknown
 
@@ -33,19 +33,6 @@ def _of_user(path: Path) -> type[Network]:
     if len(networks) != 1:
         raise UserError(f"expected a table NETWORKS of one network by its name in {path}, found {len(networks)}")
     return next(iter(networks.values()))
-
-
-def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Refuses what cannot be the mean and the standard deviation of pixels in [0, 1]."""
-    for name, values in (("mean", mean), ("std", std)):
-        for value in values:
-            if 1 < value <= 255:
-                raise UserError(
-                    f"expected a {name} of pixels in [0, 1], got {value:g}; in units of 0 to 255? Then divide by 255: "
-                    f"{value / 255:.4g}"
-                )
-            if not 0 <= value <= 1 or (name == "std" and value == 0):  # NaN fails too
-                raise UserError(f"expected a {name} {'above 0' if name == 'std' else 'from 0'} to 1, got {value:g}")
 
 
 def build(

@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from robench.utils.errors import UserError
+
 
 class Normalize(nn.Module):
     """(x - mean) / std per channel. Part of the model, never of the data; kept out of its state dict, so that the
@@ -25,6 +27,19 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
+
+
+def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuses what cannot be the mean and the standard deviation of pixels in [0, 1]."""
+    for name, values in (("mean", mean), ("std", std)):
+        for value in values:
+            if 1 < value <= 255:
+                raise UserError(
+                    f"expected a {name} of pixels in [0, 1], got {value:g}; in units of 0 to 255? Then divide by 255: "
+                    f"{value / 255:.4g}"
+                )
+            if not 0 <= value <= 1 or (name == "std" and value == 0):  # NaN fails too
+                raise UserError(f"expected a {name} {'above 0' if name == 'std' else 'from 0'} to 1, got {value:g}")
 
 
 class Network(nn.Module, ABC):

@@ -84,4 +84,18 @@ class WRN3410(WideResNet):
         super().__init__(shape, classes, 34, 10)
 
 
-NETWORKS = {"wrn-28-10": WRN2810, "wrn-34-10": WRN3410}
+class WRN3420(WideResNet):
+    """The Wide ResNet of depth 34 and width 20, for 32x32 images."""
+
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
+        super().__init__(shape, classes, 34, 20)
+
+
+class WRN7016(WideResNet):
+    """The Wide ResNet of depth 70 and width 16, for 32x32 images."""
+
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
+        super().__init__(shape, classes, 70, 16)
+
+
+NETWORKS = {"wrn-28-10": WRN2810, "wrn-34-10": WRN3410, "wrn-34-20": WRN3420, "wrn-70-16": WRN7016}

@@ -57,6 +57,15 @@ def shown_layers(model: nn.Module) -> set[Layer]:
     return {"pooled"} if any(isinstance(module, nn.Linear) for module in model.modules()) else set()
 
 
+class NoLogits(UserError):  # noqa: N818
+    """A model's `output` for so many `images` is no tensor [images, classes]; they may lie within it."""
+
+    def __init__(self, output: Any, images: int) -> None:
+        given = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        super().__init__(f"expected logits of shape ({images}, at least 2 classes) from the model, got {given}")
+        self.output, self.images = output, images
+
+
 class Classifier:
     """A frozen copy of `model` in evaluation mode on `device`; the caller's own is never touched.
 
@@ -190,8 +199,7 @@ class Classifier:
             logits = self.model(x.clone() if x.dtype == self.dtype else x.to(self.dtype))  # it may change that in place
         self.forwards += len(x)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(x):
-            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise UserError(f"expected logits of shape ({len(x)}, at least 2 classes) from the model, got {given}")
+            raise NoLogits(logits, len(x))
         return logits.float()
 
     def _features_once(self, x: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:

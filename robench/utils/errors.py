@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+SHOWN = 40
+"""Names that a sentence lists at most."""
+
 
 class UserError(Exception):
     """The user's input was wrong. The message is one sentence: what was expected, what was given, the remedy."""
@@ -24,5 +27,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not among the known ones, with the nearest of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - SHOWN} others" if len(names) > SHOWN else ""
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:SHOWN]) or 'none'}{more}"
     return UserError(f"unknown {kind} {name!r}; {hint}")

@@ -14,10 +14,23 @@ SHAPES = {
     "resnet18": (3, 32, 32),
     "wrn-28-10": (3, 16, 16),
     "wrn-34-10": (3, 8, 8),
+    "dm-wrn-28-10": (3, 8, 8),
+    "mobilenetv2": (3, 16, 16),
+    "preactresnet18": (3, 16, 16),
+    "preactresnet18-bn": (3, 16, 16),
+    "preactresnet18-fast": (3, 16, 16),
+    **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), (3, 32, 32)),
 }
 
+HUGE = {"wrn-34-20", "wrn-70-16", "dm-wrn-34-20", "dm-wrn-70-16"}
+"""Built without their weights."""
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+
+def test_every_network_is_looked_at() -> None:
+    assert {*SHAPES, *HUGE} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("arch", SHAPES)
 def test_logits_features_and_map_fit_together(arch: str) -> None:
     model = build(arch, SHAPES[arch], 7).eval()
     x = torch.rand(3, *SHAPES[arch])
@@ -35,6 +48,12 @@ def test_sizes_are_the_papers() -> None:
     assert counts["resnet18"] == 11_173_962
     assert counts["wrn-28-10"] == 36_479_194
     assert counts["wrn-34-10"] == 46_160_474
+    assert counts["dm-wrn-28-10"] == counts["wrn-28-10"]
+    assert counts["preactresnet18"] == counts["preactresnet18-fast"] == 11_171_146
+    assert counts["preactresnet18-bn"] == 11_171_146 + 2 * 512
+    assert counts["mobilenetv2"] == 2_296_922
+    vggs = {"vgg11": 9_231_114, "vgg13": 9_416_010, "vgg16": 14_728_266, "vgg19": 20_040_522}
+    assert {arch: counts[arch] for arch in vggs} == vggs
     assert counts["conv_large"] == sum(
         out * (into * size**2 + 3)  # a bias, and batch norm's two
         for into, out, size in [
@@ -46,6 +65,14 @@ def test_sizes_are_the_papers() -> None:
     wide = [(3, 96), (96, 96), (96, 96), (96, 192), *[(192, 192)] * 5]
     assert counts["dirt_large"] == sum(out * (into * 9 + 3) for into, out in wide) + 10 * (192 + 1)
     assert build("lenet", (1, 28, 28), 10).feature_map(torch.rand(1, 1, 28, 28)).shape == (1, 16, 4, 4)
+
+
+@pytest.mark.parametrize("arch", sorted(HUGE))
+def test_huge_networks_are_as_large_as_the_papers_say(arch: str) -> None:
+    with torch.device("meta"):
+        model = build(arch, (3, 32, 32), 10).eval()
+        assert sum(p.numel() for p in model.parameters()) == (266_796_506 if "70-16" in arch else 184_531_674)
+        assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_parameters_bear_the_public_names() -> None:
@@ -61,7 +88,7 @@ def test_parameters_bear_the_public_names() -> None:
     assert not small["classifier.fc3.weight"].any()
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", SHAPES)
 def test_what_is_encoded_is_decoded(arch: str) -> None:
     model = build(arch, SHAPES[arch], 7).eval()
     x = torch.rand(2, *SHAPES[arch])

@@ -14,7 +14,8 @@ import robench as api
 from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import described, load_model
 from robench.evaluation.verification import rounded
-from robench.models import build, check_normalisation, checkpoint
+from robench.models import build, checkpoint
+from robench.models.network import check_normalisation
 from robench.search.catalog import configure
 from robench.threat import ThreatModel
 from robench.training.plan import plan_training
