@@ -17,6 +17,8 @@ class ALP(Defense):
     ADT, which reports it, does not state the weight; 0.5 is Kannan et al.'s. Passes a step: steps + 2.
     """
 
+    soft_labels = True
+
     weight: float = 0.5
     steps: int = 7
     step_size: Size = "eps/4"

@@ -21,6 +21,8 @@ class InputNoise(Defense):
     Whoever attacks the expectation over draws sees through it. Passes a step: 1.
     """
 
+    soft_labels = True
+
     sigma: float = 0.1
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ class InputQuantization(Defense):
     Passes a step: 1.
     """
 
+    soft_labels = True
+
     levels: int = 8
 
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:

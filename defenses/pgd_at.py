@@ -17,6 +17,8 @@ class PGDAT(Defense):
     Passes a step: steps + 1, and one more with a clean weight.
     """
 
+    soft_labels = True
+
     steps: int = 7
     step_size: Size = "eps/4"
     start: Start = "ball"

@@ -12,5 +12,7 @@ from robench.training.defense import Batch, Defense, Step
 class Standard(Defense):
     """ce(f(x), y). Passes a step: 1."""
 
+    soft_labels = True
+
     def losses(self, batch: Batch, step: Step) -> dict[str, Tensor]:
         return {"model": F.cross_entropy(step.model(batch.x), batch.y)}

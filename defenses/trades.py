@@ -19,6 +19,8 @@ class Trades(Defense):
     Passes a step: steps + 3, one of them (the inner clean logits) forward only.
     """
 
+    soft_labels = True
+
     beta: float = 6.0
     steps: int = 10
     step_size: Size = "0.007"

@@ -39,8 +39,9 @@ from robench.reports.comparison import Comparison
 from robench.reports.figure_data import Drawing
 from robench.search.catalog import attack as configured_attack
 from robench.specs.choices import DATASET, EvaluationProtocol, Mode, Precision
-from robench.training import loop
+from robench.training import interruption, loop
 from robench.training.plan import checkpoint_path, plan_training
+from robench.training.start import check_start
 from robench.training.tensorboard import TensorBoardProgress
 from robench.utils.deadline import Deadline
 from robench.utils.device import resolve_device
@@ -222,6 +223,7 @@ def train(
     init: Path | str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     seed: int = 0,
     device: str | None = None,
     precision: str = "float32",
@@ -243,7 +245,8 @@ def train(
     settings: of the defense or the training, by name, as `--set` changes them.
     init: a checkpoint whose weights to start from.
     out: the checkpoint to write; by default it gets a name in the folder `checkpoints` of the results.
-    resume: goes on with an interrupted training.
+    resume: goes on with an interrupted training, and takes a finished one.
+    overwrite: trains anew where a checkpoint, or the state of an interrupted training, is there already.
     seed: of the weights, the order and all random numbers, from 0.
     device: "cpu" or "cuda"; by default CUDA where there is one.
     precision: "float32" or "bfloat16".
@@ -251,7 +254,8 @@ def train(
     results: the folder of results.
     progress: is told how it goes.
 
-    Raises UserError where something asked for does not exist or cannot be written.
+    Raises UserError where something asked for does not exist or cannot be written, or what is there would be lost. An
+    interrupt, or SIGTERM, is raised as a KeyboardInterrupt at the end of the step, when the state is saved.
     """
     plan = plan_training(
         defense,
@@ -271,9 +275,12 @@ def train(
         precision=precision,
     )
     path = Path(out) if out else checkpoint_path(plan, results)
+    check_start(path, resume=resume, overwrite=overwrite)
     if tensorboard is not None:
         progress = TensorBoardProgress(Path(tensorboard), progress or loop.SilentTraining())
-    return Trained(path, loop.train(plan, path, device=resolve_device(device), resume=resume, progress=progress))
+    return Trained(
+        path, interruption.train(plan, path, device=resolve_device(device), resume=resume, progress=progress)
+    )
 
 
 def bench(

@@ -1,13 +1,11 @@
 """How long the items of a queue will take on this device: a few steps of each training and a few passes of its network
 are timed, the rest is counted."""
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 
@@ -24,6 +22,7 @@ from robench.training import loop
 from robench.training.plan import Plan
 from robench.training.selection import STEPS as VALIDATION_STEPS
 from robench.utils.errors import UserError
+from robench.utils.files import scratch
 
 BATCH = 128
 """Examples that an evaluation attacks together."""
@@ -173,6 +172,6 @@ class _Timer(loop.SilentTraining):
 
 def _timed(plan: Plan, device: str, clock: Clock) -> float:
     timer = _Timer(clock)
-    with tempfile.TemporaryDirectory() as folder, suppress(_EnoughSteps):
-        loop.train(plan, Path(folder) / "timed.pt", device=device, progress=timer)
+    with scratch() as folder, suppress(_EnoughSteps):
+        loop.train(plan, folder / "timed.pt", device=device, progress=timer)
     return min(later - earlier for earlier, later in pairwise(timer.moments))

@@ -20,6 +20,7 @@ from robench.specs.queue import Item
 from robench.threat import ThreatModel
 from robench.training import recipe
 from robench.training.plan import Plan
+from robench.training.start import state_of
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import fingerprint
 
@@ -92,7 +93,7 @@ def steps_done(plan: Plan, path: Path) -> int:
     """How many of them are behind the checkpoint `path`, or the state beside it."""
     if path.is_file():
         return steps_of(plan)
-    state = path.with_name(path.name + ".state")
+    state = state_of(path)
     if not state.is_file():
         return 0
     step = checkpoint.read(state).get("step")

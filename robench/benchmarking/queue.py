@@ -14,6 +14,7 @@ from robench.benchmarking.run import Reporter
 from robench.benchmarking.workspace import Workspace
 from robench.data import datasets
 from robench.evaluation.plan import EvaluationOptions, plan_evaluation
+from robench.evaluation.run import GOES_ON
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.target import load_model
 from robench.ledger.cell import Cell
@@ -25,7 +26,7 @@ from robench.reports.ranking import percent
 from robench.search.catalog import battery
 from robench.specs.queue import Item, load
 from robench.threat import ThreatModel
-from robench.training import loop
+from robench.training import interruption, loop
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
 
@@ -132,7 +133,15 @@ class _Work:
         else:
             self.say(f"{item.name}: training for {plan.recipe.setup.epochs} epochs")
             progress = self.reporter.training() if self.reporter else None
-            loop.train(plan, path, device=self.workspace.device, resume=True, progress=progress, deadline=self.deadline)
+            interruption.train(
+                plan,
+                path,
+                device=self.workspace.device,
+                resume=True,
+                progress=progress,
+                deadline=self.deadline,
+                goes_on=GOES_ON,
+            )
         subject = load_model(path)
         subject.model.register_forward_pre_hook(partial(_before_a_pass, self.deadline))
         for asked in item.evaluations.values():

@@ -15,7 +15,7 @@ from robench.benchmarking.workspace import Workspace
 from robench.evaluation.answers import told_apart
 from robench.evaluation.evaluation import Evaluation, check_n
 from robench.evaluation.plan import EvaluationOptions, plan_evaluation
-from robench.evaluation.run import EvaluationProgress
+from robench.evaluation.run import GOES_ON, EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.shards import ALONE, Scale
 from robench.evaluation.target import Subject, load_model
@@ -29,7 +29,7 @@ from robench.reports.publishing import paths, publish, publish_benchmark
 from robench.reports.report import failures
 from robench.search.catalog import battery
 from robench.specs.benchmark import Benchmark, Settings, load
-from robench.training import loop
+from robench.training import interruption, loop
 from robench.training.plan import Plan, checkpoint_path, plan_training
 from robench.training.recipe import default_threat
 from robench.utils.errors import UserError, unknown
@@ -236,7 +236,9 @@ def _trained(plans: Sequence[tuple[str | None, Plan]], session: _Session) -> Ite
         else:
             session.say(f"{plan.recipe.name}: training for {plan.recipe.setup.epochs} epochs")
             progress = session.reporter.training() if session.reporter else None
-            loop.train(plan, path, device=session.workspace.device, resume=True, progress=progress)
+            interruption.train(
+                plan, path, device=session.workspace.device, resume=True, progress=progress, goes_on=GOES_ON
+            )
         yield path
 
 

@@ -3,11 +3,13 @@
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, TextIO
+from functools import wraps
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from robench.cli import benchmark, evaluate, info, results, train
+from robench.utils import signals
 from robench.utils.errors import Notice, UserError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -33,8 +35,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which a signal ends in one sentence, with the exit code that a shell gives for it."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            with signals.raised():
+                command(**options)
+        except KeyboardInterrupt as interrupt:
+            print(f"robench: {interrupt or 'stopped'}", file=sys.stderr)
+            raise typer.Exit(128 + signals.number_of(interrupt)) from None
+
+    return run
+
+
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name)(_stoppable(command))
 
 
 def _print_version(asked: bool) -> None:

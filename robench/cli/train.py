@@ -40,6 +40,9 @@ def train(
     init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.")] = None,
     out: Annotated[Path | None, typer.Option(help="The checkpoint to write.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train anew where a checkpoint, or a state, is there already.")
+    ] = False,
     seed: int = 0,
     device: DeviceOption = None,
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
@@ -48,9 +51,10 @@ def train(
 ) -> None:
     """Train one defense by its recipe."""
     from robench.cli.console import TrainingConsole, stderr
-    from robench.training import loop
+    from robench.training import interruption, loop
     from robench.training.distributed import is_main, leave
     from robench.training.plan import checkpoint_path, plan_training
+    from robench.training.start import check_start
     from robench.training.tensorboard import TensorBoardProgress
     from robench.utils.device import resolve_device
     from robench.utils.settings import assignment
@@ -75,6 +79,7 @@ def train(
             precision=precision,
         )
     path = out or checkpoint_path(plan, results)
+    check_start(path, resume=resume, overwrite=overwrite)
     resolved = resolve_device(device)
     stderr.print(f"{plan.recipe.name} on {dataset} (settings for {plan.recipe.settings_of}), seed {seed}, {resolved}")
     described = plan.recipe.describe()
@@ -84,7 +89,7 @@ def train(
     if tensorboard is not None:
         progress = TensorBoardProgress(tensorboard, progress)
     with only_results():
-        card = loop.train(plan, path, device=resolved, resume=resume, progress=progress)
+        card = interruption.train(plan, path, device=resolved, resume=resume, progress=progress)
     best = card.metrics["best"]
     held_out = f": clean {best['clean']:.3f}, PGD-10 {best['robust']:.3f} on held-out images" if "clean" in best else ""
     stderr.print(f"kept epoch {best['epoch']}{held_out}")

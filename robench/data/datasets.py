@@ -91,6 +91,22 @@ class Split:
         return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def joined(first: Split, second: Split | None) -> Split:
+    """The images of both, in one set of the first's name. Raises UserError where their shapes or classes differ."""
+    if second is None:
+        return first
+    if tuple(first.shape) != tuple(second.shape):
+        raise UserError(
+            f"expected images of shape {tuple(first.shape)} to add to {first.name}, got {tuple(second.shape)} in "
+            f"{second.name}; another shape is asked for as SET@CxHxW"
+        )
+    second.check_labels(first.classes)
+    images = [split.images[:] for split in (first, second)]
+    if images[0].dtype != images[1].dtype:
+        images = [split.floats(slice(None)) for split in (first, second)]
+    return Split(first.name, torch.cat(images), torch.cat([first.labels, second.labels]))
+
+
 def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False, stream: bool = False) -> Split:
     """One part of a data set. `root` is where torchvision's sets lie, and relative paths that lead nowhere from the
     working directory; `download` fetches one of torchvision's that is missing; `stream` leaves the images of `parquet:`

@@ -20,10 +20,14 @@ from robench.search.attack import Attack
 from robench.search.fast.tuning import Tuning
 from robench.search.prefix import longest, shorter
 from robench.specs.choices import Precision
+from robench.utils import signals
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder, replacing
 from robench.utils.memory import keep_memory
 from robench.utils.threads import torch_threads
+
+GOES_ON = "the same command goes on from there"
+"""What is said where a signal has stopped a run."""
 
 
 class EvaluationProgress(Watch, Protocol):
@@ -62,7 +66,12 @@ def run(
         make_folder(Path(save_adversarial))
     manifest = run_manifest(evaluation.device)
     keep = save_adversarial is not None
-    cells = evaluate(evaluation, Ledger(results), manifest, progress, keep_images=keep, scale=scale)
+    ledger = Ledger(results)
+    try:
+        cells = evaluate(evaluation, ledger, manifest, progress, keep_images=keep, scale=scale)
+    except KeyboardInterrupt as interrupt:
+        kept = f"stopped; what was finished is kept in {ledger.path}, and {GOES_ON}"
+        raise signals.Stopped(signals.number_of(interrupt), kept) from interrupt
     if save_adversarial is not None:
         _save_adversarial(evaluation, cells, Path(save_adversarial))
     return summarise(cells, evaluation.n, evaluation.mode, evaluation.left_out)
@@ -156,7 +165,8 @@ def _fill(whole: Unit, on: Executor, progress: EvaluationProgress, scale: Scale)
     if units:
         progress.begin(whole.attack, examples)
         try:
-            on.run(units, progress)
+            with signals.deferred("batch"):
+                on.run(units, progress)
         finally:
             progress.end()
     if not scale.part:  # else the others, which may be running, would all do the same

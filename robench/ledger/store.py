@@ -2,14 +2,13 @@
 
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from robench.ledger.cell import Cell
 from robench.utils.errors import UserError
-from robench.utils.files import make_folder
+from robench.utils.files import make_folder, sweep, temporary_beside
 from robench.utils.fingerprints import fingerprint
 
 
@@ -43,18 +42,17 @@ class Ledger:
         path = self.path / fingerprint(key)
         document = {"key": key, "about": about, "run": run}
         make_folder(path)
+        sweep(path)
         try:
-            temporary = path / f".{uuid.uuid4().hex}"
-            temporary.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
-            try:
-                os.link(temporary, path / "cell.json")  # of two beginners the first wins
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without hard links
-                if not (path / "cell.json").exists():
-                    temporary.replace(path / "cell.json")
-            finally:
-                temporary.unlink(missing_ok=True)
+            with temporary_beside(path / "cell.json") as temporary:
+                temporary.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
+                try:
+                    os.link(temporary, path / "cell.json")  # of two beginners the first wins
+                except FileExistsError:
+                    pass
+                except OSError:  # a file system without hard links
+                    if not (path / "cell.json").exists():
+                        temporary.replace(path / "cell.json")
         except OSError as error:
             raise UserError(f"the results folder {self.path.parent} cannot be written: {error.strerror}") from None
         return Cell(path)

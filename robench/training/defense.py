@@ -23,7 +23,8 @@ domain to adapt to, without labels too."""
 
 @dataclass(frozen=True)
 class Batch:
-    """x [B, C, H, W] in [0, 1] and y [B], on the device; in `more` the images of the other streams, by their name."""
+    """x [B, C, H, W] in [0, 1] and y [B], on the device; in `more` the images of the other streams, by their name. A
+    defense of `soft_labels` may find y [B, classes]."""
 
     x: Tensor
     y: Tensor
@@ -83,9 +84,10 @@ class Helper:
 @dataclass(frozen=True)
 class Defense(ABC):
     """A subclass is a frozen dataclass of the paper's hyperparameters. `streams` are those it asks for, `LABELLED`
-    first."""
+    first; `soft_labels`: whether its losses take y as shares of the classes [B, classes] too, as cross-entropy does."""
 
     streams: ClassVar[Sequence[str]] = (LABELLED,)
+    soft_labels: ClassVar[bool] = False
 
     @property
     def couples(self) -> bool:

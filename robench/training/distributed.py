@@ -14,7 +14,7 @@ All processes must see one folder of results; the first of them alone writes the
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -74,15 +74,27 @@ class Processes:
 
 @dataclass(frozen=True)
 class Share:
-    """The rows of a batch of `size` examples that are this process's; no process has over one more than another."""
+    """The rows of a batch of `size` examples that are this process's; no process has over one more than another. Of
+    one process it may be a `part` of `parts` that the process takes in turn."""
 
     size: int
     processes: Processes
+    part: int = 0
+    parts: int = 1
 
     @property
     def rows(self) -> slice:
-        index, count = self.processes.index, self.processes.count
+        index, count = self.processes.index + self.part, self.processes.count * self.parts
         return slice(self.size * index // count, self.size * (index + 1) // count)
+
+    @property
+    def weight(self) -> float:
+        """Of the part among all that the process has of the batch."""
+        return len(self) / self.size if self.parts > 1 else 1.0
+
+    def divided(self, parts: int) -> "list[Share]":
+        """The parts that the only process takes in turn."""
+        return [replace(self, part=part, parts=parts) for part in range(parts)]
 
     def __len__(self) -> int:
         return self.rows.stop - self.rows.start  # type: ignore[no-any-return]

@@ -3,7 +3,8 @@
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -11,23 +12,25 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
-from robench.data.datasets import Split
+from robench.data.datasets import Split, joined
 from robench.models import checkpoint
 from robench.models.checkpoint import Card
 from robench.models.transformed import as_network
 from robench.threat import ThreatModel
 from robench.training import epoch_log as metrics_file
 from robench.training.accelerator import accelerated
-from robench.training.defense import LABELLED, MODEL, Step
+from robench.training.defense import LABELLED, MODEL, Defense, Step
 from robench.training.difference import difference
-from robench.training.distributed import DistributedWarning, Processes, differences, running_statistics
+from robench.training.distributed import DistributedWarning, Processes, Share, differences, running_statistics
 from robench.training.optim import learning_rate
 from robench.training.plan import Plan
 from robench.training.rng import BatchGenerator
 from robench.training.run_state import RunState
 from robench.training.seeds import seed_layers, seed_of
 from robench.training.selection import held_out_accuracy
+from robench.training.soft_labels import softened
 from robench.training.streams import Streams, divided
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
@@ -101,14 +104,15 @@ class _Loop:
         self.plan, self.out = plan, out
         self.processes = Processes.of(accelerator)
         self.share = self.processes.share(plan.recipe.setup.batch_size)
+        self.shares = self.share.divided(plan.recipe.setup.accumulation or 1)
         self.progress = progress if self.processes.main else SilentTraining()
         self.save_seconds, self.deadline = save_seconds, deadline
         self.setup, self.defense, self.device = plan.recipe.setup, plan.recipe.defense, accelerator.device
         self.rows, held_out = divided(len(plan.split), self.setup.holdout, plan.limit)
-        self.split = plan.split.take(self.rows).to(self.device)
+        self.split = joined(plan.split.take(self.rows), plan.extra).to(self.device)
         self.held_out = plan.split.take(held_out).to(self.device) if self.setup.holdout else None
         seeds = partial(seed_of, plan.seed)
-        self.streams = Streams.of(self.defense.streams, self.setup, self.split, self._target(), seeds, self.share)
+        self.streams = Streams.of(self.defense.streams, self.setup, self.split, self._target(), seeds)
         self.steps_per_epoch = self.streams.steps_per_epoch
         self.state_file = out.with_name(out.name + ".state")
         self.metrics_path = out.with_name(out.name + ".metrics.csv")
@@ -127,7 +131,7 @@ class _Loop:
         saved = self.epoch_began = time.monotonic()
         self.progress.begin(self.plan.recipe.name, total, run.step)
         try:
-            while run.step < total:
+            while run.step < total and not self._stale():
                 self._step()
                 if run.step % self.steps_per_epoch == 0:
                     self._end_epoch()
@@ -149,42 +153,50 @@ class _Loop:
     # One step
 
     def _step(self) -> None:
-        run = self.run_state
+        run, setup = self.run_state, self.setup
         epoch, position = divmod(run.step, self.steps_per_epoch)
-        generator = BatchGenerator(self.device, seed_of(self.plan.seed, "step", run.step), self.share)
+        fraction = epoch + position / self.steps_per_epoch
         draw = run.step * self.processes.count + self.processes.index
         seed_layers(self.device, seed_of(self.plan.seed, "layers", draw))
-        batch = self.streams.batch(run.step, generator)
-        fraction = epoch + position / self.steps_per_epoch
-        step = Step(run.players, self._threat(fraction), generator, fraction, share=self.share)
         for network in run.players.values():
             network.train()
-        with self.defense.around_update(batch, step):
-            losses = self.defense.losses(batch, step)
-            run.differentiate(losses)
-        values = self._over_batch(losses, step.metrics)
-        run.move(losses, learning_rate(self.setup, fraction))
+        run.clear()
+        parts = [self._differentiated(share, fraction) for share in self.shares]
+        values = self._over_batch(parts)
+        run.move(parts[0].losses, learning_rate(setup, fraction, 1 / self.steps_per_epoch), setup.clip_gradient)
+        if setup.average is not None:
+            run.take_into_average()
         run.count(values)
         self.progress.advance(run.step, values["loss"], self.passes)
+
+    def _differentiated(self, share: Share, fraction: float) -> "_Part":
+        """A share of the batch, whose gradients have been added to those of the others."""
+        run = self.run_state
+        generator = BatchGenerator(self.device, seed_of(self.plan.seed, "step", run.step), share)
+        batch = softened(self.streams.batch(run.step, generator), self.setup, self.plan.split.classes)
+        step = Step(run.players, self._threat(fraction), generator, fraction, share=share)
+        with self.defense.around_update(batch, step):
+            losses = self.defense.losses(batch, step)
+            run.differentiate({name: loss * share.weight for name, loss in losses.items()})
+        return _Part(share, losses, step.metrics)
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         self.passes += len(inputs[0]) * self.processes.count
 
-    def _over_batch(self, losses: Mapping[str, Tensor], metrics: Mapping[str, Tensor]) -> dict[str, float]:
-        """Averages gradients, running statistics, losses and metrics over the processes that share the batch. Of the
-        last two it gives the values, once they are known to be finite: the only wait for the device in a step."""
-        shown = {name: "loss" if name == MODEL else f"{name}_loss" for name in losses}
-        named = {**{shown[name]: loss for name, loss in losses.items()}, **metrics}
-        values = torch.stack([value.detach().float().to(self.device) for value in named.values()])
+    def _over_batch(self, parts: Sequence["_Part"]) -> dict[str, float]:
+        """Averages gradients, running statistics, losses and metrics over all that share the batch. Of the last two it
+        gives the values, once they are known to be finite: the only wait for the device in a step."""
+        losses = parts[0].losses
+        values = torch.stack([part.values(self.device) * part.share.weight for part in parts]).sum(0)
         if self.processes.count > 1:
             players = [self.run_state.players[name] for name in losses]
             gradients = [each.grad for player in players for each in player.parameters() if each.grad is not None]
             self.share.average([*gradients, *running_statistics(self.run_state.players.values()), values])
-        found = dict(zip(named, values.tolist(), strict=True))
+        found = dict(zip(parts[0].names, values.tolist(), strict=True))
         for name in losses:
-            if not math.isfinite(found[shown[name]]):
+            if not math.isfinite(found[_shown(name)]):
                 raise UserError(
-                    f"the loss of {name} is {found[shown[name]]} at step {self.run_state.step}, so training stopped; "
+                    f"the loss of {name} is {found[_shown(name)]} at step {self.run_state.step}, so training stopped; "
                     "lower the learning rate (--set lr=...) or warm the radius up (--set eps_warmup=...); "
                     f"{self._kept()}"
                 )
@@ -211,6 +223,8 @@ class _Loop:
 
     def _end_epoch(self) -> None:
         run = self.run_state
+        if self.setup.swa_from is not None and run.step // self.steps_per_epoch > self.setup.swa_from:
+            self._average_epoch()
         metrics = {name: total / self.steps_per_epoch for name, total in run.sums.items()}
         metrics |= {"epoch": run.step // self.steps_per_epoch, **self._validate()}
         run.sums = {}
@@ -236,6 +250,20 @@ class _Loop:
         model = run.kept_player(MODEL) if run.average else run.players[MODEL]
         return held_out_accuracy(model, self.held_out, self.plan.recipe.threat, generator)
 
+    def _stale(self) -> bool:
+        """Whether the best epoch lies as far back as patience goes."""
+        best, patience = self.run_state.best, self.setup.patience
+        if patience is None or best is None or best["warming"]:
+            return False
+        return bool(self.run_state.history[-1]["epoch"] - best["metrics"]["epoch"] >= patience)
+
+    def _average_epoch(self) -> None:
+        """Counts the weights at the end of an epoch in their mean, and takes batch norm's statistics under it."""
+        self.run_state.take_into_average()
+        batches = torch.arange(len(self.split), device=self.device).split(self.setup.batch_size)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            update_bn((self.split.floats(rows) for rows in batches), self.run_state.kept_player(MODEL))
+
     # Before and after
 
     def _target(self) -> Split | None:
@@ -243,8 +271,10 @@ class _Loop:
         return target.take(slice(self.plan.limit)).to(self.device) if target else None
 
     def _meet(self) -> None:
-        """Sees that all processes begin alike, and says where several are not as one."""
+        """Sees that all that share a batch begin alike, and says where they are not as one process with all of it."""
         processes, setup = self.processes, self.setup
+        if len(self.shares) > 1:
+            self._check_parts()
         if processes.count == 1:
             return
         if processes.count > setup.batch_size:
@@ -265,6 +295,14 @@ class _Loop:
                 DistributedWarning,
                 stacklevel=4,
             )
+
+    def _check_parts(self) -> None:
+        """Refuses to take a batch in parts where its losses or its update need it whole."""
+        couples = self.defense.couples or type(self.defense).around_update is not Defense.around_update
+        if self.processes.count > 1:
+            raise UserError("several processes share a batch already; expected no accumulation beside them")
+        if couples or tuple(self.defense.streams) != (LABELLED,):
+            raise UserError(f"{self.plan.recipe.name} looks across the batch, so that accumulation cannot part it")
 
     def _finish(self) -> Card:
         card = self._write(self.out)
@@ -306,6 +344,30 @@ class _Loop:
         """Of the images that kept their label, in the order of the whole training set; none where all did."""
         chosen = self.streams.labelled_rows
         return [] if chosen is None else self.rows[chosen].tolist()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a share of the batch gave."""
+
+    share: Share
+    losses: Mapping[str, Tensor]
+    metrics: Mapping[str, Tensor]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the values, as they are shown."""
+        return [*map(_shown, self.losses), *self.metrics]
+
+    def values(self, device: torch.device) -> Tensor:
+        """One of each name, over the share."""
+        given = [*self.losses.values(), *self.metrics.values()]
+        return torch.stack([value.detach().float().to(device) for value in given])
+
+
+def _shown(player: str) -> str:
+    """What the loss of a player is called."""
+    return "loss" if player == MODEL else f"{player}_loss"
 
 
 def finished(plan: Plan, path: Path) -> Card:

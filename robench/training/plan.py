@@ -19,6 +19,7 @@ from robench.models.description import describe
 from robench.specs.choices import DATASET
 from robench.training import recipe
 from robench.training.recipe import Recipe
+from robench.training.soft_labels import check_softened
 from robench.utils.code import code_fingerprint, file_of
 from robench.utils.errors import Notice, UserError
 from robench.utils.fingerprints import fingerprint
@@ -45,6 +46,8 @@ class Plan:
     init: Mapping[str, Tensor] | None = None
     target: Split | None = None
     """the training part of the domain to adapt to, in the shape of `split`"""
+    extra: Split | None = None
+    """images to train on beside those of `split`"""
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
@@ -53,10 +56,17 @@ class Plan:
             raise UserError(f"expected a seed of at least 0, got {self.seed}")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"expected a limit of at least 1 image, got {self.limit}")
+        check_softened(self.recipe.setup, self.recipe.defense, self.recipe.name)
+        self._check_extra()
         if self.recipe.setup.holdout >= len(self.split):
             raise UserError(
                 f"expected a holdout below the {len(self.split)} training images, got {self.recipe.setup.holdout}"
             )
+
+    def _check_extra(self) -> None:
+        setup = self.recipe.setup
+        if setup.extra_data is not None and (setup.labels is not None or setup.target_domain is not None):
+            raise UserError("extra_data is for training on labels: it goes with neither labels nor a target")
 
     def describe(self) -> dict[str, Any]:
         """The recipe as it is run, JSON-like; a leaderboard shows the newest of those that agree in it and the seed."""
@@ -80,7 +90,7 @@ class Plan:
             "network": describe(architecture(self.recipe.setup.arch)),
         }
         return {
-            "data": [split.fingerprint for split in (self.split, self.target) if split],
+            "data": [split.fingerprint for split in (self.split, self.target, self.extra) if split],
             "source": {
                 "engine": code_fingerprint(LOOP),
                 **{name: each.fingerprint for name, each in code.items()},
@@ -138,7 +148,11 @@ def plan_training(
         domain = datasets.load(resolved.setup.target_domain, "train", root=data_root, download=download)
         shape = common(split.shape, domain.shape)
         split, domain = split.shaped(shape), domain.shaped(shape)
-    plan = Plan(resolved, dataset, split, limit, seed, precision, weights, domain)
+    extra = None
+    if resolved.setup.extra_data is not None:
+        extra = datasets.load(resolved.setup.extra_data, "train", root=data_root, download=download)
+        datasets.joined(split, extra)  # says so before training where they do not go together
+    plan = Plan(resolved, dataset, split, limit, seed, precision, weights, domain, extra)
     there = len(split) - resolved.setup.holdout
     if limit is not None and limit > there:
         text = f"a limit of {limit} images was asked for, {dataset} has {there} to train on: these are taken"

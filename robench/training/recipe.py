@@ -7,13 +7,12 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
-
-from pydantic import Field, model_validator
+from typing import Any, get_type_hints
 
 from robench.data.catalog import DATASETS, relative
 from robench.threat import Norm, ThreatModel
 from robench.training.defense import Defense
+from robench.training.setup import SYNONYMS, Setup
 from robench.utils import registry
 from robench.utils.errors import UserError, unknown
 from robench.utils.registry import Strict
@@ -22,53 +21,6 @@ from robench.utils.sizes import Size
 
 FALLBACK = "cifar10"
 """Whose settings a data set takes that has none of its own and no relative."""
-
-
-class Setup(Strict):
-    """How a model is trained, whatever the defense.
-
-    Drops are epochs at which the learning rate is multiplied by `drop_factor`; they scale when `--epochs` changes the
-    length. Over `eps_warmup` epochs the radius grows linearly from 0. Of the training images `holdout` are kept back;
-    the epoch kept is the best on them (`select`: accuracy under PGD-10, clean accuracy, or just the last).
-
-    `lr_end`: the learning rate falls to it along half a cosine, without drops. `adam_beta1`: Adam in place of SGD.
-    `average`: what is kept is the weights' moving average, which keeps this share of itself each step. `labels`: so
-    many images keep their label, as many of each class, as the seed draws them. `target_domain`: the data set to adapt
-    to, without its labels. `unlabelled_batch`: the `batch_size` of the other streams than the labelled one, where it
-    differs. Those that are None are left out of a recipe's description.
-    """
-
-    arch: str
-    norm: Norm = "linf"
-    eps: Size
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
-    lr: float = Field(gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = Field(default=0.0, ge=0)
-    drops: list[float] = []
-    drop_factor: float = 0.1
-    eps_warmup: float = Field(default=0.0, ge=0)
-    augment: list[Literal["crop", "flip"]] = []
-    mean: list[float] = [0.0]
-    std: list[float] = [1.0]
-    holdout: int = Field(default=0, ge=0)
-    select: Literal["robust", "clean", "last"] = "robust"
-    lr_end: float | None = Field(default=None, ge=0)
-    adam_beta1: float | None = Field(default=None, ge=0, lt=1)
-    average: float | None = Field(default=None, ge=0, lt=1)
-    labels: int | None = Field(default=None, gt=0)
-    target_domain: str | None = None
-    unlabelled_batch: int | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> "Setup":
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0")
-        if self.drops and self.lr_end is not None:
-            raise ValueError("the learning rate has drops or an lr_end, not both")
-        return self
 
 
 class _Entry(Strict):
@@ -154,11 +106,14 @@ def _resolved(
         raise UserError(
             f"defense {name}: {', '.join(sorted(shared))} is a setting of the training; rename the defense's"
         )
+    known = hyperparameters | set(Setup.model_fields)
     for key in changes:
-        if key not in hyperparameters | set(Setup.model_fields):
-            raise unknown("setting", key, hyperparameters | set(Setup.model_fields))
+        if key not in known:
+            raise unknown("setting", key, known, SYNONYMS)
     of_training = {key: value for key, value in changes.items() if key in Setup.model_fields}
     base = {**_setup(entry.setup), **entry.train}
+    if of_training.get("schedule") is not None:
+        base = {key: value for key, value in base.items() if key not in ("drops", "lr_end")}
     where = f"training settings of {name}"
     if ("mean" in of_training) != ("std" in of_training):
         raise UserError(f"{where}: expected mean and std together, got one of them")

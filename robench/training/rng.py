@@ -49,7 +49,7 @@ def integers(low: int, high: int, shape: Sequence[int], generator: torch.Generat
 
 
 def _share(draw: Callable[[Sequence[int]], Tensor], shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    if not isinstance(generator, BatchGenerator) or generator.share.processes.count == 1:
+    if not isinstance(generator, BatchGenerator) or len(generator.share) == generator.share.size:
         return draw(shape)
     share = generator.share
     copies, rest = divmod(shape[0], len(share))

@@ -46,7 +46,7 @@ class RunState:
             checkpoint.load_weights(model, plan.init, "--init")
         beside = plan.recipe.defense.helpers(model, plan.split.shape, plan.split.classes)
         players = {MODEL: Helper(model, optimizer(setup, model)), **beside}
-        average = averaged(model, setup.average, device) if setup.average is not None else None
+        average = averaged(setup, model, device)
         networks, optimizers = {}, {}
         for name, player in players.items():
             # evaluation mode is without the DDP wrapper, whose bookkeeping repeated forwards upset
@@ -62,24 +62,35 @@ class RunState:
         return network
 
     def kept_player(self, name: str) -> nn.Module:
-        """The network whose weights are kept: the model's average where there is one."""
-        return self.average.module if self.average and name == MODEL else self.player(name)
+        """The network whose weights are kept: the model's average once that has begun, where there is one."""
+        begun = self.average is not None and bool(self.average.n_averaged)
+        return self.average.module if self.average and begun and name == MODEL else self.player(name)
+
+    def clear(self) -> None:
+        """Forgets the gradients of all players."""
+        for each in self.optimizers.values():
+            each.zero_grad()
 
     def differentiate(self, losses: Mapping[str, Tensor]) -> None:
-        """Gives each loss's gradients to its own player only, all before any player moves."""
+        """Adds each loss's gradients to those of its own player only, all before any player moves."""
         for position, (name, loss) in enumerate(losses.items()):
-            self.optimizers[name].zero_grad()
             parameters = [parameter for parameter in self.players[name].parameters() if parameter.requires_grad]
             loss.backward(inputs=parameters, retain_graph=position + 1 < len(losses))  # type: ignore[no-untyped-call]
 
-    def move(self, names: Iterable[str], rate: float) -> None:
-        """Takes a step of these players' optimizers, the model's at the learning rate `rate`."""
+    def move(self, names: Iterable[str], rate: float, longest: float | None) -> None:
+        """Takes a step of these players' optimizers, the model's at the learning rate `rate` along a gradient of at
+        most the norm `longest`."""
         for group in self.optimizers[MODEL].param_groups:
             group["lr"] = rate
+        if longest is not None:
+            nn.utils.clip_grad_norm_(self.players[MODEL].parameters(), longest)
         for name in names:
             self.optimizers[name].step()
-        if self.average:
-            self.average.update_parameters(self.player(MODEL))
+
+    def take_into_average(self) -> None:
+        """Counts the model's weights, as they are now, in the average that is kept."""
+        assert self.average is not None
+        self.average.update_parameters(self.player(MODEL))
 
     def count(self, metrics: Mapping[str, float]) -> None:
         """Counts a step, whose metrics these are."""

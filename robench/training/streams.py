@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,8 +10,8 @@ from torch import Tensor
 from robench.data.datasets import Split
 from robench.training.augment import augment
 from robench.training.defense import LABELLED, TARGET, UNLABELLED, Batch
-from robench.training.distributed import Share
-from robench.training.recipe import Setup
+from robench.training.rng import BatchGenerator
+from robench.training.setup import Setup
 from robench.utils.errors import UserError
 
 Seeds = Callable[[str, int], int]
@@ -28,6 +29,8 @@ class Stream:
     split: Split
     batch_size: int
     seeds: Seeds
+    weights: Tensor | None = None
+    """of the images [N]: they are drawn in proportion to it, with replacement"""
     _shuffled: tuple[int, Tensor] | None = field(init=False, default=None)
     """the number of the pass, and its order"""
 
@@ -47,8 +50,11 @@ class Stream:
         number, position = divmod(step, self.steps)
         if self._shuffled is None or self._shuffled[0] != number:
             generator = torch.Generator().manual_seed(self.seeds(PURPOSES[self.name], number))
-            order = torch.randperm(len(self.split), generator=generator).to(self.split.labels.device)
-            self._shuffled = number, order
+            if self.weights is None:
+                order = torch.randperm(len(self.split), generator=generator)
+            else:
+                order = torch.multinomial(self.weights, len(self.split), replacement=True, generator=generator)
+            self._shuffled = number, order.to(self.split.labels.device)
         return self._shuffled[1][position * self.batch_size : (position + 1) * self.batch_size]
 
 
@@ -58,14 +64,10 @@ class Streams:
 
     streams: Sequence[Stream]
     augmentations: Sequence[str]
-    share: Share
-    """this process's, of the labelled batch"""
     labelled_rows: Tensor | None
 
     @classmethod
-    def of(
-        cls, wanted: Sequence[str], setup: Setup, split: Split, target: Split | None, seeds: Seeds, share: Share
-    ) -> "Streams":
+    def of(cls, wanted: Sequence[str], setup: Setup, split: Split, target: Split | None, seeds: Seeds) -> "Streams":
         """For a defense that wants these, on the device of `split`. Of `split`, `setup.labels` images keep their label
         and the rest are unlabelled; without it all are labelled, and all are unlabelled images too."""
         labelled = None if setup.labels is None else stratified(split.labels.cpu(), setup.labels, seeds("labels", 0))
@@ -80,21 +82,23 @@ class Streams:
             if images is None:
                 raise UserError("images of a target domain are needed; name their data set with --target")
             size = setup.batch_size if name == LABELLED else setup.unlabelled_batch or setup.batch_size
-            streams.append(Stream(name, images, size, seeds))
-        return cls(streams, setup.augment, share, labelled)
+            weights = image_weights(images.labels, setup.class_weights) if name == LABELLED else None
+            streams.append(Stream(name, images, size, seeds, weights))
+        return cls(streams, setup.augment, labelled)
 
     @property
     def steps_per_epoch(self) -> int:
         """An epoch is a pass over the longest stream; the shorter ones go round."""
         return max(stream.steps for stream in self.streams)
 
-    def batch(self, step: int, generator: torch.Generator) -> Batch:
+    def batch(self, step: int, generator: BatchGenerator) -> Batch:
+        """The images of a step; of the labelled ones the generator's share."""
         drawn: dict[str, Tensor] = {}
         y = torch.empty(0)
         for stream in self.streams:
             rows = stream.rows(step)
             if stream.name == LABELLED:
-                rows = rows[self.share.rows]
+                rows = rows[generator.share.rows]
             drawn[stream.name] = augment(stream.split.floats(rows), self.augmentations, generator)
             if stream.name == LABELLED:
                 y = stream.split.labels[rows]
@@ -106,6 +110,17 @@ def divided(count: int, holdout: int, limit: int | None) -> tuple[Tensor, Tensor
     whatever the seed; of the first the `limit` first, where that is given."""
     shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     return shuffled[holdout:].sort().values[:limit], shuffled[:holdout].sort().values
+
+
+def image_weights(labels: Tensor, class_weights: Literal["balanced"] | Sequence[float] | None) -> Tensor | None:
+    """How often each image [N] is drawn, for labels [N] and the weights of their classes."""
+    if class_weights is None:
+        return None
+    counts = torch.bincount(labels.cpu())
+    weights = 1 / counts.clamp(min=1) if class_weights == "balanced" else torch.tensor(class_weights)
+    if len(weights) != len(counts) or not (weights >= 0).all() or not weights.sum() > 0:
+        raise UserError(f"expected class_weights of {len(counts)} numbers from 0, or balanced, got {class_weights}")
+    return weights[labels.cpu()].double()
 
 
 def stratified(labels: Tensor, count: int, seed: int) -> Tensor:

@@ -1,6 +1,6 @@
 """What robench says when it cannot go on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 SHOWN = 40
@@ -23,10 +23,11 @@ class NoGradient(AttackError):  # noqa: N818
     """No path leads from the loss back to the image, so that there is no gradient to follow."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not among the known ones, with the nearest of them."""
+def unknown(kind: str, name: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> UserError:
+    """The error for a name that is not among the known ones, with the one that it is a synonym of, or the nearest."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.4)
+    meant = (synonyms or {}).get(name)
+    near = [meant] if meant in names else get_close_matches(name, names, n=1, cutoff=0.4)
     more = f" and {len(names) - SHOWN} others" if len(names) > SHOWN else ""
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:SHOWN]) or 'none'}{more}"
     return UserError(f"unknown {kind} {name!r}; {hint}")

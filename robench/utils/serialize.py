@@ -8,6 +8,7 @@ import io
 import pickle
 import sys
 from functools import cache
+from mmap import mmap
 from operator import attrgetter
 from pathlib import Path
 from types import FunctionType
@@ -30,7 +31,7 @@ def pack(value: Any, what: str) -> bytes:
     return stream.getvalue()
 
 
-def unpack(packed: bytes, what: str) -> Any:
+def unpack(packed: bytes | mmap, what: str) -> Any:
     """What was packed."""
     try:
         return pickle.loads(packed)

@@ -2,9 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import quantiles
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from robench.evaluation.evaluation import Evaluation
 from robench.training import loop
 from robench.training.plan import plan_training
 from robench.utils.errors import UserError
+from robench.utils.files import scratch
 
 OF_MACHINE = True
 
@@ -40,8 +39,8 @@ def measure(evaluation: Evaluation, *, steps: int = 8) -> dict[str, Any]:
         precision=card.recipe["precision"],
     )
     clock = Clock()
-    with TemporaryDirectory() as folder:
-        loop.train(plan, Path(folder) / "timed.pt", device=evaluation.device, progress=clock)
+    with scratch() as folder:
+        loop.train(plan, folder / "timed.pt", device=evaluation.device, progress=clock)
     if clock.steps < WARM_UP + 2:
         raise UserError(f"expected at least {WARM_UP + 2} batches of training images to time, got {clock.steps}")
     images = len(plan.split) - setup["holdout"]

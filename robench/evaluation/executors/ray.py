@@ -11,8 +11,12 @@ from typing import Any
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.shards import Unit, Watch, lost
 from robench.evaluation.worker import Prepared
+from robench.utils import signals
 from robench.utils.errors import UserError
 from robench.utils.serialize import pack, unpack
+
+INTERVAL = 0.5
+"""Seconds between two looks at whether a signal came."""
 
 RETRIES = 2
 """How often Ray runs a unit again whose worker died."""
@@ -53,11 +57,11 @@ class Executor:
     def run(self, units: Sequence[Unit], watch: Watch) -> None:
         task = self._ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES)(_do)
         waiting, running = list(reversed(units)), dict[Any, Unit]()
-        while waiting or running:
+        while (waiting or running) and not signals.asked():  # then Ray ends the tasks with this process's part in it
             while waiting and len(running) < self._workers:
                 unit = waiting.pop()
                 running[task.remote([self._stored], unit, self._name)] = unit
-            for done in self._ray.wait(list(running))[0]:
+            for done in self._ray.wait(list(running), timeout=INTERVAL)[0]:
                 watch.advance(*self._result(done, running.pop(done)))
 
     def _result(self, done: Any, unit: Unit) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import torch
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.shards import Unit, Watch
 from robench.evaluation.worker import Prepared
+from robench.utils import signals
 from robench.utils.errors import UserError
 
 
@@ -31,4 +32,18 @@ class Executor:
 
     def run(self, units: Sequence[Unit], watch: Watch) -> None:
         for unit in units:
-            self._prepared.do(unit, watch)
+            self._prepared.do(unit, _Stoppable(watch))
+
+
+class _Stoppable:
+    """Passes on what a watch is told, and stops after the batch in which a signal came."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def active(self, examples: int, passes: int) -> None:
+        self._watch.active(examples, passes)
+
+    def advance(self, examples: int, robust: int) -> None:
+        self._watch.advance(examples, robust)
+        signals.check()

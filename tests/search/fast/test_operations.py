@@ -55,4 +55,5 @@ def test_what_cannot_be_counted_is_infinite() -> None:
             raise RuntimeError("too small a batch")
 
     assert operations(Fails(), torch.rand(1, 1, 8, 8)) == inf
-    assert operations(torch.jit.trace(nn.Flatten(), torch.rand(1, 1, 8, 8)), torch.rand(1, 1, 8, 8)) == inf
+    scripted = torch.jit.trace(nn.Flatten(), torch.rand(1, 1, 8, 8))  # type: ignore[no-untyped-call]
+    assert operations(scripted, torch.rand(1, 1, 8, 8)) == inf
