@@ -169,7 +169,7 @@ class _Loop:
         run.count(values)
         self.progress.advance(run.step, values["loss"], self.passes)
 
-    def _differentiated(self, share: Share, fraction: float) -> "_Part":
+    def _differentiated(self, share: Share, fraction: float) -> "_BatchPart":
         """A share of the batch, whose gradients have been added to those of the others."""
         run = self.run_state
         generator = BatchGenerator(self.device, seed_of(self.plan.seed, "step", run.step), share)
@@ -178,12 +178,12 @@ class _Loop:
         with self.defense.around_update(batch, step):
             losses = self.defense.losses(batch, step)
             run.differentiate({name: loss * share.weight for name, loss in losses.items()})
-        return _Part(share, losses, step.metrics)
+        return _BatchPart(share, losses, step.metrics)
 
     def _count(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         self.passes += len(inputs[0]) * self.processes.count
 
-    def _over_batch(self, parts: Sequence["_Part"]) -> dict[str, float]:
+    def _over_batch(self, parts: Sequence["_BatchPart"]) -> dict[str, float]:
         """Averages gradients, running statistics, losses and metrics over all that share the batch. Of the last two it
         gives the values, once they are known to be finite: the only wait for the device in a step."""
         losses = parts[0].losses
@@ -347,7 +347,7 @@ class _Loop:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _BatchPart:
     """What a share of the batch gave."""
 
     share: Share

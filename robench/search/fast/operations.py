@@ -17,14 +17,14 @@ def operations(model: nn.Module, image: Tensor) -> float:
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         return inf
     try:
-        with _Counting() as counting:
+        with _Operations() as counting:
             model(image.clone())
     except Exception:  # whatever a user's model does
         return inf
     return float(counting.total)
 
 
-class _Counting(TorchFunctionMode):
+class _Operations(TorchFunctionMode):
     """Counts as torch's functions are called. (torch's own FlopCounterMode takes seconds to import a compiler.)"""
 
     def __init__(self) -> None:
