@@ -23,6 +23,7 @@ from robench.ledger.radius import radius
 from robench.ledger.schema import DIAGNOSIS, finished
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
+from robench.utils.text import cleaned, cleaned_all
 
 FLUSH_SECONDS = 20.0
 """A killed run loses at most the rows of this long."""
@@ -50,7 +51,8 @@ class Cell:
         path = self.path / "cell.json"
         try:
             document = json.loads(path.read_text())
-            return {part: dict(document[part]) for part in ("key", "about", "run")}
+            read = {part: dict(document[part]) for part in ("key", "about", "run")}
+            return {"key": read["key"], **cleaned_all({part: read[part] for part in ("about", "run")})}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}); remove the folder {self.path} and run again") from None
 
@@ -70,19 +72,19 @@ class Cell:
     def threat(self) -> str:
         """The norm and the radius, however that was written: "linf 8/255"."""
         norm, eps = self.key["threat"]
-        return f"{norm} {radius(eps)}"
+        return cleaned(f"{norm} {radius(eps)}")
 
     @property
     def found(self) -> dict[str, Any] | None:
         """The document of a cell without rows, once it is written."""
         path = self.path / "found.json"
         try:
-            document: dict[str, Any] = json.loads(path.read_text())
+            document = json.loads(path.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
-        return document
+        return cleaned_all(document)  # type: ignore[no-any-return]
 
     def check(self) -> None:
         """Raises what keeps its rows from being read, and what it fails to say of itself."""

@@ -3,13 +3,14 @@
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
 from robench.utils.fingerprints import fingerprint
+from robench.utils.text import cleaned_all
 
 
 class MeasurementWarning(UserWarning):
@@ -73,6 +74,7 @@ class Measurements:
 def _read(path: Path) -> Measurement:
     try:
         measurement = Measurement(**json.loads(path.read_text()))
+        measurement = replace(measurement, about=cleaned_all(measurement.about))
         if "started" not in measurement.run:
             raise ValueError("it does not say when it was started")
         return measurement
