@@ -27,7 +27,7 @@ def show(kind: Kind, name: str) -> None:
 
 
 def doctor(data_root: DataRootOption = DATA_ROOT, results: ResultsOption = RESULTS) -> None:
-    """Check this machine: versions, devices, data sets, the results folder."""
+    """Check this machine (versions, devices, data sets) and every file of the results folder's ledger."""
     from robench.cli.doctor import examine
     from robench.utils.text import cleaned
 

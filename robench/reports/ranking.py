@@ -9,7 +9,7 @@ from rich.table import Table
 from robench.ledger.cell import Cell
 from robench.ledger.summary import Summary
 from robench.reports.escaping import csv_of, markdown, pipe
-from robench.reports.evaluations import Run, distinctions, runs
+from robench.reports.evaluations import Reading, Run, distinctions, leave_out, nothing_readable
 from robench.reports.latex import comments, tabular, tex
 from robench.reports.places import APART, Place, places
 from robench.utils.errors import UserError
@@ -40,7 +40,11 @@ FIXED = (
 
 def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
     """The `frame_of` everything in the ledger; `only` chooses among the cells."""
-    return frame_of(ranked(runs(results, only)), results)
+    reading = Reading.of(results, only)
+    leave_out(reading.broken)
+    if reading.broken and not reading.runs:
+        raise nothing_readable(results, reading.broken)
+    return frame_of(ranked(reading.runs), results)
 
 
 def ranked(evaluated: Iterable[Run]) -> list[Run]:
