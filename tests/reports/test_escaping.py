@@ -4,8 +4,10 @@ import csv
 import io
 import re
 import warnings
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -44,11 +46,11 @@ HOSTILE = [
 TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=40))
 
 
-def each(test: object) -> object:
+def each(test: Callable[[str], None]) -> Callable[[str], None]:
     """With every text of the list as an example."""
     for text in HOSTILE:
-        test = example(text)(test)  # type: ignore[arg-type]
-    return given(TEXTS)(settings(max_examples=25, deadline=None)(test))  # type: ignore[arg-type]
+        test = example(text)(test)
+    return given(TEXTS)(settings(max_examples=25, deadline=None)(test))
 
 
 class Texts(HTMLParser):
@@ -134,7 +136,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
     """A ledger whose names are all of these."""
     results = tmp_path_factory.mktemp("hostile")
     for number, text in enumerate(HOSTILE):
-        about = {"model": text, "defense": text, "arch": text, "dataset": text, "weights": str(number)}
+        about: dict[str, Any] = {"model": text, "defense": text, "arch": text, "dataset": text, "weights": str(number)}
         cells = {"clean": clean(results, **about), text: write(results, text, fooled(0), **about)}
     return results, summarise(cells)
 
@@ -158,10 +160,8 @@ def test_a_hostile_ledger_is_written_out_in_every_format(hostile: tuple[Path, Su
     assert r"\input" not in "\n".join(read)
 
 
-def test_what_is_wrong_is_said_on_one_line_whatever_its_names(robench: object, in_tmp: Path) -> None:
-    assert callable(robench)
+def test_what_is_wrong_is_said_on_one_line_whatever_its_names(robench: Callable[..., Ran], in_tmp: Path) -> None:
     for text in ("\x1b[31mred", "two\nlines", "\u202etxt"):
         ran = robench("eval", "--model", f"{text}.pt")
-        assert isinstance(ran, Ran)
         assert ran.code == 2
         assert ran.err == f"robench: there is no checkpoint {cleaned(text)}.pt\n"
