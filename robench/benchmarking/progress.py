@@ -23,6 +23,7 @@ from robench.training.plan import Plan
 from robench.training.start import state_of
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import fingerprint
+from robench.utils.text import cleaned
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _parts(item: Item, cells: Sequence[Cell]) -> list[CellProgress]:
         filled = [
             cell.present()
             for cell in cells
-            if (cell.about["attack"], cell.about["dataset"]) == (name, called(dataset, "test"))
+            if (cell.about["attack"], cell.about["dataset"]) == (cleaned(name), called(dataset, "test"))
             and cell.key["threat"] == [threat.norm, threat.eps]
         ]
         missing = min((len(set(range(n)) - present) for present in filled), default=n)

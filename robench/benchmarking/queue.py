@@ -29,6 +29,7 @@ from robench.threat import ThreatModel
 from robench.training import interruption, loop
 from robench.utils.deadline import Deadline, OutOfTime
 from robench.utils.errors import UserError
+from robench.utils.text import cleaned
 
 MINIMUM = 60.0
 """With fewer seconds left no further item is started."""
@@ -200,7 +201,7 @@ def _publish(name: str, workspace: Workspace) -> list[Path]:
         for evaluation, asked in item.evaluations.items():
             dataset = datasets.called(item.attacked(asked), "test")
             for attack in (CLEAN, DIAGNOSIS, *(attack.name for attack in battery(None, asked.attacks)[0])):
-                tables[evaluation].add((training, dataset, threat.norm, threat.eps, attack))
+                tables[evaluation].add((training, dataset, threat.norm, threat.eps, cleaned(attack)))
 
     def filled_by(cell: Cell) -> list[str]:
         about = cell.about

@@ -34,6 +34,7 @@ from robench.training.plan import Plan, checkpoint_path, plan_training
 from robench.training.recipe import default_threat
 from robench.utils.errors import UserError, unknown
 from robench.utils.sizes import Size, parse_size
+from robench.utils.text import cleaned
 
 PICTURED = {"gradients": "pgd-20", "scores": "squares", "labels": "rays"}
 """The attack that makes the pictures on a model's page, by what the model shows of itself."""
@@ -216,7 +217,7 @@ def _is_in(wanted: AbstractSet[tuple[str, str]], cell: Cell) -> bool:
 def _columns(evaluated: Sequence[Evaluation]) -> set[tuple[str, str]]:
     """The evaluations, each with the names of what fills its row."""
     return {
-        (evaluation_id(planned.key(None)), name)
+        (evaluation_id(planned.key(None)), cleaned(name))
         for planned in evaluated
         for name in (CLEAN, DIAGNOSIS, *(planned.about(attack)["attack"] for attack in planned.attacks))
     }

@@ -2,15 +2,30 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from robench.ledger.summary import Summary
 from robench.reports import report
+from robench.utils.text import cleaned
 
-stderr = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+class Terminal(Console):
+    """A console on which text of others is text: nothing in it colours, moves the cursor or stands for an emoji."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Each line cleaned, as rich renders it."""
+        return super().render_str("\n".join(map(cleaned, text.split("\n"))), **options)
+
+
+stderr = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 class EvaluationConsole:
@@ -21,8 +36,8 @@ class EvaluationConsole:
         self._found: list[RenderableType] = []
 
     def begin(self, attack: str, examples: int) -> None:
-        self._bar = _bar(f"{attack:<12}")
-        self._task = self._bar.add_task("", total=examples, detail="")
+        self._bar = _bar()
+        self._task = self._bar.add_task(f"{cleaned(attack):<12}", total=examples, detail="")
         self._name, self._started, self._first_pass = attack, time.monotonic(), None
         self._done = self._robust = 0
         self._rate = self._so_far = ""
@@ -59,8 +74,8 @@ class TrainingConsole:
     """A line for a training: steps, loss, accuracies on the images held out, passes a second, time left."""
 
     def begin(self, name: str, steps: int, done: int) -> None:
-        self._bar = _bar(f"{name:<12}")
-        self._task = self._bar.add_task("", total=steps, completed=done, detail="")
+        self._bar = _bar()
+        self._task = self._bar.add_task(f"{cleaned(name):<12}", total=steps, completed=done, detail="")
         self._validation = ""
         self._name, self._started = name, time.monotonic()
         self._bar.start()
@@ -92,13 +107,13 @@ class ConsoleReporter:
         return EvaluationConsole()
 
 
-def _bar(title: str) -> Progress:
+def _bar() -> Progress:
     return Progress(
-        TextColumn(title),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=stderr,
         disable=not stderr.is_terminal,
     )

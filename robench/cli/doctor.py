@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robench.data import datasets
 from robench.data.catalog import DATASETS
+from robench.ledger.checkup import count, damage
 from robench.utils import registry
 from robench.utils.errors import UserError
 
@@ -22,7 +23,8 @@ class Finding:
 
 
 def examine(data_root: Path, results: Path) -> list[Finding]:
-    """One finding for Python, each package, the device, each folder of content, each data set, the results folder."""
+    """One finding for Python, each package, the device, each folder of content, each data set, the results
+    folder, the ledger."""
     return [
         Finding("python", True, f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores"),
         *(_package(name) for name in PACKAGES),
@@ -30,6 +32,7 @@ def examine(data_root: Path, results: Path) -> list[Finding]:
         _content(),
         *(_dataset(name, data_root) for name in DATASETS),
         _writable(results),
+        *_ledger(results),
     ]
 
 
@@ -58,6 +61,13 @@ def _dataset(name: str, root: Path) -> Finding:
         return Finding(f"dataset {name}", True, f"{len(datasets.load(name, 'test', root=root))} test images")
     except UserError as error:
         return Finding(f"dataset {name}", False, str(error))
+
+
+def _ledger(results: Path) -> list[Finding]:
+    """One finding for each thing that is wrong with it, once all of it has been read."""
+    if broken := list(damage(results)):
+        return [Finding("ledger", False, sentence) for sentence in broken]
+    return [Finding("ledger", True, f"all of {count(results)} cells in {results} can be read")]
 
 
 def _writable(results: Path) -> Finding:

@@ -27,8 +27,9 @@ def show(kind: Kind, name: str) -> None:
 
 
 def doctor(data_root: DataRootOption = DATA_ROOT, results: ResultsOption = RESULTS) -> None:
-    """Check this machine: versions, devices, data sets, the results folder."""
+    """Check this machine (versions, devices, data sets) and every file of the results folder's ledger."""
     from robench.cli.doctor import examine
+    from robench.utils.text import cleaned
 
     for finding in examine(data_root, results):
-        print(f"{'ok  ' if finding.well else 'LACK'} {finding.what}: {finding.detail}")
+        print(f"{'ok  ' if finding.well else 'LACK'} {finding.what}: {cleaned(finding.detail)}")

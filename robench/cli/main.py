@@ -11,6 +11,7 @@ import typer
 from robench.cli import benchmark, evaluate, info, results, train
 from robench.utils import signals
 from robench.utils.errors import Notice, UserError
+from robench.utils.text import cleaned
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "bench": benchmark.bench,
@@ -46,7 +47,7 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
             with signals.raised():
                 command(**options)
         except KeyboardInterrupt as interrupt:
-            print(f"robench: {interrupt or 'stopped'}", file=sys.stderr)
+            print(f"robench: {cleaned(str(interrupt)) or 'stopped'}", file=sys.stderr)
             raise typer.Exit(128 + signals.number_of(interrupt)) from None
 
     return run
@@ -82,8 +83,8 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     ours = category.__module__.startswith("robench")
-    text = f"robench: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
-    sys.stderr.write(text)
+    text = f"robench: {cleaned(str(message))}\n"
+    sys.stderr.write(text if ours else warnings.formatwarning(message, category, filename, lineno))
 
 
 def main() -> None:
@@ -94,5 +95,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"robench: {error}", file=sys.stderr)
+        print(f"robench: {cleaned(str(error))}", file=sys.stderr)
         sys.exit(2)

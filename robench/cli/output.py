@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def emit(output: "str | Sequence[Table]") -> None:
     """Text to standard output as it is; rich tables at full width where it is no terminal."""
-    from rich.console import Console
+    from robench.cli.console import Terminal
 
     if isinstance(output, str):
         print(output)
         return
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=200)
     for table in output:
         console.print(table)
 

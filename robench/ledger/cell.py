@@ -4,7 +4,6 @@ A cell is a folder named by the fingerprint of everything that could change its 
 words), with its rows in parts (`robench.ledger.parts`).
 """
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,10 @@ import pyarrow as pa
 from robench.ledger.parts import Parts, nullable, windows
 from robench.ledger.radius import radius
 from robench.ledger.schema import DIAGNOSIS, finished
+from robench.ledger.sealing import sealed, unsealed
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
+from robench.utils.text import cleaned, cleaned_all
 
 FLUSH_SECONDS = 20.0
 """A killed run loses at most the rows of this long."""
@@ -49,8 +51,9 @@ class Cell:
     def _document(self) -> dict[str, dict[str, Any]]:
         path = self.path / "cell.json"
         try:
-            document = json.loads(path.read_text())
-            return {part: dict(document[part]) for part in ("key", "about", "run")}
+            document = unsealed(path.read_text())
+            read = {part: dict(document[part]) for part in ("key", "about", "run")}
+            return {"key": read["key"], **cleaned_all({part: read[part] for part in ("about", "run")})}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}); remove the folder {self.path} and run again") from None
 
@@ -70,19 +73,24 @@ class Cell:
     def threat(self) -> str:
         """The norm and the radius, however that was written: "linf 8/255"."""
         norm, eps = self.key["threat"]
-        return f"{norm} {radius(eps)}"
+        return cleaned(f"{norm} {radius(eps)}")
+
+    @property
+    def evaluated(self) -> str:
+        """For people, what was evaluated: a model on a data set within a threat."""
+        return f"{self.about['model']} on {self.about['dataset']}, {self.threat}"
 
     @property
     def found(self) -> dict[str, Any] | None:
         """The document of a cell without rows, once it is written."""
         path = self.path / "found.json"
         try:
-            document: dict[str, Any] = json.loads(path.read_text())
+            document = unsealed(path.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
-        return document
+        return cleaned_all(document)  # type: ignore[no-any-return]
 
     def check(self) -> None:
         """Raises what keeps its rows from being read, and what it fails to say of itself."""
@@ -97,7 +105,7 @@ class Cell:
     def record(self, document: dict[str, Any]) -> None:
         """Writes what was found."""
         with replacing(self.path / "found.json") as temporary:
-            temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+            temporary.write_text(sealed(document))
 
     def table(self, ids: range | None = None) -> pa.Table:
         """One row an example, in order of example; where there are several, a finished one counts, else an error. Of
@@ -177,6 +185,24 @@ class Cell:
             with np.load(path, allow_pickle=False) as archive:
                 kept.update(zip(archive["ids"].tolist(), archive["x_adv"], strict=True))
         return kept
+
+    def damage(self) -> list[str]:
+        """Everything that is wrong with its files, each with what to remove."""
+        return list(dict.fromkeys([*self._said_by_check(), *self._parts.damage(), *self._lost_images()]))
+
+    def _said_by_check(self) -> Iterator[str]:
+        try:
+            self.check()
+        except UserError as error:
+            yield str(error)
+
+    def _lost_images(self) -> Iterator[str]:
+        for path in sorted(self.path.glob("images-*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as archive:
+                    assert all(len(archive[name]) for name in ("ids", "x_adv"))
+            except (OSError, ValueError, KeyError, BadZipFile) as error:
+                yield f"{path} cannot be read ({error}); remove it and run again"
 
     @property
     def _parts(self) -> Parts:

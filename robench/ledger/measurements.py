@@ -1,15 +1,16 @@
 """What `bench` measured for figures: results/measurements/KIND-FINGERPRINT.json, written whole and never changed."""
 
-import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from robench.ledger.sealing import sealed, unsealed
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
 from robench.utils.fingerprints import fingerprint
+from robench.utils.text import cleaned_all
 
 
 class MeasurementWarning(UserWarning):
@@ -46,8 +47,7 @@ class Measurements:
 
     def record(self, measurement: Measurement) -> None:
         with replacing(self._file(measurement.kind, measurement.key)) as temporary:
-            text = json.dumps(asdict(measurement), sort_keys=True, separators=(",", ":"), default=str)
-            temporary.write_text(text + "\n")
+            temporary.write_text(sealed(asdict(measurement), dense=True))
 
     def of_kind(self, kind: str) -> list[Measurement]:
         """All of one kind, newest first; one that cannot be read is left out, with a `MeasurementWarning`."""
@@ -72,7 +72,8 @@ class Measurements:
 
 def _read(path: Path) -> Measurement:
     try:
-        measurement = Measurement(**json.loads(path.read_text()))
+        measurement = Measurement(**unsealed(path.read_text()))
+        measurement = replace(measurement, about=cleaned_all(measurement.about))
         if "started" not in measurement.run:
             raise ValueError("it does not say when it was started")
         return measurement

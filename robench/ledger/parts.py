@@ -1,15 +1,18 @@
 """The rows of a cell on disk, in parts.
 
-A part is a Parquet file, written under a temporary name and renamed, never changed; so a killed run leaves whole parts,
-and two runs over one folder can only repeat each other's rows. There may be more rows than fit in memory: whoever names
-the examples wanted reads those alone.
+A part is a Parquet file, written under a temporary name and renamed, never changed; its name ends in a checksum of its
+content, but for those of older versions. So a killed run leaves whole parts, damage is found when a part is read, and
+two runs over one folder can only repeat each other's rows. There may be more rows than fit in memory: whoever names the
+examples wanted reads those alone.
 """
 
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +39,7 @@ class Parts:
 
     def append(self, rows: pa.Table) -> None:
         """Adds rows of the schema `ROW`."""
-        with replacing(self._new()) as temporary:
+        with replacing(self.path / "part.parquet", _named_by_content) as temporary:
             pq.write_table(rows, temporary, compression="zstd")
 
     def table(self, ids: range | None = None) -> pa.Table:
@@ -52,7 +55,7 @@ class Parts:
         """How many examples have a row."""
         parts = self._paths()
         if len(parts) == 1:
-            with suppress(OSError, pa.ArrowInvalid), pq.ParquetFile(parts[0]) as part:
+            with suppress(_Vanished), _part(parts[0]) as part:
                 _check_columns(part)
                 return int(part.metadata.num_rows)
         return len(self.table())
@@ -61,11 +64,21 @@ class Parts:
         """Puts the parts into one; a reader meanwhile finds every row in the old parts, the new one, or both."""
         self._steadily(self._compact)
 
+    def damage(self) -> Iterator[str]:
+        """What is wrong with any part, and that it is to be removed."""
+        for part in self._paths():
+            try:
+                _read(part, None)
+            except UserError as error:
+                yield str(error)
+            except _Vanished:  # compacted meanwhile
+                continue
+
     def _compact(self, parts: Sequence[Path]) -> None:
         if len(parts) < 2:
             return
         with (
-            replacing(self._new()) as temporary,
+            replacing(self.path / "part.parquet", _named_by_content) as temporary,
             pq.ParquetWriter(temporary, ROW, compression="zstd") as writer,
         ):
             for window in windows(_span(parts)):
@@ -73,9 +86,6 @@ class Parts:
                     writer.write_table(table)
         for part in parts:
             part.unlink(missing_ok=True)
-
-    def _new(self) -> Path:
-        return self.path / f"part-{uuid.uuid4().hex}.parquet"
 
     def _paths(self) -> list[Path]:
         return sorted(self.path.glob("part-*.parquet"))
@@ -143,13 +153,14 @@ def _read(part: Path, ids: range | None) -> pa.Table:
 @contextmanager
 def _part(path: Path) -> Iterator[pq.ParquetFile]:
     try:
+        status = path.stat()
+        _check_digest(path, status.st_size, status.st_mtime_ns)
         with pq.ParquetFile(path) as file:
             yield file
     except FileNotFoundError:
         raise _Vanished from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"a part of {path.parent} cannot be read ({reason}); remove it and run again") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); remove it and run again") from None
 
 
 def _spans(part: pq.ParquetFile) -> list[range]:
@@ -177,6 +188,24 @@ def _span(parts: Iterable[Path]) -> range:
 
 def _meet(first: range, second: range) -> bool:
     return first.start < second.stop and second.start < first.stop
+
+
+def _named_by_content(part: Path) -> str:
+    """What a new part is to be called."""
+    return f"part-{uuid.uuid4().hex}.{_digest(part)}.parquet"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+@cache
+def _check_digest(path: Path, size: int, changed: int) -> None:
+    """Raises ValueError where a part of so many bytes, last changed then, is not what its name says; once a process."""
+    _, *digest = path.stem.split(".")
+    if digest and digest != [_digest(path)]:
+        raise ValueError("it is not as it was written: its checksum is another")
 
 
 def _check_columns(part: pq.ParquetFile) -> None:

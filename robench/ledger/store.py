@@ -1,12 +1,12 @@
 """The folder of all cells of the ledger."""
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from robench.ledger.cell import Cell
+from robench.ledger.sealing import sealed
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder, sweep, temporary_beside
 from robench.utils.fingerprints import fingerprint
@@ -45,7 +45,7 @@ class Ledger:
         sweep(path)
         try:
             with temporary_beside(path / "cell.json") as temporary:
-                temporary.write_text(json.dumps(document, indent=1, sort_keys=True, default=str) + "\n")
+                temporary.write_text(sealed(document))
                 try:
                     os.link(temporary, path / "cell.json")  # of two beginners the first wins
                 except FileExistsError:

@@ -14,6 +14,7 @@ from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.signs import Signs
 from robench.ledger.verdict import Verdict, judge_evaluation
 from robench.utils.stats import Bounds, Interval, bounds, wilson
+from robench.utils.text import cleaned
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _summarise_attack(tally: Tally, unique: int | None) -> AttackSummary:
         forwards=int(tally.forwards.sum(dtype=np.int64)),
         backwards=int(tally.backwards.sum(dtype=np.int64)),
         queries=int(tally.queries.sum(dtype=np.int64)),
-        message=next((message for message in tally.message if message is not None), None),
+        message=next((cleaned(message) for message in tally.message if message is not None), None),
     )
 
 

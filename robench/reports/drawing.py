@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from robench.reports.escaping import csv_of
 from robench.reports.figure_data import Drawing, FigureData
 from robench.specs.benchmark import Figure, load_exhibit
 from robench.utils.files import replacing
@@ -18,6 +19,7 @@ STYLE: Any = {
     "figure.dpi": 110,
     "savefig.dpi": 160,
     "savefig.bbox": "tight",
+    "text.parse_math": False,
 }
 
 
@@ -44,5 +46,5 @@ def write(drawing: Drawing, results: Path | str, id: str) -> list[Path]:
             with replacing(path) as temporary:
                 drawing.canvas.savefig(temporary, format=path.suffix[1:], metadata=metadata)
     with replacing(written[2]) as temporary:
-        temporary.write_text(drawing.data.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        temporary.write_text(csv_of(drawing.data))
     return written

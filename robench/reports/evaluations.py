@@ -94,6 +94,11 @@ class Run:
         return evaluation_id(self.cells[CLEAN].key)
 
     @property
+    def evaluated(self) -> str:
+        """For people, what was evaluated: a model on a data set within a threat."""
+        return self.cells[CLEAN].evaluated
+
+    @property
     def started(self) -> str:
         return str(self.cells[CLEAN].run["started"])
 
@@ -141,25 +146,80 @@ def _threat(key: Mapping[str, Any]) -> list[str]:
     return [norm, radius(eps)]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a ledger: its `cells` and `runs`, and for each part of it that cannot be read a sentence that
+    says what to remove, and what counts still."""
+
+    cells: Sequence[Cell]
+    runs: Sequence[Run]
+    broken: Sequence[str]
+
+    @classmethod
+    def of(cls, results: Path | str, only: Callable[[Cell], bool] = lambda cell: True) -> "Reading":
+        """Everything in the ledger, or of the cells that `only` chooses."""
+        whole, broken = Ledger(results).readable()
+        chosen = [cell for cell in whole if only(cell)]
+        found = countable(runs_of(chosen), broken)
+        return cls(chosen, found, [*broken, *(_bereft(chosen) if broken else ())])
+
+
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
-    """The runs of the cells that `only` chooses; one that cannot be read is left out, with a `LedgerWarning`."""
-    whole, broken = Ledger(results).readable()
-    found = countable(runs_of(cell for cell in whole if only(cell)), broken)
-    leave_out(broken)
-    return found
+    """The runs of the cells that `only` chooses; what cannot be read is left out, with a `LedgerWarning`."""
+    reading = Reading.of(results, only)
+    leave_out(reading.broken)
+    return list(reading.runs)
+
+
+def nothing_readable(results: Path | str, broken: Sequence[str]) -> UserError:
+    """The error for a ledger of which nothing can be shown."""
+    return UserError(f"nothing in {results} can be ranked, as it cannot be read: {'; '.join(broken)}")
 
 
 def countable(found: Iterable[Run], broken: list[str]) -> list[Run]:
-    """Those whose rows can be counted; `broken` is told of the others."""
+    """The runs, less the attacks whose rows cannot be read, and those whose clean predictions cannot; `broken` is told
+    of them."""
     kept = []
     for run in found:
         try:
             assert run.tallies
             kept.append(run)
         except UserError as error:
-            about = run.about
-            broken.append(f"{about['model']} on {about['dataset']}, {run.threat} cannot be shown: {error}")
+            attacks = [name for name in run.cells if name not in (CLEAN, DIAGNOSIS)]
+            unread = {name: why for name, cell in run.cells.items() if (why := _unreadable(cell))}
+            counted = [name for name in attacks if name not in unread]
+            if CLEAN in unread or not unread:
+                lost = f", nor {', '.join(counted)} on it" if counted else ""
+                broken.append(f"{run.evaluated} cannot be shown{lost}: {error}")
+            else:
+                still = f"; {', '.join(counted)} still {'count' if len(counted) > 1 else 'counts'}" if counted else ""
+                broken += [f"{name} on {run.evaluated} is not counted: {why}{still}" for name, why in unread.items()]
+                rest = {name: cell for name, cell in run.cells.items() if name not in unread}
+                kept += countable([replace(run, cells=rest)], broken)
     return kept
+
+
+def _unreadable(cell: Cell) -> str:
+    """Why a cell cannot be read; empty where it can."""
+    try:
+        cell.check()
+        cell.table()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _bereft(cells: Iterable[Cell]) -> list[str]:
+    """Attacks that cannot be counted, since what the model says of the clean images is not among these cells."""
+    groups: dict[str, dict[str, Cell]] = defaultdict(dict)
+    for cell in cells:
+        groups[evaluation_id(cell.key)][cell.about["attack"]] = cell
+    return [
+        f"{', '.join(sorted(group))} on {next(iter(group.values())).evaluated} cannot be counted without its clean "
+        "predictions, which the same command makes again"
+        for group in groups.values()
+        if CLEAN not in group
+    ]
 
 
 def leave_out(broken: Iterable[str]) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from robench.ledger.cell import Cell
-from robench.ledger.store import Ledger
 from robench.reports import drawing, page, ranking, tables, typesetting
-from robench.reports.evaluations import countable, leave_out, runs_of
+from robench.reports.evaluations import Reading, countable, leave_out, nothing_readable, runs_of
 from robench.reports.formats import TableFormat
 from robench.specs.benchmark import Figure, Table, exhibits, load
 from robench.utils.files import replacing
@@ -22,6 +21,8 @@ def publish(results: Path | str = "results") -> pd.DataFrame:
     """leaderboard.csv, .md and .html of everything in the ledger, from one reading; gives the leaderboard."""
     found = page.survey(results)
     page.write(found, results)
+    if found.unread and not found.runs:
+        raise nothing_readable(results, found.unread)
     frame = ranking.frame_of(found.runs, results)
     ranking.write(frame, results)
     return frame
@@ -48,12 +49,12 @@ def publish_benchmark(name: str, own: pd.DataFrame, results: Path | str) -> list
 def publish_queue(filled_by: Callable[[Cell], list[str]], defenses: Collection[str], results: Path | str) -> list[Path]:
     """leaderboard.csv and .md, a leaderboard of its own for each table that cells fill, and the papers' tables that
     show one of the defenses, all from one reading; gives the paths."""
-    whole, broken = Ledger(results).readable()
-    evaluated = countable(runs_of(whole), broken)
-    leave_out(broken)
+    reading = Reading.of(results)
+    evaluated = reading.runs
+    leave_out(reading.broken)
     ranking.write(ranking.frame_of(ranking.ranked(evaluated), results), results)
     tables_of: dict[str, list[Cell]] = defaultdict(list)
-    for cell in whole:
+    for cell in reading.cells:
         for table in filled_by(cell):
             tables_of[table].append(cell)
     written = ranking.paths(results)

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from robench.ledger.cell import Cell
 from robench.ledger.summary import Summary
-from robench.reports.evaluations import Run, distinctions, runs
-from robench.reports.latex import tabular, tex
+from robench.reports.escaping import csv_of, markdown, pipe
+from robench.reports.evaluations import Reading, Run, distinctions, leave_out, nothing_readable
+from robench.reports.latex import comments, tabular, tex
 from robench.reports.places import APART, Place, places
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
@@ -39,7 +40,11 @@ FIXED = (
 
 def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
     """The `frame_of` everything in the ledger; `only` chooses among the cells."""
-    return frame_of(ranked(runs(results, only)), results)
+    reading = Reading.of(results, only)
+    leave_out(reading.broken)
+    if reading.broken and not reading.runs:
+        raise nothing_readable(results, reading.broken)
+    return frame_of(ranked(reading.runs), results)
 
 
 def ranked(evaluated: Iterable[Run]) -> list[Run]:
@@ -103,7 +108,7 @@ def _columns(summary: Summary) -> dict[str, float | None]:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return csv_of(frame)
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
@@ -112,8 +117,9 @@ def to_markdown(frame: pd.DataFrame) -> str:
     for title, group in _sections(frame):
         header, body = _cells(group)
         alignment = ["---:", "---", "---"] + ["---:"] * (len(header) - 3)
-        notes = [f"- {note}" for note in _notes(group)]
-        lines += [f"### {title}", "", *map(pipe, [header, alignment, *body]), "", *notes, *([""] if notes else [])]
+        notes = [f"- {markdown(note)}" for note in _notes(group)]
+        table = map(pipe, [header, alignment, *body])
+        lines += [f"### {markdown(title)}", "", *table, "", *notes, *([""] if notes else [])]
     return "\n".join(lines)
 
 
@@ -123,8 +129,8 @@ def to_latex(frame: pd.DataFrame) -> str:
     for title, group in _sections(frame):
         header, body = _cells(group)
         escaped = [list(map(tex, line)) for line in [header, *body]]
-        comments = [f"% {line}" for line in (f"{title} (accuracies in %)", *_notes(group))]
-        lines += [*comments, *tabular("rll" + "r" * (len(header) - 3), escaped[:1], escaped[1:]), ""]
+        above = comments([f"{title} (accuracies in %)", *_notes(group)])
+        lines += [*above, *tabular("rll" + "r" * (len(header) - 3), escaped[:1], escaped[1:]), ""]
     return "\n".join(lines)
 
 
@@ -205,7 +211,3 @@ def estimate(accuracy: Interval | None, bounds: Bounds | None) -> str:
 
 def _unknown(least: float, most: float) -> str:
     return f"unknown ({percent(least)} to {percent(most)})"
-
-
-def pipe(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

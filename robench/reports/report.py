@@ -1,7 +1,5 @@
 """An evaluation, or a comparison of two, as text or a table."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,8 +8,10 @@ from rich.table import Table
 
 from robench.ledger.summary import Probes, Summary
 from robench.reports.comparison import Comparison
+from robench.reports.escaping import csv_lines, markdown, pipe
 from robench.reports.formats import Format
 from robench.reports.ranking import estimate, percent, percent_interval
+from robench.utils.text import cleaned
 
 Output = str | list[Table]
 """Text to print as it is, or tables for a console."""
@@ -102,15 +102,13 @@ def render(
 ) -> Output:
     """`texts`: how many of the first columns hold words."""
     if format == "csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([header, *rows])
-        return text.getvalue().rstrip("\n")
+        return csv_lines([header, *rows]).rstrip("\n")
     if format == "md":
         lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *(f"\n{note}" for note in notes)])
-    table = Table(title=title, caption="\n".join(notes) or None)
+        return "\n".join([*map(pipe, lines), *(f"\n{markdown(note)}" for note in notes)])
+    table = Table(title=cleaned(title), caption="\n".join(map(cleaned, notes)) or None)
     for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position < texts else "right")
+        table.add_column(cleaned(name), justify="left" if position < texts else "right")
     for row in rows:
-        table.add_row(*row, style="bold" if row[0] == "worst case" else None)
+        table.add_row(*map(cleaned, row), style="bold" if row[0] == "worst case" else None)
     return [table]

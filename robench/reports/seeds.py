@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from robench.reports.ranking import FIXED, percent, pipe
+from robench.reports.escaping import markdown, pipe
+from robench.reports.ranking import FIXED, percent
 
 FIXED_MEANS = (
     *("dataset", "threat", "battery", "defense", "settings", "rank", "seeds", "n"),
@@ -42,7 +43,7 @@ def to_markdown(means: pd.DataFrame) -> str:
                 [rank, name, str(row["seeds"]), str(row["n"]), *main, *(percent(row[attack]) for attack in attacks)]
             )
         alignment = ["---:", "---", *["---:"] * (len(header) - 2)]
-        lines += [f"### {dataset}, {threat}: {battery}", "", *map(pipe, [header, alignment, *body]), ""]
+        lines += [f"### {markdown(f'{dataset}, {threat}: {battery}')}", "", *map(pipe, [header, alignment, *body]), ""]
     return "\n".join(lines)
 
 

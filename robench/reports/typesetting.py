@@ -1,7 +1,5 @@
 """A paper's table as Markdown, CSV, LaTeX or HTML."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +7,9 @@ from typing import ClassVar
 
 from jinja2 import Environment
 
+from robench.reports.escaping import csv_lines, markdown, pipe
 from robench.reports.formats import TableFormat
-from robench.reports.latex import tabular, tex
+from robench.reports.latex import comments, tabular, tex
 from robench.reports.measured import Measured
 from robench.reports.ranking import percent
 from robench.reports.tables import Block, Grid
@@ -157,23 +156,23 @@ def _markdown(layout: Layout) -> str:
     for place, group in enumerate(layout.groups):
         prefix = "" if place == 0 else group.heading
         header += [": ".join(filter(None, (prefix, column))) for column in group.columns]
-    lines = [f"### {layout.title}", "", layout.caption, "", *_pipes(header, layout.body)]
+    lines = [f"### {markdown(layout.title)}", "", markdown(layout.caption), "", *_pipes(header, layout.body)]
     runs = ["", *_pipes(layout.RUNS, layout.runs)] if layout.runs else []
-    return "\n".join([*lines, *runs, "", *(f"- {note}" for note in layout.notes)]).rstrip()
+    return "\n".join([*lines, *runs, "", *(f"- {markdown(note)}" for note in layout.notes)]).rstrip()
 
 
 def _pipes(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
-    return [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
+    return list(map(pipe, lines))
 
 
 def _latex(layout: Layout) -> str:
     """A tabular; what else there is to say stands above it as comments."""
     headings = [rf"\multicolumn{{{len(group.columns)}}}{{c}}{{{tex(group.heading)}}}" for group in layout.groups]
     heads = [["", *headings], ["model", *map(tex, layout.columns)]]
-    comments = [layout.title, layout.caption, *(", ".join(run) for run in layout.runs), *layout.notes]
+    above = [layout.title, layout.caption, *(", ".join(run) for run in layout.runs), *layout.notes]
     table = tabular(f"l{'r' * len(layout.columns)}", heads, [list(map(tex, line)) for line in layout.body])
-    return "\n".join([*(f"% {comment}" for comment in comments), *table])
+    return "\n".join([*comments(above), *table])
 
 
 def _html(layout: Layout) -> str:
@@ -183,15 +182,14 @@ def _html(layout: Layout) -> str:
 
 def _csv(grids: Sequence[Grid]) -> str:
     """Accuracies as fractions; `source` is published or measured."""
-    text = io.StringIO()
-    write = csv.writer(text, lineterminator="\n").writerow
-    write(LONG)
-    for grid in grids:
-        for row in grid.rows:
-            for column in grid.columns:
-                for line in _long(grid, row, column):
-                    write([grid.id, row, column, *line])
-    return text.getvalue().rstrip("\n")
+    lines = [
+        [grid.id, row, column, *line]
+        for grid in grids
+        for row in grid.rows
+        for column in grid.columns
+        for line in _long(grid, row, column)
+    ]
+    return csv_lines([LONG, *lines]).rstrip("\n")
 
 
 def _long(grid: Grid, row: str, column: str) -> Iterator[list[str]]:

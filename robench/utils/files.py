@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -21,15 +21,16 @@ YOUNG = 60.0
 
 
 @contextmanager
-def replacing(final: Path) -> Iterator[Path]:
-    """A temporary path beside `final` that takes its place, flushed to disk, when the block ends well."""
+def replacing(final: Path, named: Callable[[Path], str] | None = None) -> Iterator[Path]:
+    """A temporary path beside `final` that takes its place, flushed to disk, when the block ends well; or the place of
+    a name that is made of what was written."""
     make_folder(final.parent)
     try:
         with temporary_beside(final) as temporary:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(final)
+            temporary.replace(final.with_name(named(temporary)) if named else final)
     except OSError as error:
         raise UserError(f"{final} cannot be written: {error.strerror or error}") from None
 

@@ -75,7 +75,7 @@ def deferred(unit: str) -> Iterator[None]:
     Nothing changes off the main thread, nor of a signal that the program around robench handles, or ignores.
     """
     global _deferred
-    if _deferred is not None:
+    if _deferred is not None or not _on_main_thread():
         yield
         return
     request = _Request()
@@ -114,6 +114,11 @@ def raised() -> Iterator[None]:
         _ours.discard(stop)
 
 
+def _on_main_thread() -> bool:
+    """The only one that may say who handles a signal."""
+    return threading.current_thread() is threading.main_thread()
+
+
 _ours: set[Handler] = set()
 """Handlers by `raised`, which `deferred` may take the place of."""
 
@@ -121,10 +126,8 @@ _ours: set[Handler] = set()
 @contextmanager
 def _handled_by(handler: Handler) -> Iterator[None]:
     """Signals go to this handler, where nobody else's has them."""
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        held = {number: signal.getsignal(number) for number in _DEFAULT}
-        before = {number: it for number, it in held.items() if it == _DEFAULT[number] or it in _ours}
+    held = {number: signal.getsignal(number) for number in _DEFAULT if _on_main_thread()}
+    before: dict[int, Any] = {number: it for number, it in held.items() if it == _DEFAULT[number] or it in _ours}
     try:
         for number in before:
             signal.signal(number, handler)

@@ -150,7 +150,18 @@ def hangs(search: Search) -> None:
 def test_workers_go_with_their_parent_however_it_ends(model: Path, in_tmp: Path) -> None:
     Path("hangs.py").write_text(HANGS)
     (in_tmp / "tmp").mkdir()
-    words = [sys.executable, "-m", "robench", "eval", "--model", model, "--n", "32", "--batch-size", "4"]
+    words: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "robench",
+        "eval",
+        "--model",
+        model,
+        "--n",
+        "32",
+        "--batch-size",
+        "4",
+    ]
     words += ["--attack", "hangs.py", "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(in_tmp / "tmp"), "OMP_NUM_THREADS": "1"}
     parent = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)

@@ -21,6 +21,7 @@ from robench.reports.page.survey import Survey, survey
 from robench.reports.places import APART
 from robench.reports.ranking import percent
 from robench.utils.files import replacing
+from robench.utils.text import cleaned
 
 HERE = Path(__file__).parent
 
@@ -68,7 +69,12 @@ def render(found: Survey) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        finalize=lambda value: cleaned(value) if type(value) is str else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "percent": _percent,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from robench.ledger.cell import Cell
 from robench.ledger.schema import CLEAN, DIAGNOSIS
-from robench.ledger.store import Ledger
-from robench.reports.evaluations import Run, countable, evaluation_id, leave_out, runs_of
+from robench.reports.evaluations import Reading, Run, evaluation_id, leave_out
 from robench.reports.page.gallery import Gallery, galleries
 from robench.reports.ranking import nothing_in, ranked
 
@@ -26,15 +25,14 @@ class Survey:
 
 def survey(results: Path | str) -> Survey:
     """What cannot be read is left out, with a `LedgerWarning` too."""
-    whole, unread = Ledger(results).readable()
-    sizes = {cell: cell.size() for cell in whole}
+    reading = Reading.of(results)
+    unread, sizes = list(reading.broken), {cell: cell.size() for cell in reading.cells}
     if not (sizes or unread):
         raise nothing_in(results)
-    found = countable(runs_of(sizes), unread)
     pictures = galleries(results, unread)
     leave_out(unread)
     within = sorted(sentence.replace(f"{Path(results)}/", "") for sentence in unread)  # the same wherever it lies
-    return Survey(ranked(found), pictures, within, sorted(_unfinished(found, sizes)))
+    return Survey(ranked(reading.runs), pictures, within, sorted(_unfinished(reading.runs, sizes)))
 
 
 def _unfinished(found: Sequence[Run], sizes: Mapping[Cell, int]) -> Iterator[str]:
@@ -45,7 +43,7 @@ def _unfinished(found: Sequence[Run], sizes: Mapping[Cell, int]) -> Iterator[str
     shown = {run.id: run for run in found}
     for id, cells in groups.items():
         if not any(sizes[cell] for cell in cells if cell.about["attack"] == CLEAN):
-            yield f"{_name(cells[0])} has no clean predictions yet; {_goes_on(cells[0])}"
+            yield f"{cells[0].evaluated} has no clean predictions yet; {_goes_on(cells[0])}"
         elif id in shown:
             yield from _unfinished_attacks(cells, shown[id], sizes)
 
@@ -55,17 +53,13 @@ def _unfinished_attacks(cells: Sequence[Cell], run: Run, sizes: Mapping[Cell, in
     chosen = {name: cell for name, cell in run.cells.items() if name != DIAGNOSIS}
     started = {cell.about["attack"]: cell for cell in cells if cell.about["attack"] not in chosen}
     for name, cell in started.items():
-        yield f"{_name(cell)}: {name} has {sizes[cell]} of {widest} examples and is left out; {_goes_on(cell)}"
+        yield f"{cell.evaluated}: {name} has {sizes[cell]} of {widest} examples and is left out; {_goes_on(cell)}"
     for name, cell in chosen.items():
         if sizes[cell] < widest:
             yield (
-                f"{_name(cell)}: {name} has {sizes[cell]} of {widest} examples, so all accuracies of this model are "
+                f"{cell.evaluated}: {name} has {sizes[cell]} of {widest} examples, so all accuracies of this model are "
                 f"over {run.summary.n}; {_goes_on(cell)}"
             )
-
-
-def _name(cell: Cell) -> str:
-    return f"{cell.about['model']} on {cell.about['dataset']}, {cell.threat}"
 
 
 def _goes_on(cell: Cell) -> str:
