@@ -43,6 +43,7 @@ from robench.training import interruption, loop
 from robench.training.plan import checkpoint_path, plan_training
 from robench.training.start import check_start
 from robench.training.tensorboard import TensorBoardProgress
+from robench.utils.arguments import checked
 from robench.utils.deadline import Deadline
 from robench.utils.device import resolve_device
 from robench.utils.sizes import Size
@@ -72,6 +73,7 @@ class Trained:
     card: Card
 
 
+@checked
 def attack(name: str) -> CallableAttack:
     """Returns the attack of that name, such as "pgd-20", "pgd-20:restarts=5" or "FILE.py:key=value", as a function.
 
@@ -80,6 +82,7 @@ def attack(name: str) -> CallableAttack:
     return CallableAttack(name, configured_attack(name))
 
 
+@checked
 @torch.inference_mode(False)
 def evaluate(
     model: Evaluable,
@@ -166,6 +169,7 @@ def evaluate(
     return run_evaluation(plan_evaluation(model, options), results, progress, save_adversarial, scale)
 
 
+@checked
 @torch.inference_mode(False)
 def verify(
     model: Evaluable,
@@ -205,6 +209,7 @@ def verify(
     return plan_verification(model, adversarial, options, eight_bit=eight_bit)()
 
 
+@checked
 @torch.inference_mode(False)
 def train(
     defense: str,
@@ -283,6 +288,7 @@ def train(
     )
 
 
+@checked
 def bench(
     name: str,
     *,
@@ -322,6 +328,7 @@ def bench(
     return run_benchmark(name, cuts, workspace, scale=Scale.of(workers), reporter=reporter)
 
 
+@checked
 def reproduce(
     queue: str = "reproduce",
     *,
@@ -349,6 +356,7 @@ def reproduce(
     return run_queue(queue, workspace, only=only, deadline=deadline, reporter=reporter)
 
 
+@checked
 def leaderboard(results: Path | str = "results", *, over_seeds: bool = False) -> pd.DataFrame:
     """Returns everything the ledger holds, one row a model, or one for all seeds of a recipe; accuracies are fractions.
 
@@ -359,6 +367,7 @@ def leaderboard(results: Path | str = "results", *, over_seeds: bool = False) ->
     return seeds.over_seeds(frame) if over_seeds else frame
 
 
+@checked
 def compare(first: str, second: str, results: Path | str = "results") -> list[Comparison]:
     """Compares two models of the ledger on the examples they share, for each data set and threat that both met.
 
@@ -367,6 +376,7 @@ def compare(first: str, second: str, results: Path | str = "results") -> list[Co
     return comparison.compare(first, second, results)
 
 
+@checked
 def table(id: str, results: Path | str = "results") -> list[tables.Grid]:
     """Returns a paper's table, a part for each data set: what is printed and what was measured.
 
@@ -375,6 +385,7 @@ def table(id: str, results: Path | str = "results") -> list[tables.Grid]:
     return tables.build(id, results)
 
 
+@checked
 def figure(id: str, results: Path | str = "results") -> Drawing:
     """Returns a paper's figure, drawn from what was measured, with its caption and data.
 

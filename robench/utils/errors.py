@@ -3,12 +3,18 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from robench.utils.text import cleaned
+
 SHOWN = 40
 """Names that a sentence lists at most."""
 
 
 class UserError(Exception):
-    """The user's input was wrong. The message is one sentence: what was expected, what was given, the remedy."""
+    """The user's input was wrong. The message is one sentence on one line: what was expected, what was given, the
+    remedy."""
+
+    def __str__(self) -> str:
+        return cleaned(super().__str__())
 
 
 class Notice(UserWarning):
