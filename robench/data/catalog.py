@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robench.data import readers
-from robench.data.readers import Arrays, Part, Reader
+from robench.data.arrays import Arrays
+from robench.data.parts import Part
+from robench.data.readers import Reader
 from robench.utils.errors import UserError
 
 
@@ -75,9 +77,17 @@ _KNOWN = (
 DATASETS = {dataset.name: dataset for dataset in _KNOWN}
 
 FORMS = {
-    "parquet:DIR": "a local copy of a Hugging Face image-classification set, here or under --data-root",
-    "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), the classes in sorted order",
-    "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test",
+    "parquet:DIR": "a local copy of a Hugging Face image-classification set, here or under --data-root; "
+    "?image=COLUMN&label=COLUMN names the columns where their names do not tell",
+    "arrow:DIR": "such a set as its save_to_disk, or its cache, has it",
+    "imagefolder:DIR": "image files DIR/train/CLASS/*.png and DIR/test (or DIR/val), or DIR/CLASS/*.png, the classes "
+    "in sorted order",
+    "npz:FILE": "NumPy arrays x_train, y_train, x_test, y_test, or others whose keys tell; ?image=KEY&label=KEY names "
+    "them, ?layout=NHWC where the channels are",
+    "npy:DIR": "likewise in files x_test.npy, y_test.npy",
+    "pt:FILE": "likewise what torch.save (or, as safetensors:FILE, safetensors) wrote of tensors",
+    "cifar10c:DIR:fog:3": "a corruption of CIFAR-10-C in a severity; cifar100c: likewise",
+    "SET?resize=256&crop=224": "any of these through torchvision's Resize and CenterCrop, as --resize and --crop",
     "SET@CxHxW": "any of these in another shape: mnist@3x32x32, digits@1x28x28",
 }
 """How a user's own images, and images in another shape, are named."""

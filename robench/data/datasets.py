@@ -1,7 +1,7 @@
 """The data sets: images and labels in the set's own order, by a name such as `mnist` or `parquet:DIR`."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robench.data import resize
+from robench.data import archives, columns, corruptions, image_files, resize, tables
 from robench.data.catalog import DATASETS, FORMS
-from robench.data.parquet import StoredImages, decode, stored
-from robench.data.readers import Arrays, Part, npz
+from robench.data.parts import Part
+from robench.data.stored import StoredImages
+from robench.data.word import Word
 from robench.utils.errors import UserError, unknown
 
 
@@ -60,7 +61,8 @@ class Split:
         if isinstance(self.images, Tensor):
             digest.update(np.ascontiguousarray(self.images.numpy()).data)
         else:
-            digest.update(self.images.digest())
+            for piece in self.images.contents():
+                digest.update(piece)
         digest.update(np.ascontiguousarray(self.labels.numpy()).data)
         return digest.hexdigest()[:16]
 
@@ -91,26 +93,49 @@ class Split:
         return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False, stream: bool = False) -> Split:
+def load(
+    name: str,
+    part: Part,
+    *,
+    root: Path | str = "data",
+    download: bool = False,
+    stream: bool = False,
+) -> Split:
     """One part of a data set. `root` is where torchvision's sets lie, and relative paths that lead nowhere from the
-    working directory; `download` fetches one of torchvision's that is missing; `stream` leaves the images of `parquet:`
-    on disk."""
-    name, shape = resize.named(name)
-    kind, _, where = name.partition(":")
-    place = _found(where, Path(root))
-    if kind == "parquet" and where:
-        on_disk, labels = stored(place, part)
-        whole = Split(called(name, part), on_disk if stream and shape is None else on_disk[:], torch.from_numpy(labels))
-        return whole if shape is None else whole.shaped(shape)
-    if kind in _FROM_PATH and where:
-        images, labels = _FROM_PATH[kind](place, part)
-    elif name in DATASETS:
-        images, labels = DATASETS[name].read(part, Path(root), download)
+    working directory; `download` fetches one of torchvision's that is missing; `stream` leaves encoded images on
+    disk."""
+    word = Word.parse(name)
+    images, labels = _read(word, part, Path(root), download)
+    if word.shape is not None or not stream:
+        images = images[:]
+    split = Split(called(str(Word(word.name, word.options, None)), part), images, torch.from_numpy(labels))
+    return split if word.shape is None else split.shaped(word.shape)
+
+
+def _read(word: Word, part: Part, root: Path, download: bool) -> tuple[Tensor | StoredImages, np.ndarray]:
+    place, where = _found(word.where, root), f"dataset {word.kind}:{_found(word.where, root)}"
+    if word.kind in FILES and word.where:
+        word.check_options(archives.OPTIONS)
+        images, labels = archives.read(place, part, where, word.options)
+    elif word.kind in tables.KINDS and word.where:
+        word.check_options(columns.OPTIONS)
+        return tables.read(word.kind, place, part, where, word.options)
+    elif word.kind == "imagefolder" and word.where:
+        word.check_options(())
+        return image_files.read(place, part, where)[:2]
+    elif word.kind in corruptions.KINDS and word.where:
+        folder, corruption, severity = corruptions.split(word.where)
+        images, labels = corruptions.read(_found(folder, root), corruption, severity, part, f"dataset {word.name}")
+    elif word.name in DATASETS:
+        images, labels = DATASETS[word.name].read(part, root, download)
     else:
-        raise unknown("dataset", name, [*DATASETS, *FORMS])
-    images = np.ascontiguousarray(images)  # libraries take views of theirs, which other strides forbid
-    split = Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
-    return split if shape is None else split.shaped(shape)
+        raise unknown("dataset", word.name, [*DATASETS, *FORMS])
+    images = np.require(images, requirements=["C", "W"])  # libraries take views of theirs, which other strides forbid
+    return torch.from_numpy(images), labels.astype(np.int64)
+
+
+FILES = ("npz", "npy", "pt", "safetensors")
+"""Kinds of files, and folders, of arrays."""
 
 
 def _found(where: str, root: Path) -> Path:
@@ -120,39 +145,4 @@ def _found(where: str, root: Path) -> Path:
 
 def called(name: str, part: Part) -> str:
     """What the part of a data set is called in results: of a path the last name."""
-    kind, _, where = name.partition(":")
-    return f"{kind}:{Path(where).name} ({part})" if where else f"{name} ({part})"
-
-
-def _imagefolder(folder: Path, part: Part) -> Arrays:
-    """torchvision's layout, PART/CLASS/FILE with `val` for a missing `test`; the labels count the sorted classes, which
-    the parts must share."""
-    from torchvision.datasets import ImageFolder
-
-    where = f"dataset imagefolder:{folder}"
-    parts = ("train",) if part == "train" else ("test", "val")
-    place = next((folder / name for name in parts if (folder / name).is_dir()), None)
-    if place is None:
-        raise UserError(f"{where}: expected a folder {' or '.join(parts)} in it, found none")
-    try:
-        found = ImageFolder(str(place))
-    except (FileNotFoundError, OSError) as error:  # no class, or a class without images
-        raise UserError(f"{where}: {str(error).splitlines()[0]}") from None
-    trained = sorted(path.name for path in (folder / "train").glob("*") if path.is_dir())
-    if trained and trained != found.classes:
-        raise UserError(f"{where}: expected the classes of train in {place.name}, got {found.classes[:5]}")
-    files = [Path(file) for file, _ in found.samples]
-    images = [decode(file.read_bytes(), f"{where}, {file.relative_to(folder)}") for file in files]
-    for file, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            raise UserError(
-                f"{where}: expected images of one size, got {images[0].shape} in {files[0].name} and {image.shape} in "
-                f"{file.name}"
-            )
-    return np.stack(images), np.array(found.targets)
-
-
-_FROM_PATH: dict[str, Callable[[Path, Part], Arrays]] = {
-    "imagefolder": _imagefolder,
-    "npz": npz,
-}
+    return f"{Word.parse(name).short} ({part})"
