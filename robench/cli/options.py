@@ -8,7 +8,13 @@ import typer
 from robench.reports.formats import Format
 
 ModelOption = Annotated[str, typer.Option(help="A checkpoint, or FACTORY.py:function (runs that code).")]
-DatasetOption = Annotated[str | None, typer.Option(help="By default the checkpoint's, else digits.")]
+DatasetOption = Annotated[
+    str | None, typer.Option(help="A name, FORM:PATH or a path; by default the checkpoint's, else digits.")
+]
+ResizeOption = Annotated[
+    str | None, typer.Option(help="torchvision's Resize of the images: 256, of the shorter side, or 224x224.")
+]
+CropOption = Annotated[str | None, typer.Option(help="torchvision's CenterCrop after it: 224, or 224x200.")]
 DataRootOption = Annotated[Path, typer.Option(help="Where torchvision's data sets lie.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch a missing torchvision data set.")]
 EpsOption = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 or a number.")]

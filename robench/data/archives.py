@@ -56,6 +56,17 @@ def chosen(found: Mapping[str, Any], part: Part, where: str, options: Mapping[st
     )
 
 
+def keys_of(
+    found: Mapping[str, Any], part: Part, where: str, options: Mapping[str, str] | None = None
+) -> tuple[str, str]:
+    """The keys of the images and of the labels of a part: as the options name them, else by what they say."""
+    options = options or {}
+    return (
+        options.get("image") or _key(found, part, where, images=True),
+        options.get("label") or _key(found, part, where, images=False),
+    )
+
+
 def _key(found: Mapping[str, Any], part: Part, where: str, *, images: bool) -> str:
     """The key of the images, or of the labels, of a part: by its words, or as the only one that it can be."""
     roles = {key: role for key in found if (role := _role(key)) and role.images == images}

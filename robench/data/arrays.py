@@ -3,6 +3,7 @@
 What an array holds is told from its shape, its type and its values where they leave no doubt, and refused elsewhere.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,18 @@ def _channels_first(array: np.ndarray, where: str, layout: str | None) -> np.nda
             f"{where}: expected images (N, channels, height, width), (N, height, width, channels) or "
             f"(N, height, width), got {array.shape}"
         )
-    return array.transpose(0, 3, 1, 2) if (layout or _layout(array.shape, where)) == "NHWC" else array
+    layout = layout or layout_of(array.shape)
+    if layout is None:
+        raise UserError(
+            f"{where}: images of shape {array.shape} may have their channels second or last; say ?layout=NCHW or "
+            "?layout=NHWC after the file, or give a Split of robench, whose channels are second"
+        )
+    return array.transpose(0, 3, 1, 2) if layout == "NHWC" else array
 
 
-def _layout(shape: tuple[int, ...], where: str) -> str:
-    """The one layout in which the channels are 1 or 3; where both or none are, the one in which images are square."""
+def layout_of(shape: Sequence[int]) -> str | None:
+    """Of images [N, ., ., .] the one layout in which the channels are 1 or 3; where both or none are, the one in which
+    images are square; None where both or none are again."""
     usual = [layout for layout, axis in LAYOUTS.items() if shape[axis] in CHANNELS]
     if len(usual) == 1:
         return usual[0]
@@ -80,12 +88,7 @@ def _layout(shape: tuple[int, ...], where: str) -> str:
         layout: [size for place, size in enumerate(shape) if place not in (0, axis)] for layout, axis in LAYOUTS.items()
     }
     square = [layout for layout in LAYOUTS if sides[layout][0] == sides[layout][1] > 1]
-    if len(square) == 1:
-        return square[0]
-    raise UserError(
-        f"{where}: images of shape {shape} may have their channels second or last; say ?layout=NCHW or ?layout=NHWC "
-        "after the file, or give a Split of robench, whose channels are second"
-    )
+    return square[0] if len(square) == 1 else None
 
 
 def _scaled(array: np.ndarray, where: str) -> np.ndarray:

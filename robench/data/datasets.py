@@ -1,8 +1,9 @@
 """The data sets: images and labels in the set's own order, by a name such as `mnist` or `parquet:DIR`."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from robench.data import archives, columns, corruptions, image_files, resize, tables
-from robench.data.catalog import DATASETS, FORMS
+from robench.data import forms, objects
+from robench.data import resize as shapes
 from robench.data.parts import Part
+from robench.data.preparation import Preparation, Side, prepared
 from robench.data.stored import StoredImages
 from robench.data.word import Word
-from robench.utils.errors import UserError, unknown
+from robench.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,10 @@ class Split:
     name: str
     images: Tensor | StoredImages
     labels: Tensor
+    word: str = ""
+    """what asks for it; of data given in Python it only names them"""
+    names: Sequence[str] = ()
+    """of the classes, where they have some"""
 
     def __post_init__(self) -> None:
         where = f"dataset {self.name}"
@@ -59,11 +66,11 @@ class Split:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.images.dtype} {tuple(self.images.shape)}".encode())
         if isinstance(self.images, Tensor):
-            digest.update(np.ascontiguousarray(self.images.numpy()).data)
+            digest.update(np.ascontiguousarray(self.images.cpu().numpy()).data)
         else:
             for piece in self.images.contents():
                 digest.update(piece)
-        digest.update(np.ascontiguousarray(self.labels.numpy()).data)
+        digest.update(np.ascontiguousarray(self.labels.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
     def check_labels(self, classes: int) -> None:
@@ -74,18 +81,18 @@ class Split:
             )
 
     def to(self, device: torch.device) -> "Split":
-        return Split(self.name, self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def take(self, rows: Any) -> "Split":
-        return Split(self.name, self.images[rows], self.labels[rows])
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def shaped(self, shape: Sequence[int]) -> "Split":
         """The images in another shape [C, H, W], as uint8."""
         if tuple(self.shape) == tuple(shape):
             return self
         name, _, part = self.name.rpartition(" (")
-        images = resize.resized(self.images[:], shape, f"dataset {name}")
-        return Split(f"{resize.name_of(name, shape)} ({part}", images, self.labels)
+        images = shapes.resized(self.images[:], shape, f"dataset {name}")
+        return replace(self, name=f"{shapes.name_of(name, shape)} ({part}", images=images)
 
     def floats(self, rows: Any) -> Tensor:
         """The images of these rows as float32 in [0, 1]."""
@@ -93,54 +100,60 @@ class Split:
         return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+DataSource = str | os.PathLike[str] | Split | Sequence[Any] | Mapping[str, Any] | Dataset[Any] | DataLoader[Any]
+"""What asks for a data set: its name or word, a path, or the data themselves: images and labels (x, y), a dictionary of
+parts, a Dataset or DataLoader of torch, a Split."""
+
+
 def load(
-    name: str,
+    source: DataSource,
     part: Part,
     *,
     root: Path | str = "data",
     download: bool = False,
     stream: bool = False,
+    resize: Side | None = None,
+    crop: Side | None = None,
 ) -> Split:
-    """One part of a data set. `root` is where torchvision's sets lie, and relative paths that lead nowhere from the
-    working directory; `download` fetches one of torchvision's that is missing; `stream` leaves encoded images on
-    disk."""
-    word = Word.parse(name)
-    images, labels = _read(word, part, Path(root), download)
-    if word.shape is not None or not stream:
-        images = images[:]
-    split = Split(called(str(Word(word.name, word.options, None)), part), images, torch.from_numpy(labels))
-    return split if word.shape is None else split.shaped(word.shape)
+    """One part of a data set, by its word or path, or from an object of Python.
+
+    root: where torchvision's sets lie, and relative paths that lead nowhere from the working directory.
+    download: fetches one of torchvision's that is missing.
+    stream: leaves encoded images on disk.
+    resize, crop: of torchvision's Resize and CenterCrop, beside what the word says.
+    """
+    preparation = Preparation.of({"resize": resize, "crop": crop})
+    if not isinstance(source, str | os.PathLike):
+        return _from_python(objects.part_of(source, part), part, preparation)
+    word = forms.word_of(source).with_options(preparation.options)
+    whole = replace(word, shape=None)
+    images, labels, names = forms.read(whole, part, Path(root), download)
+    images = _prepared(images, Preparation.of(word.options), f"dataset {word.name}")
+    split = Split(called(str(whole), part), images, labels, str(word), names)
+    if word.shape is not None:
+        return split.shaped(word.shape)
+    return split if stream else replace(split, images=split.images[:])
 
 
-def _read(word: Word, part: Part, root: Path, download: bool) -> tuple[Tensor | StoredImages, np.ndarray]:
-    place, where = _found(word.where, root), f"dataset {word.kind}:{_found(word.where, root)}"
-    if word.kind in FILES and word.where:
-        word.check_options(archives.OPTIONS)
-        images, labels = archives.read(place, part, where, word.options)
-    elif word.kind in tables.KINDS and word.where:
-        word.check_options(columns.OPTIONS)
-        return tables.read(word.kind, place, part, where, word.options)
-    elif word.kind == "imagefolder" and word.where:
-        word.check_options(())
-        return image_files.read(place, part, where)[:2]
-    elif word.kind in corruptions.KINDS and word.where:
-        folder, corruption, severity = corruptions.split(word.where)
-        images, labels = corruptions.read(_found(folder, root), corruption, severity, part, f"dataset {word.name}")
-    elif word.name in DATASETS:
-        images, labels = DATASETS[word.name].read(part, root, download)
+def _from_python(source: Any, part: Part, preparation: Preparation) -> Split:
+    if isinstance(source, str | os.PathLike):
+        raise UserError(f"expected data in a dictionary of parts, got {source!r}; give a name or a path by itself")
+    if isinstance(source, Split):
+        if source.word and not preparation:
+            return source
+        title, images, labels = source.name.partition(" (")[0], source.images, source.labels
     else:
-        raise unknown("dataset", word.name, [*DATASETS, *FORMS])
-    images = np.require(images, requirements=["C", "W"])  # libraries take views of theirs, which other strides forbid
-    return torch.from_numpy(images), labels.astype(np.int64)
+        x, y = objects.read(source, part)
+        title, images, labels = objects.called(source), torch.from_numpy(x), torch.from_numpy(y)
+    split = Split(title, _prepared(images, preparation, f"dataset {title}"), labels)
+    word = f"{forms.PYTHON}:{title}-{split.fingerprint[:6]}"
+    return replace(split, name=called(word, part), word=word)
 
 
-FILES = ("npz", "npy", "pt", "safetensors")
-"""Kinds of files, and folders, of arrays."""
-
-
-def _found(where: str, root: Path) -> Path:
-    here, under = Path(where), root / where
-    return under if under.exists() and not here.exists() else here
+def _prepared(images: Tensor | StoredImages, preparation: Preparation, where: str) -> Tensor | StoredImages:
+    if not preparation:
+        return images
+    return images.prepared(preparation) if isinstance(images, StoredImages) else prepared(images, preparation, where)
 
 
 def called(name: str, part: Part) -> str:

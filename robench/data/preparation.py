@@ -5,6 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
+from PIL import Image
+from torch import Tensor
+
+from robench.data import pictures
 from robench.utils.errors import UserError
 
 OPTIONS = ("resize", "crop")
@@ -55,3 +60,15 @@ def _sides(option: str, said: Side | None) -> int | tuple[int, int] | None:
 
 def _written(sides: int | tuple[int, int]) -> str:
     return "x".join(map(str, sides)) if isinstance(sides, tuple) else str(sides)
+
+
+def prepared(images: Tensor, preparation: Preparation, where: str) -> Tensor:
+    """images [N, C, H, W], uint8, each as PIL has it."""
+    if images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+        raise UserError(
+            f"{where}: expected images of 8 bits in 1 or 3 channels to resize or crop, got "
+            f"{tuple(images.shape[1:])} of {str(images.dtype).removeprefix('torch.')}"
+        )
+    arrays = (image.permute(1, 2, 0).squeeze(2).numpy() for image in images)
+    transform = preparation.transform
+    return torch.stack([torch.from_numpy(pictures.pixels(Image.fromarray(x), transform=transform)) for x in arrays])
