@@ -71,4 +71,4 @@ def prepared(images: Tensor, preparation: Preparation, where: str) -> Tensor:
         )
     arrays = (image.permute(1, 2, 0).squeeze(2).numpy() for image in images)
     transform = preparation.transform
-    return torch.stack([torch.from_numpy(pictures.pixels(Image.fromarray(x), transform=transform)) for x in arrays])
+    return torch.stack([torch.tensor(pictures.pixels(Image.fromarray(x), transform=transform)) for x in arrays])

@@ -229,6 +229,10 @@ def _say_unused(options: EvaluationOptions, target: "Probed", split: datasets.Sp
     if options.draws is not None and not target.behaviour.stochastic:
         text = f"{options.draws} draws were asked for, but {target.subject.name} gives the same each time"
         _say(f"{text}: one pass is taken", level=4)
+    if 0 < len(split.names) < target.classes:
+        between = f"{split.names[0]} is 0 and {split.names[-1]} is {len(split.names) - 1}"
+        text = f"{split.name} has {len(split.names)} classes, numbered in sorted order: {between}"
+        _say(f"{text}; {target.subject.name} has {target.classes}", level=4)
     if options.n is not None and options.n > len(split):
         _say(f"{options.n} examples were asked for, {split.name} has {len(split)}: these are taken", level=4)
 
