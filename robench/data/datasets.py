@@ -126,10 +126,10 @@ def load(
     if not isinstance(source, str | os.PathLike):
         return _from_python(objects.part_of(source, part), part, preparation)
     word = forms.word_of(source).with_options(preparation.options)
-    whole = replace(word, shape=None)
-    images, labels, names = forms.read(whole, part, Path(root), download)
-    images = _prepared(images, Preparation.of(word.options), f"dataset {word.name}")
-    split = Split(called(str(whole), part), images, labels, str(word), names)
+    stored = forms.stored_as(word)
+    images, labels, names = forms.read(stored, part, Path(root), download)
+    images = _prepared(images, Preparation.of(stored.options), f"dataset {word.name}")
+    split = Split(called(str(replace(word, shape=None)), part), images, labels, str(word), names)
     if word.shape is not None:
         return split.shaped(word.shape)
     return split if stream else replace(split, images=split.images[:])

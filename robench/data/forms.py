@@ -115,6 +115,15 @@ def read(word: Word, part: Part, root: Path, download: bool) -> Contents:
     return form.read(Request(word, root, download), part)
 
 
+def stored_as(word: Word) -> Word:
+    """The word by which a set with a name is read, where that is the word of a form."""
+    known = DATASETS.get(word.name)
+    if known is None or not isinstance(known.reader, str):
+        return word
+    form = Word.parse(known.reader)
+    return Word(form.name, word.options or form.options, word.shape)
+
+
 def word_of(source: str | os.PathLike[str]) -> Word:
     """As it is written; of a path, and of a text that is no word but leads somewhere, as its contents say."""
     if not isinstance(source, str):

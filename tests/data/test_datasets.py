@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from robench.data import catalog, datasets, readers
+from robench.training.recipe import default_threat, resolve
 from robench.utils.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
@@ -85,7 +86,61 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert split.labels.tolist() == [0, 1, 4, 1, 5, 9]
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "svhn"])
+@pytest.mark.parametrize(
+    ("name", "folder", "prefix", "first"),
+    [
+        ("fashionmnist", "FashionMNIST", "t10k", 0),
+        ("kmnist", "KMNIST", "t10k", 0),
+        ("emnist-letters", "EMNIST", "emnist-letters-test", 1),
+        ("emnist-balanced", "EMNIST", "emnist-balanced-test", 0),
+    ],
+)
+def test_sets_in_the_format_of_mnist(name: str, folder: str, prefix: str, first: int, tmp_path: Path) -> None:
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    images = PIXELS[..., 0][:, :28, :28]
+    for part in (prefix, prefix.replace("t10k", "train").replace("test", "train")):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 6, 28, 28) + images.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 6) + bytes(LABELS))
+    split = datasets.load(name, "test", root=tmp_path)
+    assert np.array_equal(split.images[:][:, 0].numpy(), images)
+    assert split.labels.tolist() == LABELS
+    assert catalog.relative(name, (1, 28, 28)) == "mnist"
+
+
+def test_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets
+
+    kind = torchvision.datasets.STL10
+    (tmp_path / kind.base_folder).mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 96, 96), dtype=np.uint8)
+    content = {"X.bin": images.transpose(0, 1, 3, 2).tobytes(), "y.bin": bytes(label + 1 for label in LABELS)}
+    for entry, part in (("train_list", "train"), ("test_list", "test")):
+        files = []
+        for ending, each in content.items():
+            path = tmp_path / kind.base_folder / f"{part}_{ending}"
+            path.write_bytes(each)
+            files.append([path.name, md5(path)])
+        monkeypatch.setattr(kind, entry, files)
+    (tmp_path / kind.base_folder / "class_names.txt").write_text("airplane")
+    split = datasets.load("stl10", "test", root=tmp_path)
+    assert np.array_equal(split.images[:].numpy(), images)
+    assert split.labels.tolist() == LABELS
+
+
+def test_imagenet_is_a_folder_through_the_usual_transforms(tmp_path: Path) -> None:
+    write_folder(tmp_path / "imagenet", {f"val/n0{i}/a.JPEG": PIXELS[i] for i in range(2)})
+    split = datasets.load("imagenet", "test", root=tmp_path, stream=True)
+    assert (split.name, split.word, split.shape) == ("imagenet (test)", "imagenet", (3, 224, 224))
+    small = datasets.load("imagenet", "test", root=tmp_path, resize=20, crop=16)
+    assert (small.name, small.shape) == ("imagenet?resize=20&crop=16 (test)", (3, 16, 16))
+    assert split.names == ["n00", "n01"]
+    with pytest.raises(UserError, match="there is no usual radius for imagenet; give one with --eps"):
+        default_threat("imagenet", split.shape).with_(None, None, split.shape)
+    assert resolve("pgd_at", "imagenet", split.shape, {}).settings_of == "cifar10"
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "svhn", "kmnist", "emnist-digits", "stl10"])
 def test_a_missing_set_says_where_to_put_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--data-root.*--download"):
         datasets.load(name, "test", root=tmp_path)
