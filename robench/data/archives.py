@@ -1,5 +1,6 @@
 """Arrays by their keys: which of a file, a folder or a mapping are the images and the labels of a part."""
 
+import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -194,11 +195,13 @@ def _tensors(path: Path, where: str) -> Any:
             return load_file(path)
         with torch.serialization.safe_globals(_ARRAYS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both raise many kinds
+    except pickle.UnpicklingError:
         raise UserError(
-            f'{where}: expected tensors in a dictionary such as {{"x": x, "y": y}}, which are read without running any '
-            f"code ({first_line(error)})"
+            f"{where}: it is not of tensors and arrays alone, and its Python objects would run code; save a dictionary "
+            'such as {"x": x, "y": y}'
         ) from None
+    except Exception as error:  # of a damaged file both raise many kinds
+        raise UserError(f"{where}: not a file that torch or safetensors can read ({first_line(error)})") from None
 
 
 _ARRAYS: list[Any] = [

@@ -3,12 +3,13 @@
 What an array holds is told from its shape, its type and its values where they leave no doubt, and refused elsewhere.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from robench.utils.errors import UserError, first_line
+from robench.utils.errors import Notice, UserError, first_line
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """images [N, C, H, W] and labels [N]"""
@@ -67,7 +68,7 @@ def _channels_first(array: np.ndarray, where: str, layout: str | None) -> np.nda
     if array.ndim != 4:
         raise UserError(
             f"{where}: expected images (N, channels, height, width), (N, height, width, channels) or "
-            f"(N, height, width), got {array.shape}"
+            f"(N, height, width), got {array.shape}; reshape them"
         )
     layout = layout or layout_of(array.shape)
     if layout is None:
@@ -103,6 +104,8 @@ def _scaled(array: np.ndarray, where: str) -> np.ndarray:
     if array.dtype == np.uint8:
         if high == 1:
             raise UserError(f"{where}: images of uint8 hold 0 and 1 alone; save them as booleans or floats")
+        if 1 < high < 2**7:
+            warnings.warn(f"{where}: the brightest of its 8-bit images reaches {high:g} of 255", Notice, stacklevel=2)
         return array
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return array.astype(np.float32)

@@ -129,6 +129,6 @@ def word_of(source: str | os.PathLike[str]) -> Word:
     if not isinstance(source, str):
         return Word(f"{kind_of(Path(source))}:{os.fspath(source)}", {}, None)
     word = Word.parse(source)
-    if word.where or word.name in DATASETS or not Path(word.name).exists():
+    if word.where or word.name in DATASETS or not word.name or not Path(word.name).exists():
         return word
     return Word(f"{kind_of(Path(word.name))}:{word.name}", word.options, word.shape)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
 from robench.data import archives, arrays, pictures
 from robench.data.arrays import Arrays
@@ -53,11 +53,11 @@ def read(source: Any, part: Part) -> Arrays:
     if _is_pair(source):
         x, y = (as_array(each, where) for each in source)
         return arrays.images(x, where), arrays.labels(y, where)
-    items = _loaded(source) if isinstance(source, DataLoader) else _listed(source, where)
-    first, again = (list(islice(items(), LOOKED_AT_TWICE)) for _ in range(2))
-    if not all(_same(*both) for both in zip(first, again, strict=True)):
+    items = _loaded(source, where) if isinstance(source, DataLoader) else _listed(source, where)
+    first, again = (list(islice(_guarded(items(), where), LOOKED_AT_TWICE)) for _ in range(2))
+    if len(first) != len(again) or not all(map(_same, first, again)):
         raise UserError(f"{where}: its images or their order change from time to time; leave random transforms out")
-    return _stacked(items(), where)
+    return _stacked(_guarded(items(), where), where)
 
 
 def as_array(value: Any, where: str) -> np.ndarray:
@@ -77,23 +77,33 @@ def _is_pair(source: Any) -> bool:
     return isinstance(source, list) and len(source) == 2 and not any(isinstance(each, tuple) for each in source)
 
 
-def _loaded(loader: "DataLoader[Any]") -> Examples:
+def _loaded(loader: "DataLoader[Any]", where: str) -> Examples:
     """The examples of a loader's batches, as a call."""
-    where = f"dataset of {called(loader)}"
-    if not isinstance(loader.dataset, IterableDataset) and not isinstance(loader.sampler, SequentialSampler):
+    if not isinstance(loader.dataset, IterableDataset) and (sampler := _own_order(loader)):
         raise UserError(
-            f"{where}: its loader draws the images by {type(loader.sampler).__name__}, in an order of its own; give "
-            "loader.dataset, or a loader with shuffle=False"
+            f"{where}: its loader draws the images by {sampler}, in an order of its own; give loader.dataset, or a "
+            "loader with shuffle=False"
         )
     if loader.drop_last:
         raise UserError(f"{where}: its loader leaves out a last batch that is not full; make it with drop_last=False")
 
     def items() -> Iterator[tuple[Any, Any]]:
-        for batch in _guarded(loader, where):
+        for batch in loader:
             x, y = _pair(batch, where)
-            yield from zip(x, y, strict=True)
+            yield from (
+                [(x, y)] if loader.batch_sampler is None and loader.batch_size is None else zip(x, y, strict=True)
+            )
 
     return items
+
+
+def _own_order(loader: "DataLoader[Any]") -> str | None:
+    """The kind of sampler that gives a loader another order than that of its data set."""
+    batches = loader.batch_sampler
+    if batches is not None and type(batches) is not BatchSampler:
+        return type(batches).__name__
+    sampler = loader.sampler if batches is None else batches.sampler
+    return None if isinstance(sampler, SequentialSampler) else type(sampler).__name__
 
 
 def _listed(source: Any, where: str) -> Examples:
@@ -104,15 +114,15 @@ def _listed(source: Any, where: str) -> Examples:
 
     def items() -> Iterator[tuple[Any, Any]]:
         rows = (source[row] for row in range(len(source))) if by_row else source
-        return (_pair(item, where) for item in _guarded(rows, where))
+        return (_pair(item, where) for item in rows)
 
     return items
 
 
-def _guarded(items: Iterable[Any], where: str) -> Iterator[Any]:
+def _guarded(examples: Iterator[tuple[Any, Any]], where: str) -> Iterator[tuple[Any, Any]]:
     """The same, whose errors are told in a sentence."""
     try:
-        yield from items
+        yield from examples
     except UserError:
         raise
     except Exception as error:  # whatever the user's data set does

@@ -1,7 +1,7 @@
 """Images and labels in tables on disk: Parquet files, and the Arrow files that Hugging Face's `datasets` writes."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,7 +56,7 @@ class ArrowGroups:
         return pa.chunked_array([self._batches[group].column(column)])
 
 
-KINDS: dict[str, Callable[[Path], Groups]] = {"parquet": ParquetGroups, "arrow": ArrowGroups}
+KINDS: dict[str, type[ParquetGroups] | type[ArrowGroups]] = {"parquet": ParquetGroups, "arrow": ArrowGroups}
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
-from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, ToTensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
+from torchvision.transforms import Compose, Normalize, RandomRotation, ToTensor
 
 import robench
 from robench.data import datasets
@@ -70,6 +70,7 @@ SAME: dict[str, Any] = {
     "keys": {"images": LEVELS, "labels": Y},
     "keys of parts": {"x_val": LEVELS, "y_val": Y, "x_train": LEVELS[:5], "y_train": Y[:5]},
     "iterable": Stream(),
+    "loader of single examples": DataLoader(PAIRS, batch_size=None),
     "loader of a stream": DataLoader(Stream(), batch_size=5),
     "Split": datasets.Split("mine", LEVELS, Y),
 }
@@ -99,15 +100,19 @@ def test_grey_pictures_among_colours() -> None:
 
 class Broken(Pictures):
     def __getitem__(self, row: int) -> Any:
-        return {}[row]
+        raise KeyError(row)
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "shuffled": (DataLoader(PAIRS, shuffle=True), "RandomSampler, in an order of its own; give loader.dataset"),
+    "batches": (
+        DataLoader(PAIRS, batch_sampler=BatchSampler(RandomSampler(PAIRS), 4, False)),
+        "by RandomSampler, in an order",
+    ),
     "sampled": (DataLoader(PAIRS, sampler=RandomSampler(PAIRS)), "shuffle=False"),
     "cut": (DataLoader(PAIRS, batch_size=7, drop_last=True), "drop_last=False"),
     "normalised": (Pictures(Compose([ToTensor(), Normalize([0.5], [0.25])])), "undo their normalisation"),
-    "random": (Pictures(Compose([RandomHorizontalFlip(), ToTensor()])), "leave random transforms out"),
+    "random": (Pictures(Compose([RandomRotation(90), ToTensor()])), "leave random transforms out"),
     "sizes": (Pictures(lambda image: image.resize((8, 8)) if image.getpixel((0, 0))[0] > 99 else image), "of one size"),
     "swapped": ((Y, LEVELS), r"got \(24,\)"),
     "three": ((LEVELS, Y, Y), "got a tuple of 3"),
@@ -122,6 +127,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "empty": ([], "is empty"),
     "broken": (Broken(), "cannot be read: KeyError: 0"),
     "a path": (Path("nowhere"), "no file or folder nowhere"),
+    "no name": ("", "unknown dataset ''"),
     "a name in a pair": (("digits", "digits"), "expected images"),
     "ragged": (([[1], [1, 2]], [0, 1]), "expected an array"),
     "unknown keys": ({"a": LEVELS, "b": LEVELS}, r"it holds a uint8 \(24, 3, 5, 6\)"),
@@ -230,6 +236,7 @@ def test_examples_of_others_as_arrays() -> None:
     fooled = int((model(x_adv).argmax(1) != labels).sum())
     for given in (x_adv, x_adv.numpy(), x_adv.permute(0, 2, 3, 1).numpy(), {"x_adv": x_adv, "ids": np.arange(24)}):
         assert robench.verify(model, given, **asked).fooled == fooled > 0
-    for given, message in (({"x": x_adv}, "expected x_adv"), (x_adv[0], "x_adv of shape"), (3, "x_adv of shape")):
+    wrong: list[tuple[Any, str]] = [({"x": x_adv}, "expected x_adv"), (x_adv[0], "x_adv of shape"), (3, "of shape")]
+    for given, message in wrong:
         with pytest.raises(UserError, match=message):
             robench.verify(model, given, **asked)
