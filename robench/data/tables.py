@@ -22,7 +22,7 @@ class Groups(Protocol):
     """A file open for reading: its rows in groups."""
 
     schema: pa.Schema
-    sizes: Sequence[int]
+    sizes: list[int]
 
     def read(self, group: int, column: str) -> pa.ChunkedArray: ...
 

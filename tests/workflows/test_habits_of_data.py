@@ -208,7 +208,7 @@ def image_folder_of_torchvision(folder: Path) -> Any:
 
 
 PAIRS = TensorDataset(X, LABELS)
-TWICE = {"images": FIRST, "data": 255 - FIRST, "labels": Y}
+TWICE: dict[str, Any] = {"images": FIRST, "data": 255 - FIRST, "labels": Y}
 SMALL = np.ascontiguousarray(FIRST[:, :, :3, :3])
 
 HABITS: dict[str, list[Habit]] = {
