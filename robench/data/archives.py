@@ -46,9 +46,7 @@ def chosen(found: Mapping[str, Any], part: Part, where: str, options: Mapping[st
     layout = options.get("layout")
     if layout not in (None, *arrays.LAYOUTS):
         raise UserError(f"{where}: expected the layout {' or '.join(arrays.LAYOUTS)}, got {layout}")
-    image, label = (
-        options.get(role) or _key(found, part, where, images=role == "image") for role in ("image", "label")
-    )
+    image, label = keys_of(found, part, where, options)
     if missing := [key for key in (image, label) if key not in found]:
         raise UserError(f"{where}: there is no array {missing[0]}; {_contents(found)}")
     return (
@@ -70,10 +68,10 @@ def keys_of(
 
 def _key(found: Mapping[str, Any], part: Part, where: str, *, images: bool) -> str:
     """The key of the images, or of the labels, of a part: by its words, or as the only one that it can be."""
-    roles = {key: role for key in found if (role := _role(key)) and role.images == images}
-    own = named(part, {role.part for role in roles.values()} - {""}, where)
-    divided = any(role and role.part for role in map(_role, found))
-    keys = [key for key, role in roles.items() if role.part == (own or "")] if own or not divided else []
+    roles = {key: role for key in found if (role := _role(key))}
+    words = {role.part for role in roles.values()} - {""}
+    own = named(part, words, where) if words else ""  # of both, so that they are of one part
+    keys = [key for key, role in roles.items() if role == (own, images)]
     if len(keys) > 1:
         raise UserError(
             f"{where}: {' and '.join(keys)} may all be the {'images' if images else 'labels'}; say which after a "
@@ -127,7 +125,7 @@ def _contents(found: Mapping[str, Any]) -> str:
         except UserError:
             return f"{key} (not a plain array)"
         kind = str(getattr(value, "dtype", type(value).__name__)).removeprefix("torch.")
-        return f"{key} {kind} {tuple(getattr(value, 'shape', ()))}"
+        return f"{key or 'one'} {kind} {tuple(getattr(value, 'shape', ()))}"
 
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     return f"it holds {', '.join(map(described, list(found)[:LISTED])) or 'none'}{more}"

@@ -122,6 +122,8 @@ def load(
     stream: leaves encoded images on disk.
     resize, crop: of torchvision's Resize and CenterCrop, beside what the word says.
     """
+    if not isinstance(root, str | os.PathLike):
+        raise UserError(f"expected the folder of all data as a path, got {root!r}")
     preparation = Preparation.of({"resize": resize, "crop": crop})
     if not isinstance(source, str | os.PathLike):
         return _from_python(objects.part_of(source, part), part, preparation)

@@ -15,9 +15,6 @@ FILES = {
 }
 """By the ending of a file."""
 
-IN_FOLDERS = ("parquet", "arrow", "npy")
-"""Kinds of which a folder is full."""
-
 
 def kind_of(path: Path) -> str:
     """The kind of a file by its ending, and of a folder by those of the files in it."""
@@ -27,9 +24,8 @@ def kind_of(path: Path) -> str:
         if path.suffix not in FILES:
             raise UserError(f"expected a file of data, {', '.join(FILES)}, got {path}")
         return FILES[path.suffix]
-    found = [kind for kind in IN_FOLDERS if next(path.glob(f"**/*.{kind}"), None)]
-    if _has_images(path):
-        found.append("imagefolder")
+    endings = {file.suffix.lower() for file in path.rglob("*")}
+    found = [kind for kind, of_kind in _in_folders().items() if endings & of_kind]
     if len(found) > 1:
         raise UserError(f"{path} may be {' or '.join(f'{kind}:{path}' for kind in found)}; give that word")
     if not found:
@@ -37,7 +33,8 @@ def kind_of(path: Path) -> str:
     return found[0]
 
 
-def _has_images(folder: Path) -> bool:
+def _in_folders() -> dict[str, set[str]]:
+    """The endings of the files of which a folder of each kind is full."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    return any(file.suffix.lower() in IMG_EXTENSIONS for depth in ("*/*", "*/*/*") for file in folder.glob(depth))
+    return {"parquet": {".parquet"}, "arrow": {".arrow"}, "npy": {".npy"}, "imagefolder": {*IMG_EXTENSIONS}}

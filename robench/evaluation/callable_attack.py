@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from robench.utils.errors import Notice, UserError
 from robench.utils.global_rng import reseed, undisturbed
 from robench.utils.sizes import Size
 
+Pixels = TypeVar("Pixels", Tensor, np.ndarray)
+"""Images [B, ...]."""
+
 
 @dataclass(frozen=True)
 class CallableAttack:
@@ -38,7 +41,7 @@ class CallableAttack:
     def __call__(
         self,
         model: nn.Module,
-        x: Tensor | np.ndarray,
+        x: Pixels,
         y: Tensor | np.ndarray | Sequence[int],
         *,
         eps: Size,
@@ -48,7 +51,7 @@ class CallableAttack:
         images: DataSource | None = None,
         sources: Sequence[nn.Module] = (),
         training: DataSource | None = None,
-    ) -> Any:
+    ) -> Pixels:
         """Returns x_adv, floats in [0, 1] in the shape of x and, as x is, a tensor or an array: of each example the
         first candidate that fooled the model, else the nearest.
 
@@ -66,6 +69,7 @@ class CallableAttack:
         Raises UserError where the attack cannot be run on the model, or lacks images, sources or training. An example
         on which it fails is warned of, and returned as it was best.
         """
+        x = x if isinstance(x, Tensor) else objects.as_array(x, "x")
         device = x.device if isinstance(x, Tensor) else _device_of(model)
         split = _batch(x, y).to(device)
         threat = ThreatModel.asked(norm, eps, split.shape)
@@ -104,12 +108,14 @@ def _layout(x: Any) -> str | None:
     return arrays.layout_of(shape) or ("NCHW" if isinstance(x, Tensor) else None)
 
 
-def _in_the_form_of(x: Any, x_adv: Tensor) -> Tensor | np.ndarray:
+def _in_the_form_of(x: Pixels, x_adv: Tensor) -> Pixels:
     """x_adv [B, C, H, W] in the axes and the kind of x."""
     if _layout(x) == "NHWC":
         x_adv = x_adv.permute(0, 2, 3, 1)
-    x_adv = x_adv.reshape(tuple(x.shape)) if isinstance(x, Tensor | np.ndarray) else x_adv
-    return x_adv if isinstance(x, Tensor) else x_adv.cpu().numpy()
+    x_adv = x_adv.reshape(x.shape)
+    if isinstance(x, Tensor):
+        return x_adv
+    return x_adv.cpu().numpy()
 
 
 def _pool(source: DataSource, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -66,6 +66,8 @@ def test_each_part_has_its_own(tmp_path: Path) -> None:
         ),
         ({"x_val": X, "x_valid": X, "y_val": Y}, "val and valid may both"),
         ({"images": X, "data": X, "labels": Y}, r"images and data may all be the images; .*\?image=images"),
+        ({"x_test": X, "x_val": X, "y_val": Y}, "expected arrays x_test and y_test"),
+        ({"x_test": X, "y": Y}, "expected arrays x_test and y_test"),
         ({"x": X, "labels": Y, "y": Y}, r"labels and y may all be the labels"),
         ({"a": X, "b": Y, "c": Y}, r"it holds a uint8 \(6, 5, 5, 3\), b int64 \(6,\), c int64 \(6,\)"),
         ({"a": X, "b": X}, "it holds a uint8"),

@@ -167,6 +167,11 @@ def test_a_path_is_recognised_by_what_it_leads_to(tmp_path: Path) -> None:
             datasets.load(tmp_path / place, "test")
 
 
+def test_a_data_root_is_a_path() -> None:
+    with pytest.raises(UserError, match="expected the folder of all data as a path, got 3"):
+        datasets.load("mnist", "test", root=3)  # type: ignore[arg-type]
+
+
 def test_an_evaluation_of_two_parts_draws_its_pool_from_the_other(tmp_path: Path) -> None:
     labels = bright()(X).argmax(1)
     parts = {"train": (1 - X, bright()(1 - X).argmax(1)), "test": TensorDataset(X, labels)}
