@@ -11,7 +11,7 @@ import numpy as np
 
 from robench.data import arrays
 from robench.data.arrays import Arrays
-from robench.data.parts import PARTS, Part, named
+from robench.data.parts import WORDS, Part, named
 from robench.utils.errors import UserError, first_line
 
 OPTIONS = ("image", "label", "layout")
@@ -89,10 +89,9 @@ def _key(found: Mapping[str, Any], part: Part, where: str, *, images: bool) -> s
 def _role(key: str) -> Role | None:
     """None of a key that has other words than those of roles and parts."""
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", key)]
-    known = {word for tiers in PARTS.values() for tier in tiers for word in tier}
-    parts = [word for word in words if word in known]
+    parts = [word for word in words if word in WORDS]
     kinds = [word in IMAGES for word in words if word in IMAGES | LABELS]
-    if len(kinds) != 1 or len(parts) > 1 or set(words) - known - IMAGES - LABELS - NEUTRAL:
+    if len(kinds) != 1 or len(parts) > 1 or set(words) - WORDS - IMAGES - LABELS - NEUTRAL:
         return None
     return Role(parts[0] if parts else "", kinds[0])
 

@@ -49,8 +49,8 @@ class Request:
         return f"dataset {self.word.kind}:{self.path}" if self.word.where else f"dataset {self.word.name}"
 
     def find(self, path: str) -> Path:
-        """The path from here or, where that leads nowhere, under the folder of all data."""
-        here, under = Path(path), self.root / path
+        """The path, where ~ is home, from here or, where that leads nowhere, under the folder of all data."""
+        here, under = Path(os.path.expanduser(path)), self.root / path
         return under if under.exists() and not here.exists() else here
 
 

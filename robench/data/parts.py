@@ -14,6 +14,9 @@ PARTS: dict[Part, tuple[tuple[str, ...], ...]] = {
 """What they are called, the words of the second line where there is none of the first."""
 
 
+WORDS = frozenset(word for tiers in PARTS.values() for words in tiers for word in words)
+
+
 def named(part: Part, names: Collection[str], where: str) -> str | None:
     """The name that means the part, None where none does."""
     for words in PARTS[part]:
@@ -27,4 +30,4 @@ def named(part: Part, names: Collection[str], where: str) -> str | None:
 
 def divided(names: Collection[str]) -> bool:
     """Whether some name means a part."""
-    return any(name.lower() in words for tiers in PARTS.values() for words in tiers for name in names)
+    return any(name.lower() in WORDS for name in names)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robench.data import arrays, columns
-from robench.data.parts import PARTS, Part, named
+from robench.data.parts import WORDS, Part, named
 from robench.data.stored import StoredImages
 from robench.utils.errors import UserError, first_line
 
@@ -159,15 +159,12 @@ def _files(kind: str, folder: Path, part: Part, where: str) -> list[Path]:
     return files
 
 
-_WORDS = {word for tiers in PARTS.values() for words in tiers for word in words}
-
-
 def _part_of(file: Path, folder: Path) -> str:
     """The word for a part in the name of the file, else the name of its folder; nothing where there is none."""
     stem = file.stem.partition("-of-")[0].lower().replace("_", "-").split("-")
-    words = [word for word in (stem[0], *reversed(stem[1:])) if word in _WORDS]
+    words = [word for word in (stem[0], *reversed(stem[1:])) if word in WORDS]
     above = file.parent.name.lower() if file.parent != folder else ""
-    return words[0] if words else above if above in _WORDS else ""
+    return words[0] if words else above if above in WORDS else ""
 
 
 def _table(file: Path) -> str:
@@ -178,7 +175,7 @@ def _table(file: Path) -> str:
 def _configuration(file: Path, folder: Path) -> str:
     """The folder that it is in, less the folder of its part."""
     place = file.parent.relative_to(folder)
-    return str(place.parent if place.name.lower() in _WORDS else place)
+    return str(place.parent if place.name.lower() in WORDS else place)
 
 
 def _labels(kind: str, file: Path, column: str, where: str) -> np.ndarray:

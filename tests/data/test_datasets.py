@@ -190,7 +190,9 @@ def test_parquet_of_encoded_images(wrapped: bool, tmp_path: Path) -> None:
     assert split.labels.tolist() == LABELS
 
 
-def test_a_relative_path_is_looked_for_here_and_then_under_the_root(in_tmp: Path) -> None:
+def test_a_relative_path_is_looked_for_here_and_then_under_the_root(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for place, row in (("here", 0), ("root/here", 1), ("root/there", 2)):
         Path(place).mkdir(parents=True)
         write_parquet(Path(place), {"img": [png(PIXELS[row])], "label": [row]})
@@ -198,6 +200,8 @@ def test_a_relative_path_is_looked_for_here_and_then_under_the_root(in_tmp: Path
     assert labels == {"here": [0], "there": [2]}
     assert datasets.load("parquet:there", "test", root="root").name == datasets.called("parquet:root/there", "test")
     assert datasets.load(f"parquet:{in_tmp}/here", "test", root="root").labels.tolist() == [0]
+    monkeypatch.setenv("HOME", str(in_tmp / "root"))
+    assert datasets.load("parquet:~/there", "test").labels.tolist() == [2]
     with pytest.raises(UserError, match="parquet:nowhere: expected files test-"):
         datasets.load("parquet:nowhere", "test", root="root")
 
