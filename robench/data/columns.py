@@ -18,9 +18,10 @@ def chosen(schema: pa.Schema, where: str, options: Mapping[str, str]) -> tuple[s
     """The columns of the images and of the labels: as the options name them, else by what the columns are called, by
     what they hold where only one can hold images, or by what Hugging Face's description of the table says they are."""
     encoded = [each.name for each in schema if holds_images(each.type)]
-    image = options.get("image") or _one("image", IMAGES, encoded, _described(schema, "Image"), encoded, schema, where)
-    features = _described(schema, "ClassLabel")
-    label = options.get("label") or _one("label", LABELS, schema.names, features, features, schema, where)
+    by_image = (_usual(encoded, IMAGES), _described(schema, "Image"), encoded)
+    by_label = (_usual(schema.names, LABELS), _described(schema, "ClassLabel"))
+    image = options.get("image") or _one("image", by_image, schema, where)
+    label = options.get("label") or _one("label", by_label, schema, where)
     for column in (image, label):
         if column not in schema.names:
             raise UserError(f"{where}: there is no column {column}; it has {_written(schema)}")
@@ -29,18 +30,9 @@ def chosen(schema: pa.Schema, where: str, options: Mapping[str, str]) -> tuple[s
     return image, label
 
 
-def _one(
-    role: str,
-    usual: Sequence[str],
-    able: Sequence[str],
-    described: Sequence[str],
-    alone: Sequence[str],
-    schema: pa.Schema,
-    where: str,
-) -> str:
-    """The one column that can have this role: of those with a usual name, else those described as such, else those
-    that nothing else could be."""
-    for candidates in ([name for name in able if name.lower() in usual], described, alone):
+def _one(role: str, tiers: Sequence[Sequence[str]], schema: pa.Schema, where: str) -> str:
+    """The one column of the first tier that has any."""
+    for candidates in tiers:
         if len(candidates) == 1:
             return candidates[0]
         if candidates:
@@ -49,6 +41,10 @@ def _one(
             )
     kind = "encoded images" if role == "image" else f"integer labels, called {', '.join(LABELS[:-1])} or {LABELS[-1]}"
     raise UserError(f"{where}: expected a column of {kind}, or one that ?{role}=COLUMN names, got {_written(schema)}")
+
+
+def _usual(names: Sequence[str], usual: Sequence[str]) -> list[str]:
+    return [name for name in names if name.lower() in usual]
 
 
 def _described(schema: pa.Schema, feature: str) -> list[str]:
