@@ -19,6 +19,8 @@ from robench.benchmarking.queue import run as run_queue
 from robench.benchmarking.run import Cuts, Reporter
 from robench.benchmarking.run import run as run_benchmark
 from robench.benchmarking.workspace import Workspace
+from robench.data.datasets import DataSource
+from robench.data.preparation import Side
 from robench.evaluation.callable_attack import CallableAttack
 from robench.evaluation.plan import (
     Evaluable,
@@ -31,7 +33,7 @@ from robench.evaluation.run import EvaluationProgress
 from robench.evaluation.run import run as run_evaluation
 from robench.evaluation.shards import Scale
 from robench.evaluation.target import Subject, load_model
-from robench.evaluation.verification import Verification
+from robench.evaluation.verification import Adversarial, Verification
 from robench.ledger.summary import Summary
 from robench.models.checkpoint import Card
 from robench.reports import comparison, drawing, ranking, seeds, tables
@@ -89,7 +91,9 @@ def evaluate(
     *,
     suite: str | None = None,
     attacks: Sequence[str] = (),
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
+    resize: Side | None = None,
+    crop: Side | None = None,
     data_root: Path | str = "data",
     download: bool = False,
     eps: Size | None = None,
@@ -121,8 +125,14 @@ def evaluate(
         gradients.
     suite, attacks: a named list of attacks, and attacks beside it, such as "pgd-20:restarts=5" or "FILE.py:key=value";
         by default the suite quick, or black_box where the model gives no gradient.
-    dataset, data_root, download: its test images, by default the checkpoint's data set, else the digits; the folder of
-        torchvision's sets; whether to fetch what is missing there, and of a model by its name.
+    dataset: its test images, by default the checkpoint's data set, else the digits: a name or word, see `robench list
+        datasets`; a pathlib.Path to a file or folder of any of these kinds; (x, y), images [N, C, H, W], [N, H, W, C]
+        or [N, H, W] in [0, 1] or of 8 or 16 bits and labels [N], as tensors or arrays; a Dataset of torch, or a
+        DataLoader that does not shuffle; {"train": ..., "test": ...} of any of these.
+    resize, crop: its images go through torchvision's Resize and CenterCrop: 256 is the shorter side, (224, 224) or
+        "224x224" a height and a width.
+    data_root, download: the folder of torchvision's sets; whether to fetch what is missing there, and of a model by its
+        name.
     eps, norm: the radius, and "linf" or "l2".
     arch, mean, std: of a bare state dict: its architecture, and the normalisation of each channel.
     n: the first n examples; all by default.
@@ -149,6 +159,8 @@ def evaluate(
         suite=suite,
         attacks=attacks,
         dataset=dataset,
+        resize=resize,
+        crop=crop,
         data_root=data_root,
         download=download,
         eps=eps,
@@ -173,9 +185,11 @@ def evaluate(
 @torch.inference_mode(False)
 def verify(
     model: Evaluable,
-    adversarial: Path | str,
+    adversarial: Adversarial,
     *,
-    dataset: str | None = None,
+    dataset: DataSource | None = None,
+    resize: Side | None = None,
+    crop: Side | None = None,
     data_root: Path | str = "data",
     download: bool = False,
     eps: Size | None = None,
@@ -188,8 +202,8 @@ def verify(
 ) -> Verification:
     """Judges adversarial examples that someone else made.
 
-    adversarial: an .npz file with x_adv [N, C, H, W] in [0, 1], and x [N, C, H, W] and y [N], or ids [N]: rows of the
-        data set's test images.
+    adversarial: an .npz file, or a dictionary, with x_adv [N, C, H, W] in [0, 1], and x [N, C, H, W] and y [N], or ids
+        [N]: rows of the data set's test images; or x_adv alone, of its first N.
     eight_bit: x_adv is rounded to uint8 and back first.
 
     The other keywords are those of `evaluate`. Raises UserError where the file is not such a one, or does not fit the
@@ -197,6 +211,8 @@ def verify(
     """
     options = SubjectOptions(
         dataset=dataset,
+        resize=resize,
+        crop=crop,
         data_root=data_root,
         download=download,
         eps=eps,
@@ -214,7 +230,9 @@ def verify(
 def train(
     defense: str,
     *,
-    dataset: str = DATASET,
+    dataset: DataSource = DATASET,
+    resize: Side | None = None,
+    crop: Side | None = None,
     data_root: Path | str = "data",
     download: bool = False,
     arch: str | None = None,
@@ -239,8 +257,8 @@ def train(
     """Trains a defense by its recipe and returns its checkpoint.
 
     defense: a recipe's name, or a .py file with a Defense.
-    dataset, data_root, download: its training images: a name, "parquet:DIR", "imagefolder:DIR" or "npz:FILE"; the
-        folder of torchvision's sets; whether to fetch one that is missing there.
+    dataset, resize, crop: its training images, as `evaluate` takes them.
+    data_root, download: the folder of torchvision's sets; whether to fetch one that is missing there.
     arch: the architecture.
     eps, norm: the radius to train within, and "linf" or "l2".
     epochs: the length; drops of the learning rate scale with it.
@@ -265,6 +283,8 @@ def train(
     plan = plan_training(
         defense,
         dataset=dataset,
+        resize=resize,
+        crop=crop,
         data_root=data_root,
         download=download,
         arch=arch,

@@ -85,7 +85,7 @@ def test_the_data_set_of_the_guide_is_an_entry(tmp_path: Path) -> None:
     (code,) = (code for code in blocks(ROOT / "docs" / "guide.md", "python") if code.startswith("Dataset("))
     entry = eval(code, vars(catalog))
     assert entry.like in catalog.DATASETS
-    with pytest.raises(UserError, match="dataset fashion is not complete"):
+    with pytest.raises(UserError, match="dataset usps is not complete"):
         entry.read("test", tmp_path, False)
 
 

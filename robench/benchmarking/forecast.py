@@ -111,7 +111,7 @@ class _Passes:
 
     def _require(self, dataset: str) -> None:
         """Raises UserError where the data set is missing."""
-        datasets.load(dataset, "test", root=self.workspace.data_root, download=self.workspace.download)
+        datasets.load(dataset, "test", root=self.workspace.data_root, download=self.workspace.download, stream=True)
 
     def _of(self, item: Item, plan: Plan, attacks: tuple[str, ...]) -> tuple[float, float, dict[str, float]]:
         """Seconds of a forward and of a backward pass of an image, and of each attack on one."""

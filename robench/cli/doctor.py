@@ -58,7 +58,9 @@ def _content() -> Finding:
 
 def _dataset(name: str, root: Path) -> Finding:
     try:
-        return Finding(f"dataset {name}", True, f"{len(datasets.load(name, 'test', root=root))} test images")
+        return Finding(
+            f"dataset {name}", True, f"{len(datasets.load(name, 'test', root=root, stream=True))} test images"
+        )
     except UserError as error:
         return Finding(f"dataset {name}", False, str(error))
 

@@ -13,7 +13,13 @@ ModelOption = Annotated[
         help="A checkpoint, FACTORY.py:function (runs that code), or a name: torchvision:NAME, timm:NAME, hf:NAME, ..."
     ),
 ]
-DatasetOption = Annotated[str | None, typer.Option(help="By default the checkpoint's, else digits.")]
+DatasetOption = Annotated[
+    str | None, typer.Option(help="A name, FORM:PATH or a path; by default the checkpoint's, else digits.")
+]
+ResizeOption = Annotated[
+    str | None, typer.Option(help="torchvision's Resize of the images: 256, of the shorter side, or 224x224.")
+]
+CropOption = Annotated[str | None, typer.Option(help="torchvision's CenterCrop after it: 224, or 224x200.")]
 DataRootOption = Annotated[Path, typer.Option(help="Where torchvision's data sets lie.")]
 DownloadOption = Annotated[
     bool,

@@ -9,12 +9,14 @@ from robench.cli.options import (
     DATA_ROOT,
     RESULTS,
     ArchOption,
+    CropOption,
     DataRootOption,
     DeviceOption,
     DownloadOption,
     EpsOption,
     LabelsOption,
     NormOption,
+    ResizeOption,
     ResultsOption,
     TargetOption,
 )
@@ -24,9 +26,9 @@ from robench.specs.choices import DATASET
 
 def train(
     defense: Annotated[str, typer.Option(help="A recipe's name, or a .py file with a Defense.")],
-    dataset: Annotated[
-        str, typer.Option(help="A data set's name, parquet:DIR, imagefolder:DIR or npz:FILE.")
-    ] = DATASET,
+    dataset: Annotated[str, typer.Option(help="A name, or FORM:PATH: robench list datasets.")] = DATASET,
+    resize: ResizeOption = None,
+    crop: CropOption = None,
     data_root: DataRootOption = DATA_ROOT,
     download: DownloadOption = False,
     arch: ArchOption = None,
@@ -64,6 +66,8 @@ def train(
         plan = plan_training(
             defense,
             dataset=dataset,
+            resize=resize,
+            crop=crop,
             data_root=data_root,
             download=download,
             arch=arch,

@@ -1,8 +1,9 @@
 """The data sets: images and labels in the set's own order, by a name such as `mnist` or `parquet:DIR`."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from robench.data import resize
-from robench.data.catalog import DATASETS, FORMS
-from robench.data.parquet import StoredImages, decode, stored
-from robench.data.readers import Arrays, Part, npz
-from robench.utils.errors import UserError, unknown
+from robench.data import forms, objects
+from robench.data import resize as shapes
+from robench.data.parts import Part
+from robench.data.preparation import Preparation, Side, prepared
+from robench.data.stored import StoredImages
+from robench.data.word import Word
+from robench.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class Split:
     name: str
     images: Tensor | StoredImages
     labels: Tensor
+    word: str = ""
+    """what asks for it; of data given in Python it only names them"""
+    names: Sequence[str] = ()
+    """of the classes, where they have some"""
 
     def __post_init__(self) -> None:
         where = f"dataset {self.name}"
@@ -58,10 +66,11 @@ class Split:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.images.dtype} {tuple(self.images.shape)}".encode())
         if isinstance(self.images, Tensor):
-            digest.update(np.ascontiguousarray(self.images.numpy()).data)
+            digest.update(np.ascontiguousarray(self.images.cpu().numpy()).data)
         else:
-            digest.update(self.images.digest())
-        digest.update(np.ascontiguousarray(self.labels.numpy()).data)
+            for piece in self.images.contents():
+                digest.update(piece)
+        digest.update(np.ascontiguousarray(self.labels.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
     def check_labels(self, classes: int) -> None:
@@ -72,18 +81,18 @@ class Split:
             )
 
     def to(self, device: torch.device) -> "Split":
-        return Split(self.name, self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def take(self, rows: Any) -> "Split":
-        return Split(self.name, self.images[rows], self.labels[rows])
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
 
     def shaped(self, shape: Sequence[int]) -> "Split":
         """The images in another shape [C, H, W], as uint8."""
         if tuple(self.shape) == tuple(shape):
             return self
         name, _, part = self.name.rpartition(" (")
-        images = resize.resized(self.images[:], shape, f"dataset {name}")
-        return Split(f"{resize.name_of(name, shape)} ({part}", images, self.labels)
+        images = shapes.resized(self.images[:], shape, f"dataset {name}")
+        return replace(self, name=f"{shapes.name_of(name, shape)} ({part}", images=images)
 
     def floats(self, rows: Any) -> Tensor:
         """The images of these rows as float32 in [0, 1]."""
@@ -104,71 +113,67 @@ def joined(first: Split, second: Split | None) -> Split:
     images = [split.images[:] for split in (first, second)]
     if images[0].dtype != images[1].dtype:
         images = [split.floats(slice(None)) for split in (first, second)]
-    return Split(first.name, torch.cat(images), torch.cat([first.labels, second.labels]))
+    return replace(first, images=torch.cat(images), labels=torch.cat([first.labels, second.labels]))
 
 
-def load(name: str, part: Part, *, root: Path | str = "data", download: bool = False, stream: bool = False) -> Split:
-    """One part of a data set. `root` is where torchvision's sets lie, and relative paths that lead nowhere from the
-    working directory; `download` fetches one of torchvision's that is missing; `stream` leaves the images of `parquet:`
-    on disk."""
-    name, shape = resize.named(name)
-    kind, _, where = name.partition(":")
-    place = _found(where, Path(root))
-    if kind == "parquet" and where:
-        on_disk, labels = stored(place, part)
-        whole = Split(called(name, part), on_disk if stream and shape is None else on_disk[:], torch.from_numpy(labels))
-        return whole if shape is None else whole.shaped(shape)
-    if kind in _FROM_PATH and where:
-        images, labels = _FROM_PATH[kind](place, part)
-    elif name in DATASETS:
-        images, labels = DATASETS[name].read(part, Path(root), download)
+DataSource = str | os.PathLike[str] | Split | Sequence[Any] | Mapping[str, Any] | Dataset[Any] | DataLoader[Any]
+"""What asks for a data set: its name or word, a path, or the data themselves: images and labels (x, y), a dictionary of
+parts, a Dataset or DataLoader of torch, a Split."""
+
+
+def load(
+    source: DataSource,
+    part: Part,
+    *,
+    root: Path | str = "data",
+    download: bool = False,
+    stream: bool = False,
+    resize: Side | None = None,
+    crop: Side | None = None,
+) -> Split:
+    """One part of a data set, by its word or path, or from an object of Python.
+
+    root: where torchvision's sets lie, and relative paths that lead nowhere from the working directory.
+    download: fetches one of torchvision's that is missing.
+    stream: leaves encoded images on disk.
+    resize, crop: of torchvision's Resize and CenterCrop, beside what the word says.
+    """
+    if not isinstance(root, str | os.PathLike):
+        raise UserError(f"expected the folder of all data as a path, got {root!r}")
+    preparation = Preparation.of({"resize": resize, "crop": crop})
+    if not isinstance(source, str | os.PathLike):
+        return _from_python(objects.part_of(source, part), part, preparation)
+    word = forms.word_of(source).with_options(preparation.options)
+    stored = forms.stored_as(word)
+    images, labels, names = forms.read(stored, part, Path(root), download)
+    images = _prepared(images, Preparation.of(stored.options), f"dataset {word.name}")
+    split = Split(called(str(replace(word, shape=None)), part), images, labels, str(word), names)
+    if word.shape is not None:
+        return split.shaped(word.shape)
+    return split if stream else replace(split, images=split.images[:])
+
+
+def _from_python(source: Any, part: Part, preparation: Preparation) -> Split:
+    if isinstance(source, str | os.PathLike):
+        raise UserError(f"expected data in a dictionary of parts, got {source!r}; give a name or a path by itself")
+    if isinstance(source, Split):
+        if source.word and not preparation:
+            return source
+        title, images, labels = source.name.partition(" (")[0], source.images, source.labels
     else:
-        raise unknown("dataset", name, [*DATASETS, *FORMS])
-    images = np.ascontiguousarray(images)  # libraries take views of theirs, which other strides forbid
-    split = Split(called(name, part), torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
-    return split if shape is None else split.shaped(shape)
+        x, y = objects.read(source, part)
+        title, images, labels = objects.called(source), torch.from_numpy(x), torch.from_numpy(y)
+    split = Split(title, _prepared(images, preparation, f"dataset {title}"), labels)
+    word = f"{forms.PYTHON}:{title}-{split.fingerprint[:6]}"
+    return replace(split, name=called(word, part), word=word)
 
 
-def _found(where: str, root: Path) -> Path:
-    here, under = Path(where), root / where
-    return under if under.exists() and not here.exists() else here
+def _prepared(images: Tensor | StoredImages, preparation: Preparation, where: str) -> Tensor | StoredImages:
+    if not preparation:
+        return images
+    return images.prepared(preparation) if isinstance(images, StoredImages) else prepared(images, preparation, where)
 
 
 def called(name: str, part: Part) -> str:
     """What the part of a data set is called in results: of a path the last name."""
-    kind, _, where = name.partition(":")
-    return f"{kind}:{Path(where).name} ({part})" if where else f"{name} ({part})"
-
-
-def _imagefolder(folder: Path, part: Part) -> Arrays:
-    """torchvision's layout, PART/CLASS/FILE with `val` for a missing `test`; the labels count the sorted classes, which
-    the parts must share."""
-    from torchvision.datasets import ImageFolder
-
-    where = f"dataset imagefolder:{folder}"
-    parts = ("train",) if part == "train" else ("test", "val")
-    place = next((folder / name for name in parts if (folder / name).is_dir()), None)
-    if place is None:
-        raise UserError(f"{where}: expected a folder {' or '.join(parts)} in it, found none")
-    try:
-        found = ImageFolder(str(place))
-    except (FileNotFoundError, OSError) as error:  # no class, or a class without images
-        raise UserError(f"{where}: {str(error).splitlines()[0]}") from None
-    trained = sorted(path.name for path in (folder / "train").glob("*") if path.is_dir())
-    if trained and trained != found.classes:
-        raise UserError(f"{where}: expected the classes of train in {place.name}, got {found.classes[:5]}")
-    files = [Path(file) for file, _ in found.samples]
-    images = [decode(file.read_bytes(), f"{where}, {file.relative_to(folder)}") for file in files]
-    for file, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            raise UserError(
-                f"{where}: expected images of one size, got {images[0].shape} in {files[0].name} and {image.shape} in "
-                f"{file.name}"
-            )
-    return np.stack(images), np.array(found.targets)
-
-
-_FROM_PATH: dict[str, Callable[[Path, Part], Arrays]] = {
-    "imagefolder": _imagefolder,
-    "npz": npz,
-}
+    return f"{Word.parse(name).short} ({part})"

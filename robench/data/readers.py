@@ -3,16 +3,14 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
+from robench.data import archives
+from robench.data.arrays import Arrays
+from robench.data.parts import Part
 from robench.utils.errors import UserError
-
-Part = Literal["train", "test"]
-
-Arrays = tuple[np.ndarray, np.ndarray]
-"""images [N, C, H, W] and labels [N], as a file has them"""
 
 Reader = Callable[[str, Part, Path, bool], Arrays]
 """Reads one part of a data set, which messages call by its name, from the folder of all data; the last argument allows
@@ -31,18 +29,18 @@ def digits(name: str, part: Part, root: Path, download: bool) -> Arrays:
     return (found.images[rows, None] / 16).astype(np.float32), found.target[rows]
 
 
-def torchvision(kind: str, folder: str = "") -> Reader:
+def torchvision(kind: str, folder: str = "", **fixed: Any) -> Reader:
     """Reads the set of torchvision's class `kind`; `folder` is where in the folder of all data its files lie, where
-    the class makes no folder of its own."""
+    the class makes no folder of its own, and `fixed` what else the class is given."""
 
     def read(name: str, part: Part, root: Path, download: bool) -> Arrays:
         import torchvision.datasets
 
         torchvisions, place = getattr(torchvision.datasets, kind), root / folder
-        by_name = "split" in inspect.signature(torchvisions).parameters
+        by_name = "split" in {*inspect.signature(torchvisions).parameters} - {*fixed}
         which = {"split": part} if by_name else {"train": part == "train"}
         try:
-            found = torchvisions(place, **which, download=download)
+            found = torchvisions(place, **which, **fixed, download=download)
         except (RuntimeError, OSError) as error:
             if download:
                 raise UserError(f"dataset {name} could not be fetched into {place}: {error}") from None
@@ -63,26 +61,5 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
 
 
 def npz_under(file: str) -> Reader:
-    """Reads a set from an archive in the folder of all data, see `npz`."""
-    return lambda name, part, root, download: npz(root / file, part)
-
-
-def npz(file: Path, part: Part) -> Arrays:
-    """Arrays x_PART: [N, C, H, W], uint8 or floats in [0, 1]; y_PART: [N] integers."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in (f"x_{part}", f"y_{part}") if key in archive}
-    except FileNotFoundError:
-        raise UserError(f"dataset npz:{file}: there is no such file") from None
-    except Exception as error:  # NumPy lets zipfile's, zlib's and its own errors through
-        raise UserError(f"dataset npz:{file}: not a readable archive of plain arrays ({error})") from None
-    if len(arrays) < 2:
-        raise UserError(f"dataset npz:{file}: expected arrays x_{part} and y_{part}, got {sorted(arrays) or 'neither'}")
-    images, labels = arrays.values()
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"dataset npz:{file}: expected integer labels, got {labels.dtype}")
-    if images.dtype != np.uint8:
-        if not np.issubdtype(images.dtype, np.floating):
-            raise UserError(f"dataset npz:{file}: expected images as uint8 or floats in [0, 1], got {images.dtype}")
-        images = images.astype(np.float32)
-    return images, labels
+    """Reads a set from an archive in the folder of all data, see `robench/data/archives.py`."""
+    return lambda name, part, root, download: archives.read(root / file, part, f"dataset npz:{root / file}", {})

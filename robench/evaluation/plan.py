@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from robench.data import datasets
+from robench.data.datasets import DataSource
+from robench.data.parts import Part
+from robench.data.preparation import Side
 from robench.evaluation import verification
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
 from robench.evaluation.evaluation import DRAWS, Evaluation
 from robench.evaluation.model_checks import IMAGES, Behaviour, check_model, differentiable, observe
 from robench.evaluation.target import NotReused, Subject, described, is_weights_file, load_model
-from robench.evaluation.verification import Verification
+from robench.evaluation.verification import Adversarial, Verification
 from robench.models import checkpoint
 from robench.models.checkpoint import Card
 from robench.models.outputs import LogitsOf, path_of_logits
@@ -49,7 +52,9 @@ loaded model, a function on arrays."""
 class SubjectOptions:
     """What is asked of a model, its data, threat and device; None: what the checkpoint says, else the data set."""
 
-    dataset: str | None = None
+    dataset: DataSource | None = None
+    resize: Side | None = None
+    crop: Side | None = None
     data_root: Path | str = "data"
     download: bool = False
     eps: Size | None = None
@@ -58,6 +63,18 @@ class SubjectOptions:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     device: str | None = None
+
+    def load(self, source: DataSource, part: Part) -> datasets.Split:
+        """One part of the data, prepared as asked."""
+        return datasets.load(
+            source,
+            part,
+            root=self.data_root,
+            download=self.download,
+            stream=True,
+            resize=self.resize,
+            crop=self.crop,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +113,7 @@ class EvaluationOptions(SubjectOptions):
 def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
     """Everything `evaluate` is about to use. What is not given comes from the checkpoint, the mode from the suite, else
     from the defaults."""
-    subject, split, threat, dataset = _subject(model, options)
+    subject, split, threat, source = _subject(model, options)
     if options.protocol == "static" and subject.undefended is None:
         raise UserError(f"the protocol static needs a test-time transform to leave out; {subject.name} has none")
     device = resolve_device(options.device)
@@ -124,10 +141,10 @@ def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
         split,
         threat,
         able,
-        images=_pool(dataset, options, POOL) if Images in needs else None,
+        images=_pool(source, options, POOL) if Images in needs else None,
         sources=[source.subject for source in sources],
         sources_draw=any(source.behaviour.stochastic for source in sources),
-        training=_pool(dataset, options, TRAINING) if TrainingImages in needs else None,
+        training=_pool(source, options, TRAINING) if TrainingImages in needs else None,
         readings=chosen.readings,
         seed=options.seed,
         device=device,
@@ -145,7 +162,7 @@ def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
 
 
 def plan_verification(
-    model: Evaluable, adversarial: str | Path, options: SubjectOptions, *, eight_bit: bool = False
+    model: Evaluable, adversarial: Adversarial, options: SubjectOptions, *, eight_bit: bool = False
 ) -> Callable[[], Verification]:
     """Everything `verify` is about to use, as a call that does it."""
     subject, split, threat, _ = _subject(model, options)
@@ -155,11 +172,11 @@ def plan_verification(
     return partial(verification.verify, subject, given, threat, behaviour=behaviour, device=device, eight_bit=eight_bit)
 
 
-def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datasets.Split, ThreatModel, str]:
-    """The model, its test images, the threat and the data set's name; what is not given comes from the checkpoint."""
+def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datasets.Split, ThreatModel, DataSource]:
+    """The model, its test images, the threat and what its data come from; what is not given the checkpoint says."""
     card = _card(model)
-    dataset = options.dataset or (card.dataset if card else DATASET)
-    split = datasets.load(dataset, "test", root=options.data_root, download=options.download, stream=True)
+    source = (card.dataset if card else DATASET) if options.dataset is None else options.dataset
+    split = options.load(source, "test")
     if isinstance(model, Subject):
         subject = model.afresh()
     else:
@@ -172,11 +189,11 @@ def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datase
             std=options.std,
             download=options.download,
         )
-    default = _default_threat(subject, dataset, split.shape)
+    default = _default_threat(subject, split.word, split.shape)
     threat = default.with_(options.norm, options.eps, split.shape)
     if options.norm is None and threat.norm != "linf":
         _say(f"the norm is {threat.norm}, that of {default.whose}", level=4)
-    return subject, split, threat, dataset
+    return subject, split, threat, source
 
 
 def _source(source: str | Path | nn.Module | Subject, split: datasets.Split, options: SubjectOptions) -> Subject:
@@ -217,6 +234,10 @@ def _say_unused(options: EvaluationOptions, target: "Probed", split: datasets.Sp
     if options.draws is not None and not target.behaviour.stochastic:
         text = f"{options.draws} draws were asked for, but {target.subject.name} gives the same each time"
         _say(f"{text}: one pass is taken", level=4)
+    if 0 < len(split.names) < target.classes:
+        between = f"{split.names[0]} is 0 and {split.names[-1]} is {len(split.names) - 1}"
+        text = f"{split.name} has {len(split.names)} classes, numbered in sorted order: {between}"
+        _say(f"{text}; {target.subject.name} has {target.classes}", level=4)
     if options.n is not None and options.n > len(split):
         _say(f"{options.n} examples were asked for, {split.name} has {len(split)}: these are taken", level=4)
 
@@ -301,11 +322,10 @@ def _able(chosen: Sequence[Attack], named: Sequence[str], task: Task) -> tuple[l
     return [each.fitted(task) for each in able], left_out
 
 
-def _pool(dataset: str, options: SubjectOptions, size: int) -> datasets.Split:
+def _pool(source: DataSource, options: SubjectOptions, size: int) -> datasets.Split:
     """About `size` training images from all over the set, or test images where it has no others."""
-    read = partial(datasets.load, dataset, root=options.data_root, download=options.download, stream=True)
     try:
-        split = read("train")
+        split = options.load(source, "train")
     except UserError:
-        split = read("test")
+        split = options.load(source, "test")
     return split.take(slice(None, None, max(len(split) // size, 1)))

@@ -10,7 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from robench.data.arrays import layout_of
 from robench.data.datasets import Split
+from robench.data.objects import as_array
 from robench.evaluation.model_checks import Behaviour
 from robench.evaluation.target import Subject
 from robench.search.classifier import Classifier
@@ -63,8 +65,24 @@ class Verification:
         return {**fields, **intervals, "largest_distance": distance}
 
 
-def read(path: Path | str, split: Split | None) -> Submission:
-    """From an .npz file: x_adv, floats in [0, 1] or uint8; with x and y, or with ids, their rows in `split`."""
+Adversarial = Path | str | Tensor | np.ndarray | Mapping[str, Any]
+"""A file, the arrays that are in one by their names, or x_adv alone of the first images of the data set."""
+
+
+def read(adversarial: Adversarial, split: Split | None) -> Submission:
+    """x_adv, floats in [0, 1] or uint8; with x and y, or with ids, their rows in `split`."""
+    if isinstance(adversarial, str | Path):
+        return _from_file(adversarial, split)
+    if isinstance(adversarial, Mapping):
+        given = {str(key): as_array(value, str(key)) for key, value in adversarial.items()}
+    else:
+        x_adv = as_array(adversarial, "x_adv")
+        given = {"x_adv": x_adv, "ids": np.arange(len(x_adv) if x_adv.ndim else 0)}
+    _check_keys(given, "the dictionary")
+    return submission(given, split, "x_adv")
+
+
+def _from_file(path: Path | str, split: Split | None) -> Submission:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in ("x_adv", "x", "y", "ids") if key in archive}
@@ -72,16 +90,23 @@ def read(path: Path | str, split: Split | None) -> Submission:
         raise UserError(f"there is no file {path}") from None
     except Exception as error:  # NumPy lets zipfile's, zlib's and its own errors through
         raise UserError(f"{path} is not a readable archive of plain arrays ({error})") from None
-    if "x_adv" not in arrays or not ({"x", "y"} <= set(arrays) or "ids" in arrays):
-        raise UserError(f"expected x_adv, and x and y or ids, in {path}, got {', '.join(arrays) or 'none of them'}")
+    _check_keys(arrays, str(path))
     return submission(arrays, split, str(path))
+
+
+def _check_keys(found: Mapping[str, np.ndarray], where: str) -> None:
+    if "x_adv" not in found or not ({"x", "y"} <= set(found) or "ids" in found):
+        raise UserError(f"expected x_adv, and x and y or ids, in {where}, got {', '.join(found) or 'none of them'}")
 
 
 def submission(arrays: Mapping[str, np.ndarray], split: Split | None, where: str) -> Submission:
     """Checks the arrays; those outside [0, 1] or not finite are for the judge to find."""
-    x_adv = arrays["x_adv"]
+    x_adv = _channels_first(arrays["x_adv"])
+    if x_adv.ndim != 4:
+        raise UserError(f"{where}: expected x_adv of shape (N, channels, height, width), got {x_adv.shape}")
     if {"x", "y"} <= set(arrays):
-        originals = Split(where, torch.from_numpy(_scaled(arrays["x"], where)), _integers(arrays["y"], where))
+        x = torch.from_numpy(_scaled(_channels_first(arrays["x"]), where))
+        originals = Split(where, x, _integers(arrays["y"], where))
         ids = arrays.get("ids", np.arange(len(originals)))
         if ids.shape != (len(originals),):
             raise UserError(f"{where}: expected ids of shape ({len(originals)},), got {ids.shape}")
@@ -180,6 +205,12 @@ def _nearer(image: Tensor, nearer: Tensor, x: Tensor, threat: ThreatModel) -> Te
     lacking = (image - x).double().flatten(1).square().sum(1, keepdim=True) - threat.eps**2
     chosen = torch.zeros_like(order, dtype=torch.bool).scatter(1, order, (before < lacking) & (lacking > 0))
     return nearer.where(chosen.view_as(image) & (gained > 0).view_as(image), image)
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """images [N, H, W, C], where their shape tells that they are such, as [N, C, H, W]."""
+    last = images.ndim == 4 and layout_of(images.shape) == "NHWC"
+    return images.transpose(0, 3, 1, 2) if last else images
 
 
 def _scaled(images: np.ndarray, where: str) -> np.ndarray:

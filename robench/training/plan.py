@@ -11,7 +11,8 @@ from uuid import uuid4
 from torch import Tensor
 
 from robench.data import datasets, resize
-from robench.data.datasets import Split
+from robench.data.datasets import DataSource, Split
+from robench.data.preparation import Side
 from robench.data.resize import common
 from robench.models import architecture, checkpoint
 from robench.models.checkpoint import weights_fingerprint
@@ -117,7 +118,9 @@ class Plan:
 def plan_training(
     defense: str,
     *,
-    dataset: str = DATASET,
+    dataset: DataSource = DATASET,
+    resize: Side | None = None,
+    crop: Side | None = None,
     data_root: Path | str = "data",
     download: bool = False,
     arch: str | None = None,
@@ -137,12 +140,13 @@ def plan_training(
     named |= {"labels": labels, "target_domain": target}
     changes = {**(settings or {}), **{name: value for name, value in named.items() if value is not None}}
     if defense not in recipe.names() and not defense.endswith(".py"):
-        recipe.resolve(defense, dataset, (), {})  # says so before the data is read
-    split = datasets.load(dataset, "train", root=data_root, download=download)
+        recipe.resolve(defense, dataset if isinstance(dataset, str) else "", (), {})  # says so before the data is read
+    split = datasets.load(dataset, "train", root=data_root, download=download, resize=resize, crop=crop)
+    word = split.word
     weights = None
     if init is not None:
         weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
-    resolved = recipe.resolve(defense, dataset, split.shape, changes)
+    resolved = recipe.resolve(defense, word, split.shape, changes)
     domain = None
     if resolved.setup.target_domain is not None:
         domain = datasets.load(resolved.setup.target_domain, "train", root=data_root, download=download)
@@ -152,10 +156,10 @@ def plan_training(
     if resolved.setup.extra_data is not None:
         extra = datasets.load(resolved.setup.extra_data, "train", root=data_root, download=download)
         datasets.joined(split, extra)  # says so before training where they do not go together
-    plan = Plan(resolved, dataset, split, limit, seed, precision, weights, domain, extra)
+    plan = Plan(resolved, word, split, limit, seed, precision, weights, domain, extra)
     there = len(split) - resolved.setup.holdout
     if limit is not None and limit > there:
-        text = f"a limit of {limit} images was asked for, {dataset} has {there} to train on: these are taken"
+        text = f"a limit of {limit} images was asked for, {word} has {there} to train on: these are taken"
         warnings.warn(text, Notice, stacklevel=2)
     return plan
 

@@ -75,8 +75,9 @@ def resolve(name: str, dataset: str, shape: Sequence[int], changes: Mapping[str,
     A data set without settings of its own takes those of its relative.
     """
     file = _read(name)
-    settings_of = dataset if dataset in file.datasets else relative(dataset, shape) or FALLBACK
-    if settings_of not in file.datasets:
+    likely = (dataset, relative(dataset, shape), FALLBACK)
+    settings_of = next((known for known in likely if known in file.datasets), None)
+    if settings_of is None:
         raise UserError(f"recipe {name} has no settings for {dataset}; it has them for {', '.join(file.datasets)}")
     entry = file.datasets[settings_of]
     kind = defense_class(file.defense)

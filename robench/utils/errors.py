@@ -37,3 +37,8 @@ def unknown(kind: str, name: str, known: Iterable[str], synonyms: Mapping[str, s
     more = f" and {len(names) - SHOWN} others" if len(names) > SHOWN else ""
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names[:SHOWN]) or 'none'}{more}"
     return UserError(f"unknown {kind} {name!r}; {hint}")
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short enough for a sentence."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -284,7 +284,9 @@ def test_python_has_the_same_words(digits_model: Trained, in_tmp: Path) -> None:
     [
         (torch.full((2, 1, 8, 8), 1.5), torch.tensor([0, 1]), "images in"),
         (torch.zeros(2, 1, 8, 8), torch.tensor([0, 12]), "labels below 10"),
-        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), "uint8"),
+        (torch.ones(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), "uint8"),
+        (torch.zeros(2, 1, 8, 8), None, "plain arrays"),
+        ([], torch.tensor([0, 1]), "channels"),
         (torch.zeros(2, 1, 8, 8), torch.tensor([0]), "one label each"),
     ],
 )

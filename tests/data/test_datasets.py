@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from robench.data import catalog, datasets, readers
+from robench.training.recipe import default_threat, resolve
 from robench.utils.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
@@ -85,7 +86,61 @@ def test_svhn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert split.labels.tolist() == [0, 1, 4, 1, 5, 9]
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "svhn"])
+@pytest.mark.parametrize(
+    ("name", "folder", "prefix", "first"),
+    [
+        ("fashionmnist", "FashionMNIST", "t10k", 0),
+        ("kmnist", "KMNIST", "t10k", 0),
+        ("emnist-letters", "EMNIST", "emnist-letters-test", 1),
+        ("emnist-balanced", "EMNIST", "emnist-balanced-test", 0),
+    ],
+)
+def test_sets_in_the_format_of_mnist(name: str, folder: str, prefix: str, first: int, tmp_path: Path) -> None:
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    images = PIXELS[..., 0][:, :28, :28]
+    for part in (prefix, prefix.replace("t10k", "train").replace("test", "train")):
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, 6, 28, 28) + images.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, 6) + bytes(LABELS))
+    split = datasets.load(name, "test", root=tmp_path)
+    assert np.array_equal(split.images[:][:, 0].numpy(), images)
+    assert split.labels.tolist() == LABELS
+    assert catalog.relative(name, (1, 28, 28)) == "mnist"
+
+
+def test_stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets
+
+    kind = torchvision.datasets.STL10
+    (tmp_path / kind.base_folder).mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 96, 96), dtype=np.uint8)
+    content = {"X.bin": images.transpose(0, 1, 3, 2).tobytes(), "y.bin": bytes(label + 1 for label in LABELS)}
+    for entry, part in (("train_list", "train"), ("test_list", "test")):
+        files = []
+        for ending, each in content.items():
+            path = tmp_path / kind.base_folder / f"{part}_{ending}"
+            path.write_bytes(each)
+            files.append([path.name, md5(path)])
+        monkeypatch.setattr(kind, entry, files)
+    (tmp_path / kind.base_folder / "class_names.txt").write_text("airplane")
+    split = datasets.load("stl10", "test", root=tmp_path)
+    assert np.array_equal(split.images[:].numpy(), images)
+    assert split.labels.tolist() == LABELS
+
+
+def test_imagenet_is_a_folder_through_the_usual_transforms(tmp_path: Path) -> None:
+    write_folder(tmp_path / "imagenet", {f"val/n0{i}/a.JPEG": PIXELS[i] for i in range(2)})
+    split = datasets.load("imagenet", "test", root=tmp_path, stream=True)
+    assert (split.name, split.word, split.shape) == ("imagenet (test)", "imagenet", (3, 224, 224))
+    small = datasets.load("imagenet", "test", root=tmp_path, resize=20, crop=16)
+    assert (small.name, small.shape) == ("imagenet?resize=20&crop=16 (test)", (3, 16, 16))
+    assert split.names == ["n00", "n01"]
+    with pytest.raises(UserError, match="there is no usual radius for imagenet; give one with --eps"):
+        default_threat("imagenet", split.shape).with_(None, None, split.shape)
+    assert resolve("pgd_at", "imagenet", split.shape, {}).settings_of == "cifar10"
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "svhn", "kmnist", "emnist-digits", "stl10"])
 def test_a_missing_set_says_where_to_put_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--data-root.*--download"):
         datasets.load(name, "test", root=tmp_path)
@@ -135,7 +190,9 @@ def test_parquet_of_encoded_images(wrapped: bool, tmp_path: Path) -> None:
     assert split.labels.tolist() == LABELS
 
 
-def test_a_relative_path_is_looked_for_here_and_then_under_the_root(in_tmp: Path) -> None:
+def test_a_relative_path_is_looked_for_here_and_then_under_the_root(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for place, row in (("here", 0), ("root/here", 1), ("root/there", 2)):
         Path(place).mkdir(parents=True)
         write_parquet(Path(place), {"img": [png(PIXELS[row])], "label": [row]})
@@ -143,6 +200,8 @@ def test_a_relative_path_is_looked_for_here_and_then_under_the_root(in_tmp: Path
     assert labels == {"here": [0], "there": [2]}
     assert datasets.load("parquet:there", "test", root="root").name == datasets.called("parquet:root/there", "test")
     assert datasets.load(f"parquet:{in_tmp}/here", "test", root="root").labels.tolist() == [0]
+    monkeypatch.setenv("HOME", str(in_tmp / "root"))
+    assert datasets.load("parquet:~/there", "test").labels.tolist() == [2]
     with pytest.raises(UserError, match="parquet:nowhere: expected files test-"):
         datasets.load("parquet:nowhere", "test", root="root")
 
@@ -161,7 +220,7 @@ def test_parquet_of_grey_images_and_several_parts(tmp_path: Path) -> None:
     [
         ({"img": [b"\x00", b"\x01"], "label": [0, 1]}, "row 0: not an image"),
         ({"label": [0, 1]}, "expected a column of encoded images"),
-        ({"img": [png(PIXELS[0])]}, "one of integer labels"),
+        ({"img": [png(PIXELS[0])]}, "a column of integer labels.* got img"),
         ({"img": [png(PIXELS[0]), png(PIXELS[0, :16])], "label": [0, 1]}, "images of one size"),
         ({"img": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "is empty"),
         ({"img": [png(PIXELS[0])], "label": [-1]}, "labels of at least 0"),
@@ -177,7 +236,7 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "test-0.parquet").write_bytes(b"no")
     with pytest.raises(UserError, match="parquet"):
         datasets.load(f"parquet:{tmp_path}", "test")
-    with pytest.raises(UserError, match="found none"):
+    with pytest.raises(UserError, match=r"found test-0.parquet"):
         datasets.load(f"parquet:{tmp_path}", "train")
 
 
@@ -203,10 +262,12 @@ def test_image_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ({}, "expected a folder test or val"),
+        ({}, "class folder"),
+        ({"train/a/0.png": PIXELS[0]}, "expected a folder test or val in it, got train"),
+        ({"test/a/0.png": PIXELS[0]}, "a folder for each class, got a alone"),
+        ({"val/a/0.png": PIXELS[0], "valid/a/0.png": PIXELS[0]}, "val and valid may both be its test images"),
         ({"test/a.png": PIXELS[0]}, "class folder"),
         ({"test/a/0.png": PIXELS[0], "test/b/1.png": PIXELS[1, :16]}, "one size.*0.png.*1.png"),
-        ({"test/a/0.png": PIXELS[0], "test/b/1.png": PIXELS[1, ..., 0]}, "one size"),
         ({"test/a/0.png": PIXELS[0], "train/b/0.png": PIXELS[0]}, "classes of train"),
     ],
 )
@@ -219,10 +280,11 @@ def test_broken_image_folders(images: dict[str, np.ndarray], message: str, tmp_p
 
 def test_an_image_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "test" / "a").mkdir(parents=True)
-    with pytest.raises(UserError, match="a"):
+    with pytest.raises(UserError, match="valid file for the classes a"):
         datasets.load(f"imagefolder:{tmp_path}", "test")
+    write_folder(tmp_path / "test", {"b/0.png": PIXELS[0]})
     (tmp_path / "test" / "a" / "0.png").write_bytes(b"no")
-    with pytest.raises(UserError, match=r"test/a/0.png: not an image"):
+    with pytest.raises(UserError, match=r"a/0.png: not an image"):
         datasets.load(f"imagefolder:{tmp_path}", "test")
 
 
@@ -243,11 +305,11 @@ def test_npz(images: np.ndarray, tmp_path: Path) -> None:
         ({"x_test": IMAGES / 100, "y_test": np.array(LABELS)}, r"images in \[0, 1\]"),
         ({"x_test": IMAGES / 255 - 0.1, "y_test": np.array(LABELS)}, r"images in \[0, 1\]"),
         ({"x_test": IMAGES * np.nan, "y_test": np.array(LABELS)}, r"images in \[0, 1\]"),
-        ({"x_test": IMAGES.astype(np.int64), "y_test": np.array(LABELS)}, "uint8 or floats"),
+        ({"x_test": IMAGES.astype(np.complex64), "y_test": np.array(LABELS)}, "uint8 or floats"),
         ({"x_test": IMAGES, "y_test": np.array(LABELS) - 2}, "labels of at least 0"),
         ({"x_test": IMAGES, "y_test": np.array(LABELS) / 2}, "integer labels"),
         ({"x_test": IMAGES, "y_test": np.array(LABELS[:3])}, "one label each"),
-        ({"x_test": IMAGES[:, 0], "y_test": np.array(LABELS)}, "channels, height, width"),
+        ({"x_test": IMAGES[:, 0, 0], "y_test": np.array(LABELS)}, "channels, height, width"),
         ({"x_test": IMAGES[:0], "y_test": np.array([], dtype=int)}, "is empty"),
         ({"x_train": IMAGES, "y_train": np.array(LABELS)}, "x_test and y_test"),
         ({"x_test": np.array([object()]), "y_test": np.array(LABELS)}, "plain arrays"),
