@@ -54,6 +54,8 @@ class _Request:
 
 
 _deferred: _Request | None = None
+_around: _Request | None = None
+"""Of `raised`, which knows an echo of what was `deferred` within."""
 
 
 def asked() -> int | None:
@@ -78,7 +80,7 @@ def deferred(unit: str) -> Iterator[None]:
     if _deferred is not None or not _on_main_thread():
         yield
         return
-    request = _Request()
+    request = _around or _Request()
 
     def note(number: int, frame: FrameType | None) -> None:
         again = request.number is not None
@@ -100,7 +102,8 @@ def deferred(unit: str) -> Iterator[None]:
 @contextmanager
 def raised() -> Iterator[None]:
     """While the block runs, every signal that would end the process raises `Stopped` there, so that it cleans up."""
-    request = _Request()
+    global _around
+    request = _around = _Request()
 
     def stop(number: int, frame: FrameType | None) -> None:
         if request.is_new(number):
@@ -112,6 +115,7 @@ def raised() -> Iterator[None]:
             yield
     finally:
         _ours.discard(stop)
+        _around = None
 
 
 def _on_main_thread() -> bool:

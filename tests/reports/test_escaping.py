@@ -50,7 +50,7 @@ def each(test: Callable[[str], None]) -> Callable[[str], None]:
     """With every text of the list as an example."""
     for text in HOSTILE:
         test = example(text)(test)
-    return given(TEXTS)(settings(max_examples=25, deadline=None)(test))
+    return given(TEXTS)(settings(max_examples=10, deadline=None)(test))
 
 
 class Texts(HTMLParser):

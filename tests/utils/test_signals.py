@@ -70,9 +70,10 @@ def test_around_steps_every_signal_is_raised_at_once(number: int) -> None:
     assert stopped.value.number == number
 
 
-def test_steps_within_a_command_are_left_to_end() -> None:
+def test_steps_within_a_command_are_left_to_end_whose_echo_is_none_of_the_commands() -> None:
     with signals.raised():
         assert steps_of(lambda step: signal.raise_signal(signal.SIGTERM)) == [0, signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("theirs", [signal.SIG_IGN, lambda number, frame: None])

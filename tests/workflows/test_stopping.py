@@ -62,7 +62,10 @@ def model(in_tmp: Path, digits_model: Trained) -> Path:
     return in_tmp / "m.pt"
 
 
-@pytest.mark.parametrize(("number", "workers", "code"), [(signal.SIGINT, 1, 130), (signal.SIGTERM, 2, 143)])
+@pytest.mark.parametrize(
+    ("number", "workers", "code"),
+    [(signal.SIGINT, 1, 130), pytest.param(signal.SIGTERM, 2, 143, marks=pytest.mark.slow)],
+)
 def test_an_evaluation_ends_with_its_batch_and_goes_on(
     number: int, workers: int, code: int, model: Path, robench: Run
 ) -> None:
@@ -150,35 +153,26 @@ def hangs(search: Search) -> None:
 def test_workers_go_with_their_parent_however_it_ends(model: Path, in_tmp: Path) -> None:
     Path("hangs.py").write_text(HANGS)
     (in_tmp / "tmp").mkdir()
-    words: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "robench",
-        "eval",
-        "--model",
-        model,
-        "--n",
-        "32",
-        "--batch-size",
-        "4",
-    ]
-    words += ["--attack", "hangs.py", "--workers", "2"]
+    words: list[str | Path] = [sys.executable, "-m", "robench", "eval", "--model", model, "--workers", "2"]
+    words += ["--n", "8", "--batch-size", "4", "--attack", "hangs.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(in_tmp / "tmp"), "OMP_NUM_THREADS": "1"}
     parent = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
-    _until(lambda: len(list(in_tmp.glob("*.worker"))) == 2)
-    parent.kill()
-    parent.wait()
+    try:
+        _until(lambda: len(list(in_tmp.glob("*.worker"))) == 2, "the workers began")
+    finally:
+        parent.kill()
+        parent.wait()
     workers = [int(path.stem) for path in in_tmp.glob("*.worker")]
-    _until(lambda: not any(map(_runs, workers)))
+    _until(lambda: not any(map(_runs, workers)), "the workers ended")
     assert list((in_tmp / "tmp").glob("robench-*")) == []
 
 
-def _until(true: Callable[[], bool]) -> None:
-    for _ in range(600):
+def _until(true: Callable[[], bool], what: str) -> None:
+    for _ in range(2400):
         if true():
             return
         time.sleep(0.1)
-    pytest.fail("it never came")
+    pytest.fail(f"it never came that {what}")
 
 
 def _runs(pid: int) -> bool:
