@@ -22,6 +22,7 @@ from robench.cli.options import (
     NormOption,
     ResultsOption,
     StdOption,
+    WeightsOption,
     WorkersOption,
 )
 from robench.cli.output import emit, only_results
@@ -47,10 +48,13 @@ def evaluate(
     arch: ArchOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    weights: WeightsOption = None,
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="A model to transfer attacks from: a checkpoint, or 'FILE;arch=NAME;mean=...;std=...'."),
+        typer.Option(
+            help="A model to transfer attacks from: a checkpoint, or 'FILE;arch=NAME;mean=...;std=...;weights=KEY'."
+        ),
     ] = None,
     mode: Annotated[
         Mode | None, typer.Option(help="Every attack on every example, or only on survivors; by default the suite's.")
@@ -104,6 +108,7 @@ def evaluate(
             arch=arch,
             mean=_numbers(mean),
             std=_numbers(std),
+            weights=weights,
             n=n,
             sources=source or (),
             mode=mode,
@@ -185,6 +190,7 @@ def verify(
     arch: ArchOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    weights: WeightsOption = None,
     device: DeviceOption = None,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Round x_adv to uint8 and back first.")] = False,
     format: Annotated[Format, typer.Option(help="Of what goes to standard output; csv has a row an example.")] = (
@@ -206,6 +212,7 @@ def verify(
             arch=arch,
             mean=_numbers(mean),
             std=_numbers(std),
+            weights=weights,
             device=device,
         )
         found = plan_verification(model, adversarial, options, eight_bit=eight_bit)()

@@ -15,9 +15,8 @@ from robench.evaluation import verification
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
 from robench.evaluation.evaluation import DRAWS, Evaluation
 from robench.evaluation.model_checks import IMAGES, Behaviour, check_model, differentiable, observe
-from robench.evaluation.target import NotReused, Subject, described, is_weights_file, load_model
+from robench.evaluation.target import NotReused, Subject, card_of, load_model
 from robench.evaluation.verification import Verification
-from robench.models import checkpoint
 from robench.models.checkpoint import Card
 from robench.search.attack import Attack
 from robench.search.catalog import attack, battery
@@ -55,6 +54,7 @@ class SubjectOptions:
     arch: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    weights: str | None = None
     device: str | None = None
 
 
@@ -155,20 +155,18 @@ def plan_verification(
 
 def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datasets.Split, ThreatModel, str]:
     """The model, its test images, the threat and the data set's name; what is not given comes from the checkpoint."""
-    card = _card(model)
+    card = _card(model, options.arch)
     dataset = options.dataset or (card.dataset if card else DATASET)
     split = datasets.load(dataset, "test", root=options.data_root, download=options.download, stream=True)
-    if isinstance(model, Subject):
-        subject = model.afresh()
-    else:
-        subject = load_model(
-            model,
-            arch=options.arch,
-            shape=split.shape,
-            classes=split.classes,
-            mean=options.mean,
-            std=options.std,
-        )
+    subject = load_model(
+        model,
+        arch=options.arch,
+        shape=split.shape,
+        classes=split.classes,
+        mean=options.mean,
+        std=options.std,
+        weights=options.weights,
+    )
     default = _default_threat(subject, dataset, split.shape)
     threat = default.with_(options.norm, options.eps, split.shape)
     if options.norm is None and threat.norm != "linf":
@@ -178,16 +176,14 @@ def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datase
 
 def _source(source: str | Path | nn.Module | Subject, split: datasets.Split) -> Subject:
     """A model to transfer attacks from, whose key is that of the model as it is now."""
-    return source.afresh() if isinstance(source, Subject) else load_model(source, shape=split.shape)
+    return load_model(source, shape=split.shape, classes=split.classes)
 
 
-def _card(model: Evaluable) -> Card | None:
+def _card(model: Evaluable, arch: str | None) -> Card | None:
     """What a checkpoint of ours says of itself."""
     if isinstance(model, Subject):
         return model.card
-    if not is_weights_file(model):
-        return None
-    return checkpoint.card_of(checkpoint.read(Path(described(str(model))[0])))
+    return card_of(model, arch) if isinstance(model, str | Path) else None
 
 
 def _default_threat(subject: Subject, dataset: str, shape: Sequence[int]) -> DefaultThreat:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from torch import Tensor
 from robench.data import datasets, resize
 from robench.data.datasets import Split
 from robench.data.resize import common
-from robench.models import architecture, checkpoint
+from robench.models import architecture, checkpoint, outline_of
 from robench.models.checkpoint import weights_fingerprint
 from robench.models.description import describe
+from robench.models.files.weights import Wanted, fitted
 from robench.specs.choices import DATASET
 from robench.training import recipe
 from robench.training.recipe import Recipe
@@ -57,6 +58,21 @@ class Plan:
             raise UserError(
                 f"expected a holdout below the {len(self.split)} training images, got {self.recipe.setup.holdout}"
             )
+
+    def starting_from(self, init: Path | str, key: str | None = None) -> "Plan":
+        """The same from the weights of a file, of which `key` chooses where it has several. A head for another number
+        of classes is left out, and starts afresh.
+
+        Raises UserError where anything else of them does not fit."""
+        document = checkpoint.read(Path(init))
+        card = checkpoint.card_of(document, str(init))
+        outline = outline_of(self.recipe.setup.arch, self.split.shape)
+        wanted = Wanted(outline, self.split.classes, key, new_head=True)
+        found = fitted(checkpoint.weights_of(document, str(init)) if card else document, str(init), wanted)
+        head = f"the head ({', '.join(found.new_head)}) of {init} does not fit {self.split.classes} classes: it starts "
+        for notice in [*found.notices, *([f"{head}afresh"] if found.new_head else [])]:
+            warnings.warn(notice, Notice, stacklevel=3)
+        return replace(self, init=found.state)
 
     def describe(self) -> dict[str, Any]:
         """The recipe as it is run, JSON-like; a leaderboard shows the newest of those that agree in it and the seed."""
@@ -119,6 +135,7 @@ def plan_training(
     target: str | None = None,
     settings: Mapping[str, Any] | None = None,
     init: Path | str | None = None,
+    weights: str | None = None,
     seed: int = 0,
     precision: str = "float32",
 ) -> Plan:
@@ -129,16 +146,15 @@ def plan_training(
     if defense not in recipe.names() and not defense.endswith(".py"):
         recipe.resolve(defense, dataset, (), {})  # says so before the data is read
     split = datasets.load(dataset, "train", root=data_root, download=download)
-    weights = None
-    if init is not None:
-        weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
     resolved = recipe.resolve(defense, dataset, split.shape, changes)
     domain = None
     if resolved.setup.target_domain is not None:
         domain = datasets.load(resolved.setup.target_domain, "train", root=data_root, download=download)
         shape = common(split.shape, domain.shape)
         split, domain = split.shaped(shape), domain.shaped(shape)
-    plan = Plan(resolved, dataset, split, limit, seed, precision, weights, domain)
+    plan = Plan(resolved, dataset, split, limit, seed, precision, target=domain)
+    if init is not None:
+        plan = plan.starting_from(init, weights)
     there = len(split) - resolved.setup.holdout
     if limit is not None and limit > there:
         text = f"a limit of {limit} images was asked for, {dataset} has {there} to train on: these are taken"

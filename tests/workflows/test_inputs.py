@@ -157,16 +157,14 @@ def test_means_and_deviations_of_no_image(mean: list[float], std: list[float], w
         check_normalisation(mean, std)
 
 
-def test_mean_and_std_come_together_and_for_state_dicts_alone(tmp_path: Path) -> None:
+def test_mean_and_std_come_together_and_an_architecture_for_files_alone(tmp_path: Path) -> None:
     model = saved(tmp_path / "m.pt")
     with pytest.raises(UserError, match="mean and std together"):
         load_model(model, mean=[0.1])
     with pytest.raises(UserError, match="mean and std together"):
         plan_training("standard", settings={"mean": [0.1]})
-    with pytest.raises(UserError, match="mean and std describe a state dict"):
-        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], mean=[0.1], std=[0.5]))
-    with pytest.raises(UserError, match="arch describe a state dict"):
-        load_model("nets.py:net", arch="lenet")
+    with pytest.raises(UserError, match="arch is said of a file of weights, which Linear is not"):
+        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], arch="lenet"))
 
 
 # Sources
