@@ -16,7 +16,7 @@ NormOption = Annotated[str | None, typer.Option(help="linf or l2.")]
 ArchOption = Annotated[
     str | None,
     typer.Option(
-        help="The architecture of a file of weights, or of the model to train: a name, or FILE.py:NAME (runs that code)."
+        help="The architecture of a file of weights, or of the one to train: a name, or FILE.py:NAME (runs that code)."
     ),
 ]
 WeightsOption = Annotated[

@@ -86,8 +86,8 @@ def _lies_in(folder: Path, top: str) -> bool:
 
 def _import(
     name: str,
-    globals: Mapping[str, Any] | None = None,  # noqa: A002  # the names of builtins.__import__
-    locals: Mapping[str, Any] | None = None,  # noqa: A002
+    globals: Mapping[str, Any] | None = None,  # the names of builtins.__import__
+    locals: Mapping[str, Any] | None = None,
     fromlist: Sequence[str] | None = (),
     level: int = 0,
 ) -> ModuleType:

@@ -49,7 +49,8 @@ class Beside:
 
     def notices(self) -> list[str]:
         """What is not used, in words; batch norm's own counters are not worth any."""
-        counters = [path for path in self._counters if path[-1] != COUNTERS[0]]
+        near = [path for path in self._counters if self.contents.holder[path] in self.one.holders]
+        counters = [path for path in near if path[-1] != COUNTERS[0]]
         strange = [path for path in self._strange if path not in self.one.beyond]
         return [
             *([f"unused weights in {self.where} were dropped ({UNUSED})"] if self._unused else []),

@@ -55,7 +55,7 @@ BY_NAME = {
     ".py": "Python code; name the function of it that returns the model, {path}:FUNCTION",
     ".ipynb": "a notebook; put the function that returns the model into a file, and give FILE.py:FUNCTION",
     ".onnx": f"an ONNX model; {FACTORY} (onnx2torch converts one)",
-    ".msgpack": f"weights of JAX in msgpack; {FACTORY}",
+    ".msgpack": f"a file of JAX's weights in msgpack; {FACTORY}",
     ".pb": f"a TensorFlow model; {FACTORY}",
     ".index": f"a checkpoint of TensorFlow; {FACTORY}",
 }
@@ -67,7 +67,7 @@ def kind_of(path: Path) -> Readable:
     head, size = _begin(path)
     if not head:
         raise UserError(f"{path} is an empty file; was its download cut?")
-    if zipfile.is_zipfile(path):
+    if head.startswith(b"PK\x03\x04"):
         return _of_archive(path, size)
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
         return "safetensors"
@@ -79,8 +79,6 @@ def kind_of(path: Path) -> Readable:
             f"{path} is a plain pickle, whose loading would run code; read it where you trust it, and save its weights "
             "with torch.save(state_dict, FILE)"
         )
-    if head[:1] == b"P" and head[1:2] == b"K":
-        raise UserError(f"{path} is not a whole checkpoint (its archive has no end); was its download cut?")
     raise UserError(
         f"{path} is not a whole checkpoint (no kind of file that is known begins so); was its download cut?"
     )
@@ -113,8 +111,8 @@ def _of_archive(path: Path, size: int) -> Readable:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a whole checkpoint ({error}); was its download cut?") from None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise UserError(f"{path} is not a whole checkpoint (its archive has no end); was its download cut?") from None
     if unpacked > BOMB * max(size, 2**20):
         raise UserError(f"{path} unpacks to {unpacked / size:.0f} times its size, which weights do not; it is not read")
     inner = [name.partition("/")[2] for name in names]
@@ -137,6 +135,8 @@ def _weights_among(names: Sequence[str]) -> str:
 
 
 def _refuse_strange(path: Path, head: bytes) -> None:
+    if path.suffix in (".py", ".ipynb"):
+        raise UserError(f"{path} is {BY_NAME[path.suffix].format(path=path)}")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     for each in SIGNATURES:
         begin = head[each.at :] if each.at else head

@@ -62,8 +62,8 @@ def chosen(
         for each in found:
             if each.certain and _is_of_pixels(each) and not each.is_near(mean, std):
                 raise UserError(
-                    f"{where} holds a normalisation ({each.word}), and --mean {written(mean)} --std {written(std)} says "
-                    "another; leave out --mean and --std"
+                    f"{where} holds a normalisation ({each.word}), and --mean {written(mean)} --std {written(std)} "
+                    "says another; leave out --mean and --std"
                 )
         return None
     for each in found:

@@ -1,8 +1,8 @@
-"""What a network's weights are called and shaped, without their values, and which of it the images and classes decide."""
+"""What a network's weights are called and shaped, and which of it the images and classes decide."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ class Outline:
     make: Make
     shape: tuple[int, ...]
     name: str
+    _known: dict[int, Sizes] = field(default_factory=dict)
 
     @cached_property
     def kinds(self) -> dict[str, torch.dtype]:
@@ -63,7 +64,10 @@ class Outline:
         return {}
 
     def sizes(self, classes: int) -> Sizes:
-        return _sizes(self._made(self.shape, classes))
+        """The shape of each weight where there are so many classes."""
+        if classes not in self._known:
+            self._known[classes] = _sizes(self._made(self.shape, classes))
+        return self._known[classes]
 
     def _made(self, shape: Sequence[int], classes: int) -> nn.Module:
         """Without memory for its weights; where a user's code needs their values, with it."""

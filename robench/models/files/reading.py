@@ -1,7 +1,6 @@
 """Reads files of weights without running any code in them."""
 
 import argparse
-import collections
 import datetime
 import decimal
 import fractions
@@ -11,7 +10,7 @@ import re
 import types
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,21 @@ _PURE = {
     "PureWindowsPath": pathlib.PureWindowsPath,
 }
 
+
+def _plain_dict(default: Any = None) -> dict[Any, Any]:
+    """In place of a defaultdict, which torch does not fill."""
+    return {}
+
+
+def _plain_list(items: Iterable[Any] = (), longest: int | None = None) -> list[Any]:
+    """In place of a deque, likewise."""
+    return list(items)
+
+
 PLAIN: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    *(argparse.Namespace, types.SimpleNamespace, collections.deque, collections.defaultdict, uuid.UUID),
+    *(argparse.Namespace, types.SimpleNamespace, uuid.UUID),
+    (_plain_dict, "collections.defaultdict"),
+    (_plain_list, "collections.deque"),
     *(list, dict, tuple, int, float, str, bool),  # as what a defaultdict starts from
     *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
     *(decimal.Decimal, fractions.Fraction, set, frozenset, slice, range, complex, bytearray),
@@ -72,7 +84,7 @@ def _of_torch(path: Path) -> Any:
             warnings.simplefilter("ignore")  # of storages of old files, which the reader cannot help
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = _strange_things(path, error)
+        named = _strange_things(path) or re.findall(r"(?:GLOBAL |<class '|<function )([\w.]+)", str(error))[:1]
         if not named and "weights_only" not in str(error).lower():
             raise UserError(f"{path} is not a whole checkpoint: {_first_line(error)}") from None
         raise UserError(_refusal(path, named)) from None
@@ -90,13 +102,13 @@ def _of_numpy(path: Path) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in named.items() if array.dtype.kind in "biufc"}
 
 
-def _strange_things(path: Path, error: Exception) -> list[str]:
+def _strange_things(path: Path) -> list[str]:
     """The classes and functions in a file that are not let in, by their names."""
     try:
         with torch.serialization.safe_globals(PLAIN):
             return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # it is of another form than that of today
-        return re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
+        return []
 
 
 def _refusal(path: Path, named: list[str]) -> str:
@@ -105,7 +117,7 @@ def _refusal(path: Path, named: list[str]) -> str:
     remedy = "save its state_dict() alone, or give a factory PATH.py:FUNCTION that you trust"
     if any(name.startswith("torch.nn.modules.") for name in named):
         return f"{path} holds a whole model ({shown}), whose loading would run code; {remedy}"
-    return f"{path} holds Python objects ({shown or 'of no known kind'}) whose loading would run code; {remedy}"
+    return f"{path} holds Python objects ({shown or 'of another kind'}) whose loading would run code; {remedy}"
 
 
 def _first_line(error: Exception) -> str:

@@ -141,6 +141,6 @@ def _count(name: str, one: Candidate, axes: Mapping[str, Axis]) -> str:
 
 def _another(where: str, outline: Outline, problem: str) -> UserError:
     return UserError(
-        f"the weights in {where} are of another architecture than {outline.name}: it {problem}; name the right one with "
-        "--arch"
+        f"the weights in {where} are of another architecture than {outline.name}: it {problem}; name the right one "
+        "with --arch"
     )
