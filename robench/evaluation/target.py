@@ -1,5 +1,6 @@
 """What is evaluated: a model with what is known of it, from a checkpoint, a factory, or Python."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -232,7 +233,9 @@ def _from_script(path: Path, said: Said) -> Subject:
     if kind_of(path) != TORCHSCRIPT:
         raise UserError(f"{path} is no TorchScript archive; name its architecture with --arch")
     try:
-        model = torch.jit.load(path, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is on its way out, which its user cannot help
+            model = torch.jit.load(path, map_location="cpu")
     except Exception as error:  # of many kinds for a damaged file, or one of another version
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"{path} cannot be loaded as TorchScript ({reason}); was its download cut?") from None

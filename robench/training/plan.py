@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 from torch import Tensor
 
 from robench.data import datasets, resize
 from robench.data.datasets import Split
 from robench.data.resize import common
-from robench.models import architecture, checkpoint, outline_of
+from robench.models import architecture, checkpoint, make, outline_of
 from robench.models.checkpoint import weights_fingerprint
 from robench.models.description import describe
 from robench.models.files.weights import Wanted, fitted
 from robench.specs.choices import DATASET
 from robench.training import recipe
 from robench.training.recipe import Recipe
+from robench.utils import registry
 from robench.utils.code import code_fingerprint, file_of
 from robench.utils.errors import Notice, UserError
 from robench.utils.fingerprints import fingerprint
@@ -152,6 +154,7 @@ def plan_training(
         domain = datasets.load(resolved.setup.target_domain, "train", root=data_root, download=download)
         shape = common(split.shape, domain.shape)
         split, domain = split.shaped(shape), domain.shaped(shape)
+    _check_users_network(resolved, split)
     plan = Plan(resolved, dataset, split, limit, seed, precision, target=domain)
     if init is not None:
         plan = plan.starting_from(init, weights)
@@ -160,6 +163,22 @@ def plan_training(
         text = f"a limit of {limit} images was asked for, {dataset} has {there} to train on: these are taken"
         warnings.warn(text, Notice, stacklevel=2)
     return plan
+
+
+def _check_users_network(resolved: Recipe, split: Split) -> None:
+    """Refuses a network of the user's that gives other logits than the data has classes."""
+    arch = resolved.setup.arch
+    if not registry.users_file(arch):
+        return
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        network = make(arch, split.shape, split.classes).eval()
+        try:
+            logits = network(torch.zeros(1, *split.shape))
+        except Exception as error:  # of the user's code
+            raise UserError(f"{arch} cannot take images of shape {tuple(split.shape)}: {error}") from None
+    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if given != (1, split.classes):
+        raise UserError(f"expected logits of shape (1, {split.classes}) for an image from {arch}, got {given}")
 
 
 def checkpoint_path(plan: Plan, results: Path | str) -> Path:

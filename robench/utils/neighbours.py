@@ -105,7 +105,7 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         text = self.get_data(self.path)
         _code[fullname] = hashlib.sha256(text).hexdigest()
-        return self.source_to_code(text, self.path)  # type: ignore[no-any-return]
+        return self.source_to_code(text, self.path)
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
@@ -138,14 +138,14 @@ def _enter(root: Path) -> None:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     package = _package(root)
-    if package not in sys.modules:
-        sys.modules[package] = ModuleType(package)
-        sys.modules[package].__path__ = [str(root)]
     importlib.invalidate_caches()
-    loaded = [name for name in sys.modules if name.startswith(f"{package}.")]
+    loaded = [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]
     if any(_has_changed(name) for name in loaded):
         for name in loaded:
             del sys.modules[name]
+    if package not in sys.modules:
+        sys.modules[package] = ModuleType(package)
+        sys.modules[package].__path__ = [str(root)]
 
 
 def _has_changed(name: str) -> bool:

@@ -35,6 +35,11 @@ class Axis(NamedTuple):
         more, rest = divmod(shape[self.dim] - self.size, self.step)
         return None if rest or self.count + more < 1 else self.count + more
 
+    def accounts_for(self, shape: Sequence[int], other: Sequence[int]) -> bool:
+        """Whether two shapes differ in this dimension alone."""
+        same = [dim for dim, (size, theirs) in enumerate(zip(shape, other, strict=False)) if size == theirs]
+        return len(shape) == len(other) and {*same, self.dim} == {*range(len(shape))} and self.dim not in same
+
 
 @dataclass(frozen=True)
 class Outline:

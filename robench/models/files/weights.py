@@ -10,7 +10,7 @@ from robench.models.files.beside import COUNTERS, Beside, listed
 from robench.models.files.candidates import Candidate, candidates, nearest
 from robench.models.files.contents import Contents, contents_of, word
 from robench.models.files.normalisation import Normalisation, chosen, pairs_in
-from robench.models.files.outline import LIKELY, Axis, Outline
+from robench.models.files.outline import LIKELY, Axis, Outline, Sizes
 from robench.models.files.values import cast, check_values
 from robench.utils.errors import UserError
 
@@ -122,17 +122,22 @@ def _other_architecture(contents: Contents, where: str, outline: Outline) -> Use
 def _misfit(one: Candidate, where: str, wanted: Wanted) -> UserError:
     """Says what the weights are for, where that is another number of classes or channels; else their shapes."""
     outline, wrong = wanted.outline, wanted.misfits(one)
-    if wanted.classes and outline.head.keys() >= set(wrong):
+    here = outline.sizes(wanted.classes_of(one) or LIKELY)
+    if wanted.classes and _accounts(outline.head, wrong, one, here):
         return UserError(
             f"the weights in {where} are for {_count(wrong[0], one, outline.head)} classes, not for {wanted.classes}"
         )
-    if outline.stem.keys() >= set(wrong):
+    if _accounts(outline.stem, wrong, one, here):
         channels = _count(wrong[0], one, outline.stem)
         return UserError(f"the weights in {where} take images of {channels} channels, not of {outline.shape[0]}")
     size = "x".join(map(str, outline.shape))
-    here = outline.sizes(wanted.classes_of(one) or LIKELY)[wrong[0]]
-    shapes = f"{wrong[0]} is {tuple(one.weights[wrong[0]].shape)}, and for images of {size} {here}"
+    shapes = f"{wrong[0]} is {tuple(one.weights[wrong[0]].shape)}, and for images of {size} {here[wrong[0]]}"
     return _another(where, outline, f"misshapes {listed(wrong)} ({shapes})")
+
+
+def _accounts(axes: Mapping[str, Axis], wrong: Sequence[str], one: Candidate, here: Sizes) -> bool:
+    """Whether the number that these dimensions tell is all that is wrong."""
+    return all(name in axes and axes[name].accounts_for(one.weights[name].shape, here[name]) for name in wrong)
 
 
 def _count(name: str, one: Candidate, axes: Mapping[str, Axis]) -> str:
