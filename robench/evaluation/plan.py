@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ from robench.search.classifier import Classifier, shown_layers
 from robench.search.declaration import Task
 from robench.search.resources import Images, Sources, TrainingImages
 from robench.specs.choices import DATASET, EvaluationProtocol, Mode, Precision
-from robench.threat import Norm, ThreatModel
+from robench.threat import ThreatModel
 from robench.training import recipe
 from robench.training.recipe import DefaultThreat
 from robench.utils.device import resolve_device
@@ -192,8 +192,8 @@ def _default_threat(subject: Subject, dataset: str, shape: Sequence[int]) -> Def
     if card is None:
         return recipe.default_threat(dataset, shape)
     if datasets.called(dataset, "test") == datasets.called(card.dataset, "test"):
-        return DefaultThreat(cast(Norm, card.norm), card.eps, subject.name)
-    return DefaultThreat(cast(Norm, card.norm), None, f"{subject.name}, made for {card.dataset}, on {dataset}")
+        return DefaultThreat(card.norm, card.eps, subject.name)
+    return DefaultThreat(card.norm, None, f"{subject.name}, made for {card.dataset}, on {dataset}")
 
 
 def _say(text: str, level: int = 3) -> None:

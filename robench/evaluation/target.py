@@ -19,8 +19,8 @@ from robench.models.checkpoint import weights_fingerprint
 from robench.models.description import Description, describe
 from robench.models.description.tensors import can_be_weights
 from robench.models.files.formats import kind_of
-from robench.models.files.outline import LIKELY, Outline
-from robench.models.files.weights import Wanted, fitted
+from robench.models.files.outline import LIKELY
+from robench.models.files.weights import Wanted, fitted, load_exactly
 from robench.models.network import check_normalisation, normalised, written
 from robench.models.users_code import called, maker
 from robench.threat import ThreatModel
@@ -235,7 +235,7 @@ def _from_script(path: Path, said: Said) -> Subject:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # TorchScript is on its way out, which its user cannot help
-            model = torch.jit.load(path, map_location="cpu")
+            model = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:  # of many kinds for a damaged file, or one of another version
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"{path} cannot be loaded as TorchScript ({reason}); was its download cut?") from None
@@ -299,9 +299,7 @@ def _deployed(subject: Subject, helpers: Mapping[str, Mapping[str, Tensor]]) -> 
     players = {MODEL: subject.model}
     for name, helper in defense.helpers(subject.model, card.shape, card.classes).items():
         if name in helpers:
-            outline = Outline(lambda shape, classes, network=helper.network: network, tuple(card.shape), name)
-            found = fitted(helpers[name], f"the {name} of {subject.name}", Wanted(outline))
-            helper.network.load_state_dict(found.state, strict=False)
+            load_exactly(helper.network, helpers[name], f"the {name} of {subject.name}")
             players[name] = helper.network
     model = defense.deploy(players, ThreatModel.of(card.norm, card.eps)).eval()
     if model is subject.model:

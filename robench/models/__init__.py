@@ -77,7 +77,9 @@ def make_by(
     if min(shape[1:]) < smallest:
         raise UserError(f"{arch} needs images of at least {smallest}x{smallest} pixels, got {shape[1]}x{shape[2]}")
     check_normalisation(mean, std, shape[0])
-    return normalised(called_network(kind, arch, shape, classes), arch, mean, std)
+    is_network = isinstance(kind, type) and issubclass(kind, Network)
+    made = kind(shape, classes) if is_network else called_network(kind, arch, shape, classes)
+    return normalised(made, arch, mean, std)
 
 
 def carrier(network: Network | Normalised) -> nn.Module:

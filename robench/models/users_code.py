@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from robench.models.network import Network
 from robench.utils import registry
 from robench.utils.containment import contained
 from robench.utils.errors import UserError
@@ -43,13 +42,12 @@ def maker(written: str) -> Maker:
 def called(make: Maker, written: str, shape: Sequence[int] | None, classes: int | None) -> Any:
     """What a function or class gives for images [C, H, W] of so many classes: it is handed what it has parameters for.
 
-    These are `shape`, one of `CHANNELS` and one of `CLASSES`, or the first two in order for a `Network`. Raises
-    UserError where it asks for more, or fails.
+    These are `shape`, and one of `CHANNELS` and of `CLASSES`. Raises UserError where it asks for more, or fails.
     """
-    arguments, keywords = ((shape, classes), {}) if _is_network(make) else ((), _asked(make, written, shape, classes))
+    asked = _asked(make, written, shape, classes)
     try:
         with contained(written):
-            return make(*arguments, **keywords)
+            return make(**asked)
     except UserError:
         raise
     except Exception as error:
@@ -65,10 +63,6 @@ def called_network(make: Maker, written: str, shape: Sequence[int], classes: int
     if not isinstance(network, nn.Module):
         raise UserError(f"expected {written} to return an nn.Module, got {type(network).__name__}")
     return network
-
-
-def _is_network(make: Maker) -> bool:
-    return isinstance(make, type) and issubclass(make, Network)
 
 
 def _asked(make: Maker, written: str, shape: Sequence[int] | None, classes: int | None) -> dict[str, Any]:

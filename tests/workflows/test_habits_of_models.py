@@ -133,7 +133,8 @@ def safetensors(folder: Path, name: str = "FILE.safetensors", state: State = S) 
 
 
 def arrays(folder: Path) -> str:
-    np.savez(folder / "FILE.npz", **{name: tensor.numpy() for name, tensor in S.items()})
+    named: dict[str, Any] = {name: tensor.numpy() for name, tensor in S.items()}
+    np.savez(folder / "FILE.npz", **named)
     return str(folder / "FILE.npz")
 
 

@@ -16,7 +16,7 @@ from robench.evaluation.target import described, load_model
 from robench.evaluation.verification import rounded
 from robench.models import build, check_normalisation, checkpoint
 from robench.search.catalog import configure
-from robench.threat import ThreatModel
+from robench.threat import Norm, ThreatModel
 from robench.training.plan import plan_training
 from robench.utils import registry
 from robench.utils.errors import Notice, UserError
@@ -30,7 +30,7 @@ def linear() -> Linear:
     return Linear(torch.randn(10, 64, generator=torch.Generator().manual_seed(0)), torch.zeros(10))
 
 
-def saved(path: Path, *, norm: str = "linf", eps: str = "0.2", dataset: str = "digits") -> Path:
+def saved(path: Path, *, norm: Norm = "linf", eps: str = "0.2", dataset: str = "digits") -> Path:
     torch.manual_seed(0)
     card = checkpoint.Card("digit_cnn", [1, 8, 8], 10, [0.0], [1.0], dataset, norm, eps, "standard", {}, 0)
     checkpoint.save(path, build("digit_cnn", DIGIT, 10), card)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -20,7 +19,8 @@ LIKELY = 10
 """Classes for which any network can be made."""
 
 
-class Axis(NamedTuple):
+@dataclass(frozen=True)
+class Axis:
     """A dimension of a weight, which grows by `step` for each more of something, and is `size` at `count`."""
 
     dim: int
@@ -80,8 +80,11 @@ class Outline:
             with torch.device("meta"):
                 return self.make(shape, classes)
         except UserError as error:
-            if "meta" not in str(error).lower():
+            if "meta" not in str(error):
                 raise
+        except Exception as error:  # such as numbers too large for a size
+            reason = (str(error).splitlines() or [""])[0]
+            raise UserError(f"{self.name} cannot be made for images of {tuple(shape)}: {reason}") from None
         return self.make(shape, classes)
 
 

@@ -10,7 +10,7 @@ import re
 import types
 import uuid
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,20 @@ from torch import Tensor
 from robench.models.files.formats import kind_of
 from robench.utils.errors import UserError
 
-_PURE = {
+_PURE: dict[str, type[pathlib.PurePath]] = {
     "PosixPath": pathlib.PurePosixPath,
     "PurePosixPath": pathlib.PurePosixPath,
     "WindowsPath": pathlib.PureWindowsPath,
     "PureWindowsPath": pathlib.PureWindowsPath,
 }
+
+
+_NUMPY: dict[Any, str] = {
+    np.zeros(1).__reduce__()[0]: "multiarray._reconstruct",
+    np.float64(0).__reduce__()[0]: "multiarray.scalar",
+    np.zeros(1).__reduce_ex__(5)[0]: "numeric._frombuffer",
+}
+"""By what NumPy makes an array or a number of a pickle, under the names that both of its versions write."""
 
 
 def _plain_dict(default: Any = None) -> dict[Any, Any]:
@@ -39,7 +47,7 @@ def _plain_list(items: Iterable[Any] = (), longest: int | None = None) -> list[A
     return list(items)
 
 
-PLAIN: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+PLAIN: list[Any] = [
     *(argparse.Namespace, types.SimpleNamespace, uuid.UUID),
     (_plain_dict, "collections.defaultdict"),
     (_plain_list, "collections.deque"),
@@ -48,15 +56,10 @@ PLAIN: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     *(decimal.Decimal, fractions.Fraction, set, frozenset, slice, range, complex, bytearray),
     *((kind, f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name, kind in _PURE.items()),
     *(np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdgFDSUV")),
-    *(
-        (getattr(np._core.multiarray, name), f"numpy.{core}.multiarray.{name}")
-        for core in ("core", "_core")
-        for name in ("_reconstruct", "scalar")
-    ),
-    (np._core.numeric._frombuffer, "numpy._core.numeric._frombuffer"),
-    (np._core.numeric._frombuffer, "numpy.core.numeric._frombuffer"),
+    *((make, f"numpy.{core}.{name}") for make, name in _NUMPY.items() for core in ("core", "_core")),
 ]
-"""What people keep beside weights, which holds values and does nothing as it is made."""
+"""What people keep beside weights, which holds values and does nothing as it is made: each as torch's reader takes it,
+a class or function, or one with the name of what it stands for."""
 
 
 def read(path: Path) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from robench.models.files.beside import COUNTERS, Beside, listed
 from robench.models.files.candidates import Candidate, candidates, nearest
@@ -94,6 +94,13 @@ def fitted(document: Any, where: str, wanted: Wanted) -> Fitted:
     notices = [f"weights in {where} are {', '.join(kinds)}, and were taken as float32"] if kinds else []
     normalisation = chosen(pairs, wanted.mean, wanted.std, where)
     return Fitted(state, wanted.classes_of(one), normalisation, [*beside.notices(), *notices], new_head)
+
+
+def load_exactly(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Puts the weights that `where` holds into a network that is there."""
+    shape = next((tuple(weight.shape) for weight in network.parameters()), ())
+    outline = Outline(lambda _, __: network, shape, type(network).__name__)
+    network.load_state_dict(fitted(state, where, Wanted(outline)).state, strict=False)
 
 
 def _one(fitting: Sequence[Candidate], where: str, key: str | None) -> Candidate:
