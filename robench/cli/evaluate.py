@@ -230,6 +230,6 @@ def refuse_launcher() -> None:
 
 
 def _numbers(text: str | None) -> list[float] | None:
-    from robench.evaluation.target import numbers
+    from robench.utils.settings import numbers
 
     return None if text is None else numbers(text)

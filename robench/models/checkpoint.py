@@ -52,7 +52,7 @@ class Card:
         check_normalisation(self.mean, self.std, self.shape[0])
         ThreatModel.of(self.norm, self.eps)
         if not isinstance(self.recipe.get("settings", {}), dict):
-            raise ValueError("the settings of its recipe are no keys and values")
+            raise UserError("the settings of its recipe are no keys and values")
         return self
 
 
@@ -102,9 +102,11 @@ def weights_of(document: Any, where: str) -> dict[str, Tensor]:
     return dict(weights)
 
 
-def helpers_of(document: Any) -> dict[str, dict[str, Tensor]]:
+def helpers_of(document: Any, where: str = "the checkpoint") -> dict[str, dict[str, Tensor]]:
     """The weights of the networks that one of our own models was trained beside; empty where it was trained alone."""
     helpers: dict[str, dict[str, Tensor]] = document.get("helpers", {})
+    if not isinstance(helpers, dict) or not all(isinstance(weights, dict) for weights in helpers.values()):
+        raise UserError(f"{where} says that networks were trained beside its own, and holds no weights of them")
     return helpers
 
 

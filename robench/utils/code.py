@@ -51,7 +51,10 @@ EXEMPT = {
     "training.recipe": "reads settings, which are in the key of a training",
     "ledger.signs": "reads what a diagnosis found",
     "utils.settings": "reads settings, which are in keys",
-    "evaluation.target": "loads a model, which is described in its key",
+    **dict.fromkeys(
+        ("evaluation.target", "evaluation.from_file", "evaluation.said", "evaluation.subject"),
+        "loads a model, which is described in its key",
+    ),
     "ledger.summary": "reads rows",
 }
 """Modules of robench that no key needs, with the reason; nor what only they import."""

@@ -34,3 +34,11 @@ def assignment(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"expected a number, a word or a [list] after {key}=, got {value!r}") from None
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers from "0.49,0.48,0.45"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"expected numbers separated by commas, got {text!r}") from None

@@ -522,7 +522,7 @@ HABITS = [
     no("weights of another architecture", in_torch(_tiny["Tiny"]().state_dict()), "has no trunk.0.weight"),
     no("a layer too many", in_torch({**S, "trunk.9.weight": torch.ones(2, 2)}), "beyond the architecture"),
     no("a layer too few", in_torch({name: S[name] for name in S if "hidden" not in name}), "lacks hidden.weight"),
-    no("no architecture", in_torch(S), "--arch", arch=None),
+    no("no architecture", in_torch(S), "--arch, as digit_cnn, whose weights are named so", arch=None),
     # Kinds of files
     Habit("safetensors", safetensors),
     Habit("safetensors by the name of a .bin", lambda folder: safetensors(folder, "pytorch_model.bin")),

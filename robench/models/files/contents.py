@@ -86,4 +86,5 @@ def _numbers(value: Any) -> tuple[float, ...] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 64
+    return is_whole or isinstance(value, float)

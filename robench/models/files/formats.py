@@ -90,7 +90,8 @@ def _begin(path: Path) -> tuple[bytes, int]:
         if path.is_dir():
             raise UserError(f"{path} is a folder; give the file of weights in it{_files_in(path)}")
         if not path.exists():
-            raise UserError(f"there is no checkpoint {path}")
+            hint = "; robench fetches no models: download it, and give its path" if path.parts[0][-1:] == ":" else ""
+            raise UserError(f"there is no checkpoint {path}{hint}")
         if not path.is_file():
             raise UserError(f"expected a file of weights, got {path}, which is none")
         with path.open("rb") as file:

@@ -72,9 +72,9 @@ def chosen(
                 f"{where} holds {each.word}, which may or may not be its normalisation; say --mean and --std (0 and 1 "
                 "where there is none)"
             )
+        _check(each, where)
         if not each.is_near(found[0].mean, found[0].std):
             raise UserError(f"{where} holds two normalisations, {found[0].word} and {each.word}; say --mean and --std")
-        _check(each, where)
     return found[0] if found else None
 
 

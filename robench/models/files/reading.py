@@ -100,8 +100,13 @@ def _of_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _of_numpy(path: Path) -> dict[str, Tensor]:
-    with np.load(path, allow_pickle=False) as arrays:
-        named = {name: arrays[name] for name in arrays.files}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            named = {name: arrays[name] for name in arrays.files}
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise UserError(_refusal(path, ["an array of objects"])) from None
     return {name: torch.from_numpy(array) for name, array in named.items() if array.dtype.kind in "biufc"}
 
 
