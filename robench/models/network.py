@@ -100,10 +100,10 @@ class Network(nn.Module, ABC):
 
 
 def normalised(model: nn.Module, name: str, mean: Sequence[float], std: Sequence[float]) -> Network | Normalised:
-    """The model, which `name` names, behind this normalisation: its own where it is a Network, else one put in front.
+    """The model, which `name` names, behind this normalisation: that of a Network, else one put in front.
 
     Raises UserError where it would come on top of another."""
-    network = model if isinstance(model, Network) else Normalised(model)
+    network = model if isinstance(model, Network | Normalised) else Normalised(model)
     before = network.normalize.mean, network.normalize.std
     asked = Normalize()
     asked.set(mean, std)
