@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from robench.evaluation.said import Said
 from robench.evaluation.subject import Subject
-from robench.models import ARCHITECTURES, carrier, checkpoint, make, outline_of
+from robench.models import ARCHITECTURES, architecture, carrier, checkpoint, make_by, outline_of
 from robench.models.files.candidates import candidates
 from robench.models.files.contents import contents_of
 from robench.models.files.formats import kind_of
 from robench.models.files.outline import LIKELY
 from robench.models.files.weights import Wanted, fitted, load_exactly
+from robench.models.users_code import was_named
 from robench.threat import ThreatModel
 from robench.training import recipe
 from robench.training.defense import MODEL
@@ -63,7 +64,8 @@ def _of_others(path: Path, document: Any, said: Said, shape: Sequence[int] | Non
         )
     if shape is None:
         raise UserError(f"{path} is a bare state dict; give the shape of its images")
-    outline = outline_of(arch, shape)
+    kind = architecture(arch)
+    outline = outline_of(kind, arch, shape)
     found = fitted(document, str(path), Wanted(outline, key=said.weights, mean=said.mean, std=said.std))
     if found.classes is not None and found.classes < 2:
         raise UserError(
@@ -72,7 +74,7 @@ def _of_others(path: Path, document: Any, said: Said, shape: Sequence[int] | Non
         )
     stored = found.normalisation
     mean, std = (stored.mean, stored.std) if stored else (said.mean or (0.0,), said.std or (1.0,))
-    network = make(arch, shape, found.classes or LIKELY, mean=mean, std=std)
+    network = make_by(kind, arch, shape, found.classes or LIKELY, mean=mean, std=std)
     carrier(network).load_state_dict(found.state, strict=False)
     read = [f"its input is normalised as {path} says: {stored.word}"] if stored else []
     return Subject(network.eval(), path.stem, arch, notices=[*found.notices, *read])
@@ -81,20 +83,22 @@ def _of_others(path: Path, document: Any, said: Said, shape: Sequence[int] | Non
 def _is_named_as(document: Any, arch: str, shape: Sequence[int] | None) -> bool:
     """Whether weights with all the names of a network's are there."""
     try:
-        return bool(candidates(contents_of(document), outline_of(arch, shape or (3, 32, 32)).kinds))
+        return bool(
+            candidates(contents_of(document), outline_of(ARCHITECTURES[arch], arch, shape or (3, 32, 32)).kinds)
+        )
     except UserError:  # the images are too small for it
         return False
 
 
 def _of_ours(path: Path, document: Any, card: checkpoint.Card, said: Said) -> Subject:
     """From a checkpoint of ours, behind the test-time transform of its defense, if that has one."""
-    file = registry.users_file(card.arch)
-    if said.arch is None and file and not registry.was_run(file[0]):
+    if said.arch is None and registry.users_file(card.arch) and not was_named(card.arch):
         raise UserError(f"{path} is of the network in {card.arch}; to have that code run, name it with --arch")
     arch = said.arch or card.arch
-    wanted = Wanted(outline_of(arch, card.shape), card.classes, said.weights)
+    kind = architecture(arch)
+    wanted = Wanted(outline_of(kind, arch, card.shape), card.classes, said.weights)
     found = fitted(checkpoint.weights_of(document, str(path)), str(path), wanted)
-    network = make(arch, card.shape, card.classes, mean=said.mean or card.mean, std=said.std or card.std)
+    network = make_by(kind, arch, card.shape, card.classes, mean=said.mean or card.mean, std=said.std or card.std)
     carrier(network).load_state_dict(found.state, strict=False)
     notices = found.notices
     if said.mean is not None and said.std is not None and (list(said.mean), list(said.std)) != (card.mean, card.std):

@@ -87,7 +87,6 @@ def carrier(network: Network | Normalised) -> nn.Module:
     return network.model if isinstance(network, Normalised) else network
 
 
-def outline_of(arch: str, shape: Sequence[int]) -> Outline:
-    """What the weights of networks of that name are called and shaped."""
-    kind = architecture(arch)
+def outline_of(kind: Maker, arch: str, shape: Sequence[int]) -> Outline:
+    """What the weights of the networks are called and shaped that `architecture` gave for the name `arch`."""
     return Outline(lambda shape, classes: carrier(make_by(kind, arch, shape, classes)), tuple(shape), arch)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,6 +18,20 @@ CHANNELS = ("channels", "in_channels", "in_chans", "input_channels", "num_channe
 CLASSES = ("classes", "num_classes", "n_classes", "nclasses", "nb_classes", "num_labels")
 
 
+_named: set[tuple[Path, str]] = set()
+
+
+def was_named(written: str) -> bool:
+    """Whether the user of this process has named that file and what is taken of it, so that its code may be run."""
+    return _key(written) in _named
+
+
+def _key(written: str) -> tuple[Path, str]:
+    file = registry.users_file(written)
+    assert file is not None
+    return file[0].resolve(), file[1]
+
+
 def maker(written: str) -> Maker:
     """What "FILE.py:NAME" names, a function, a class or an entry of the table NETWORKS; of "FILE.py" the one entry.
 
@@ -24,6 +39,7 @@ def maker(written: str) -> Maker:
     file = registry.users_file(written)
     assert file is not None
     path, name = file
+    _named.add(_key(written))
     module = registry.load_file(path)
     networks: dict[str, Maker] = getattr(module, "NETWORKS", {})
     if not name:

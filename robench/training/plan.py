@@ -68,7 +68,8 @@ class Plan:
         Raises UserError where anything else of them does not fit."""
         document = checkpoint.read(Path(init))
         card = checkpoint.card_of(document, str(init))
-        outline = outline_of(self.recipe.setup.arch, self.split.shape)
+        arch = self.recipe.setup.arch
+        outline = outline_of(architecture(arch), arch, self.split.shape)
         wanted = Wanted(outline, self.split.classes, key, new_head=True)
         found = fitted(checkpoint.weights_of(document, str(init)) if card else document, str(init), wanted)
         head = f"the head ({', '.join(found.new_head)}) of {init} does not fit {self.split.classes} classes: it starts "

@@ -5,7 +5,6 @@ Nothing is registered anywhere: a file that lies in the folder is known.
 
 import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -78,11 +77,6 @@ def users_file(written: str) -> tuple[Path, str] | None:
     if file.endswith(".py"):
         return Path(file), name
     return (Path(written), "") if written.endswith(".py") else None
-
-
-def was_run(path: Path) -> bool:
-    """Whether this process has imported that file of the user's, who named it then."""
-    return neighbours.name_of(path, neighbours.root_of(path)) in sys.modules
 
 
 def load_file(path: Path) -> Any:

@@ -9,6 +9,7 @@ import torch
 
 from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.evaluation.target import load_model
+from robench.models import checkpoint
 from robench.training.plan import plan_training
 from robench.utils.errors import Notice, UserError
 from tests.helpers import Ran
@@ -52,7 +53,12 @@ def test_it_is_trained_saved_and_evaluated(own: Path, robench: Callable[..., Ran
     assert trained.code == 0, trained.err
     ran = robench("eval", "--model", "m.pt", "--attack", "fgsm", "--n", 8, "--arch", "lib/net.py:make")
     assert ran.code == 0, ran.err
-    again = load_model("m.pt", arch="lib/net.py:make")
+    document = checkpoint.read(Path("m.pt"))
+    document["card"]["arch"] = "lib/net.py:fixed"
+    checkpoint.save_document(Path("other.pt"), document)
+    with pytest.raises(UserError, match="to have that code run"):  # of that file, but not what was named of it
+        load_model("other.pt")
+    again = load_model("m.pt")
     assert again.card is not None
     assert again.card.arch == "lib/net.py:make"
     before = plan_training("pgd_at", arch="lib/net.py:make").key()
