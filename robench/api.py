@@ -101,6 +101,7 @@ def evaluate(
     arch: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    weights: str | None = None,
     n: int | None = None,
     sources: Sequence[str | Path | nn.Module | Subject] = (),
     mode: Mode | None = None,
@@ -134,7 +135,9 @@ def evaluate(
     data_root, download: the folder of torchvision's sets; whether to fetch what is missing there, and of a model by its
         name.
     eps, norm: the radius, and "linf" or "l2".
-    arch, mean, std: of a bare state dict: its architecture, and the normalisation of each channel.
+    arch: the architecture of a file of weights: a name, or "FILE.py:NAME" of a function or class (runs that code).
+    mean, std: normalise the input of any model, in each channel; a file that holds its own must not be contradicted.
+    weights: where a file holds several that fit, the key of those to take, such as "ema".
     n: the first n examples; all by default.
     sources: models for attacks by transfer.
     mode: "columns", every attack on every example, or "worst-case", only on those that no earlier attack broke; by
@@ -168,6 +171,7 @@ def evaluate(
         arch=arch,
         mean=mean,
         std=std,
+        weights=weights,
         n=n,
         sources=sources,
         mode=mode,
@@ -197,6 +201,7 @@ def verify(
     arch: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    weights: str | None = None,
     device: str | None = None,
     eight_bit: bool = False,
 ) -> Verification:
@@ -220,6 +225,7 @@ def verify(
         arch=arch,
         mean=mean,
         std=std,
+        weights=weights,
         device=device,
     )
     return plan_verification(model, adversarial, options, eight_bit=eight_bit)()
@@ -244,6 +250,7 @@ def train(
     target: str | None = None,
     settings: Mapping[str, Any] | None = None,
     init: Path | str | None = None,
+    weights: str | None = None,
     out: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -259,14 +266,15 @@ def train(
     defense: a recipe's name, or a .py file with a Defense.
     dataset, resize, crop: its training images, as `evaluate` takes them.
     data_root, download: the folder of torchvision's sets; whether to fetch one that is missing there.
-    arch: the architecture.
+    arch: the architecture, or "FILE.py:NAME" of a function or class of yours (runs that code).
     eps, norm: the radius to train within, and "linf" or "l2".
     epochs: the length; drops of the learning rate scale with it.
     limit: the first so many images.
     labels: so many images keep their label, as many of each class.
     target: the data set whose domain to adapt to, without its labels.
     settings: of the defense or the training, by name, as `--set` changes them.
-    init: a checkpoint whose weights to start from.
+    init, weights: a file of weights to start from, and the key of those to take where it holds several. A head for
+        another number of classes is left out, and starts afresh.
     out: the checkpoint to write; by default it gets a name in the folder `checkpoints` of the results.
     resume: goes on with an interrupted training, and takes a finished one.
     overwrite: trains anew where a checkpoint, or the state of an interrupted training, is there already.
@@ -296,6 +304,7 @@ def train(
         target=target,
         settings=settings,
         init=init,
+        weights=weights,
         seed=seed,
         precision=precision,
     )

@@ -16,7 +16,7 @@ from robench.data import datasets
 from robench.evaluation.estimate import probe
 from robench.evaluation.plan import EvaluationOptions, plan_evaluation
 from robench.ledger.schema import CLEAN
-from robench.models import build
+from robench.models import make
 from robench.specs.queue import Item, load
 from robench.training import loop
 from robench.training.plan import Plan
@@ -118,7 +118,7 @@ class _Passes:
         arch, dataset = plan.recipe.setup.arch, item.shared.dataset
         if (arch, dataset, attacks) not in self._known:
             planned = plan_evaluation(
-                build(arch, plan.split.shape, plan.split.classes),
+                make(arch, plan.split.shape, plan.split.classes),
                 EvaluationOptions(
                     attacks=[name for name in attacks if name != CLEAN],
                     dataset=dataset,

@@ -22,7 +22,6 @@ from robench.evaluation.target import Subject, load_model
 from robench.ledger.cell import Cell
 from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.store import Ledger
-from robench.models import checkpoint
 from robench.reports import ranking
 from robench.reports.evaluations import evaluation_id
 from robench.reports.publishing import paths, publish, publish_benchmark
@@ -228,8 +227,7 @@ def _trained(plans: Sequence[tuple[str | None, Plan]], session: _Session) -> Ite
     latest: dict[tuple[str, int], Path] = {}
     for init, plan in plans:
         if init is not None:
-            weights = checkpoint.state_dict_of(checkpoint.read(latest[init, plan.seed]), init)
-            plan = replace(plan, init=weights)
+            plan = plan.starting_from(latest[init, plan.seed])
         latest[plan.recipe.name, plan.seed] = path = checkpoint_path(plan, session.workspace.results)
         if path.is_file():
             loop.finished(plan, path)

@@ -24,6 +24,7 @@ from robench.cli.options import (
     ResizeOption,
     ResultsOption,
     StdOption,
+    WeightsOption,
     WorkersOption,
 )
 from robench.cli.output import emit, only_results
@@ -51,10 +52,11 @@ def evaluate(
     arch: ArchOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    weights: WeightsOption = None,
     n: Annotated[int | None, typer.Option(help="The first N examples.")] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option(help="A model to transfer attacks from, as --model, or 'FILE;arch=NAME;mean=...;std=...'."),
+        typer.Option(help="A model to transfer attacks from, as --model, or 'FILE;arch=NAME;mean=...;weights=KEY'."),
     ] = None,
     mode: Annotated[
         Mode | None, typer.Option(help="Every attack on every example, or only on survivors; by default the suite's.")
@@ -110,6 +112,7 @@ def evaluate(
             arch=arch,
             mean=_numbers(mean),
             std=_numbers(std),
+            weights=weights,
             n=n,
             sources=source or (),
             mode=mode,
@@ -193,6 +196,7 @@ def verify(
     arch: ArchOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    weights: WeightsOption = None,
     device: DeviceOption = None,
     eight_bit: Annotated[bool, typer.Option("--eight-bit", help="Round x_adv to uint8 and back first.")] = False,
     format: Annotated[Format, typer.Option(help="Of what goes to standard output; csv has a row an example.")] = (
@@ -216,6 +220,7 @@ def verify(
             arch=arch,
             mean=_numbers(mean),
             std=_numbers(std),
+            weights=weights,
             device=device,
         )
         found = plan_verification(model, adversarial, options, eight_bit=eight_bit)()

@@ -28,9 +28,17 @@ DownloadOption = Annotated[
 EpsOption = Annotated[str | None, typer.Option(help="Radius in units of [0, 1]: 8/255 or a number.")]
 NormOption = Annotated[str | None, typer.Option(help="linf or l2.")]
 ArchOption = Annotated[
-    str | None, typer.Option(help="The architecture of a bare state dict, or of the model to train.")
+    str | None,
+    typer.Option(
+        help="The architecture of a file of weights, or of the one to train: a name, or FILE.py:NAME (runs that code)."
+    ),
 ]
-MeanOption = Annotated[str | None, typer.Option(help="Of each channel, for a bare state dict: 0.49,0.48,0.45.")]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="Where a file holds several that fit, the key of those to take, such as ema.")
+]
+MeanOption = Annotated[
+    str | None, typer.Option(help="Normalises the input, of each channel: 0.49,0.48,0.45; where a file does not say.")
+]
 StdOption = Annotated[str | None, typer.Option(help="Likewise.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes that share the examples of each attack.")]

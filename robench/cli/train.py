@@ -19,6 +19,7 @@ from robench.cli.options import (
     ResizeOption,
     ResultsOption,
     TargetOption,
+    WeightsOption,
 )
 from robench.cli.output import only_results
 from robench.specs.choices import DATASET
@@ -39,7 +40,8 @@ def train(
     labels: LabelsOption = None,
     target: TargetOption = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, of the defense or the training.")] = None,
-    init: Annotated[Path | None, typer.Option(help="A checkpoint to start from.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A file of weights to start from.")] = None,
+    weights: WeightsOption = None,
     out: Annotated[Path | None, typer.Option(help="The checkpoint to write.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
     overwrite: Annotated[
@@ -79,6 +81,7 @@ def train(
             target=target,
             settings=dict(assignment(text) for text in set_ or []),
             init=init,
+            weights=weights,
             seed=seed,
             precision=precision,
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import torch
 from torch import nn
@@ -18,9 +18,8 @@ from robench.evaluation import verification
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
 from robench.evaluation.evaluation import DRAWS, Evaluation
 from robench.evaluation.model_checks import IMAGES, Behaviour, check_model, differentiable, observe
-from robench.evaluation.target import NotReused, Subject, described, is_weights_file, load_model
+from robench.evaluation.target import NotReused, Subject, card_of, load_model
 from robench.evaluation.verification import Adversarial, Verification
-from robench.models import checkpoint
 from robench.models.checkpoint import Card
 from robench.models.outputs import LogitsOf, path_of_logits
 from robench.search.attack import Attack
@@ -29,7 +28,7 @@ from robench.search.classifier import Classifier, NoLogits, shown_layers
 from robench.search.declaration import Task
 from robench.search.resources import Images, Sources, TrainingImages
 from robench.specs.choices import DATASET, EvaluationProtocol, Mode, Precision
-from robench.threat import Norm, ThreatModel
+from robench.threat import ThreatModel
 from robench.training import recipe
 from robench.training.recipe import DefaultThreat
 from robench.utils.device import resolve_device
@@ -62,6 +61,7 @@ class SubjectOptions:
     arch: str | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
+    weights: str | None = None
     device: str | None = None
 
     def load(self, source: DataSource, part: Part) -> datasets.Split:
@@ -174,21 +174,19 @@ def plan_verification(
 
 def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datasets.Split, ThreatModel, DataSource]:
     """The model, its test images, the threat and what its data come from; what is not given the checkpoint says."""
-    card = _card(model)
+    card = _card(model, options.arch)
     source = (card.dataset if card else DATASET) if options.dataset is None else options.dataset
     split = options.load(source, "test")
-    if isinstance(model, Subject):
-        subject = model.afresh()
-    else:
-        subject = load_model(
-            model,
-            arch=options.arch,
-            shape=split.shape,
-            classes=split.classes,
-            mean=options.mean,
-            std=options.std,
-            download=options.download,
-        )
+    subject = load_model(
+        model,
+        arch=options.arch,
+        shape=split.shape,
+        classes=split.classes,
+        mean=options.mean,
+        std=options.std,
+        weights=options.weights,
+        download=options.download,
+    )
     default = _default_threat(subject, split.word, split.shape)
     threat = default.with_(options.norm, options.eps, split.shape)
     if options.norm is None and threat.norm != "linf":
@@ -198,18 +196,14 @@ def _subject(model: Evaluable, options: SubjectOptions) -> tuple[Subject, datase
 
 def _source(source: str | Path | nn.Module | Subject, split: datasets.Split, options: SubjectOptions) -> Subject:
     """A model to transfer attacks from, whose key is that of the model as it is now."""
-    if isinstance(source, Subject):
-        return source.afresh()
-    return load_model(source, shape=split.shape, download=options.download)
+    return load_model(source, shape=split.shape, classes=split.classes, download=options.download)
 
 
-def _card(model: Evaluable) -> Card | None:
+def _card(model: Evaluable, arch: str | None) -> Card | None:
     """What a checkpoint of ours says of itself."""
     if isinstance(model, Subject):
         return model.card
-    if not is_weights_file(model):
-        return None
-    return checkpoint.card_of(checkpoint.read(Path(described(str(model))[0])))
+    return card_of(model, arch) if isinstance(model, str | Path) else None
 
 
 def _default_threat(subject: Subject, dataset: str, shape: Sequence[int]) -> DefaultThreat:
@@ -218,8 +212,8 @@ def _default_threat(subject: Subject, dataset: str, shape: Sequence[int]) -> Def
     if card is None:
         return recipe.default_threat(dataset, shape)
     if datasets.called(dataset, "test") == datasets.called(card.dataset, "test"):
-        return DefaultThreat(cast(Norm, card.norm), card.eps, subject.name)
-    return DefaultThreat(cast(Norm, card.norm), None, f"{subject.name}, made for {card.dataset}, on {dataset}")
+        return DefaultThreat(card.norm, card.eps, subject.name)
+    return DefaultThreat(card.norm, None, f"{subject.name}, made for {card.dataset}, on {dataset}")
 
 
 def _say(text: str, level: int = 3) -> None:

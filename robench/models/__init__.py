@@ -5,10 +5,13 @@ A file here, or a user's own, names the networks that it holds: `NETWORKS = {"le
 
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 
-from robench.models.network import Network, check_normalisation
+from torch import nn
+
+from robench.models.files.outline import Outline
+from robench.models.network import Network, Normalised, check_normalisation, normalised
+from robench.models.users_code import Maker, called_network, maker
 from robench.utils import registry
 from robench.utils.errors import UserError, unknown
 
@@ -19,20 +22,13 @@ ARCHITECTURES: dict[str, type[Network]] = {
 }
 
 
-def architecture(name: str) -> type[Network]:
-    """The class of the networks of that name, or of a user's .py file that names one."""
-    if name.endswith(".py"):
-        return _of_user(Path(name))
+def architecture(name: str) -> Maker:
+    """The class of the networks of that name, or what the user's FILE.py:NAME makes them by, which runs that file."""
+    if registry.users_file(name):
+        return maker(name)
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
     return ARCHITECTURES[name]
-
-
-def _of_user(path: Path) -> type[Network]:
-    networks: dict[str, type[Network]] = getattr(registry.load_file(path), "NETWORKS", {})
-    if len(networks) != 1:
-        raise UserError(f"expected a table NETWORKS of one network by its name in {path}, found {len(networks)}")
-    return next(iter(networks.values()))
 
 
 def build(
@@ -43,17 +39,53 @@ def build(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
 ) -> Network:
+    """As `make`, of what must show its features.
+
+    Raises UserError where it is another module of the user's."""
+    network = make(arch, shape, classes, mean=mean, std=std)
+    if not isinstance(network, Network):
+        raise UserError(f"expected a Network, which shows its features, got {arch}")
+    return network
+
+
+def make(
+    arch: str,
+    shape: Sequence[int],
+    classes: int,
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> Network | Normalised:
     """A fresh network for images [C, H, W]; `mean` and `std`, one for all channels or one each, normalise its input."""
-    kind = architecture(arch)
+    return make_by(architecture(arch), arch, shape, classes, mean=mean, std=std)
+
+
+def make_by(
+    kind: Maker,
+    arch: str,
+    shape: Sequence[int],
+    classes: int,
+    *,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> Network | Normalised:
+    """As `make`, by what `architecture` gave for the name `arch`."""
     if len(shape) != 3:
         raise UserError(f"expected images of shape (channels, height, width), got {tuple(shape)}")
-    smallest = kind.smallest
+    smallest = getattr(kind, "smallest", 1)
     if min(shape[1:]) < smallest:
         raise UserError(f"{arch} needs images of at least {smallest}x{smallest} pixels, got {shape[1]}x{shape[2]}")
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, shape[0]):
-            raise UserError(f"expected 1 or {shape[0]} values for the {name}, got {len(values)}")
-    check_normalisation(mean, std)
-    network = kind(shape, classes)
-    network.normalize.set(mean, std)
-    return network
+    check_normalisation(mean, std, shape[0])
+    is_network = isinstance(kind, type) and issubclass(kind, Network)
+    made = kind(shape, classes) if is_network else called_network(kind, arch, shape, classes)
+    return normalised(made, arch, mean, std)
+
+
+def carrier(network: Network | Normalised) -> nn.Module:
+    """The module by whose names its weights are known: a user's own, where that stands behind a normalisation."""
+    return network.model if isinstance(network, Normalised) else network
+
+
+def outline_of(kind: Maker, arch: str, shape: Sequence[int]) -> Outline:
+    """What the weights of the networks are called and shaped that `architecture` gave for the name `arch`."""
+    return Outline(lambda shape, classes: carrier(make_by(kind, arch, shape, classes)), tuple(shape), arch)

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import update_bn
 from robench.data.datasets import Split, joined
 from robench.models import checkpoint
 from robench.models.checkpoint import Card
-from robench.models.transformed import as_network
+from robench.models.network import Normalize
 from robench.threat import ThreatModel
 from robench.training import epoch_log as metrics_file
 from robench.training.accelerator import accelerated
@@ -119,7 +119,9 @@ class _Loop:
         self.run_state = RunState.fresh(plan, accelerator)
         self.passes = self.passes_before = 0
         self.epoch_began = time.monotonic()
-        as_network(self.run_state.player(MODEL)).normalize.register_forward_pre_hook(self._count)
+        normalize = self.run_state.player(MODEL).normalize
+        assert isinstance(normalize, Normalize)
+        normalize.register_forward_pre_hook(self._count)
 
     def run(self, resume: bool) -> Card:
         run, total = self.run_state, self.setup.epochs * self.steps_per_epoch

@@ -2,25 +2,28 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 from torch import Tensor
 
 from robench.data import datasets, resize
 from robench.data.datasets import DataSource, Split
 from robench.data.preparation import Side
 from robench.data.resize import common
-from robench.models import architecture, checkpoint
+from robench.models import architecture, checkpoint, make, outline_of
 from robench.models.checkpoint import weights_fingerprint
 from robench.models.description import describe
+from robench.models.files.weights import Wanted, fitted
 from robench.specs.choices import DATASET
 from robench.training import recipe
 from robench.training.recipe import Recipe
 from robench.training.soft_labels import check_softened
+from robench.utils import registry
 from robench.utils.code import code_fingerprint, file_of
 from robench.utils.errors import Notice, UserError
 from robench.utils.fingerprints import fingerprint
@@ -68,6 +71,22 @@ class Plan:
         setup = self.recipe.setup
         if setup.extra_data is not None and (setup.labels is not None or setup.target_domain is not None):
             raise UserError("extra_data is for training on labels: it goes with neither labels nor a target")
+
+    def starting_from(self, init: Path | str, key: str | None = None) -> "Plan":
+        """The same from the weights of a file, of which `key` chooses where it has several. A head for another number
+        of classes is left out, and starts afresh.
+
+        Raises UserError where anything else of them does not fit."""
+        document = checkpoint.read(Path(init))
+        card = checkpoint.card_of(document, str(init))
+        arch = self.recipe.setup.arch
+        outline = outline_of(architecture(arch), arch, self.split.shape)
+        wanted = Wanted(outline, self.split.classes, key, new_head=True)
+        found = fitted(checkpoint.weights_of(document, str(init)) if card else document, str(init), wanted)
+        head = f"the head ({', '.join(found.new_head)}) of {init} does not fit {self.split.classes} classes: it starts "
+        for notice in [*found.notices, *([f"{head}afresh"] if found.new_head else [])]:
+            warnings.warn(notice, Notice, stacklevel=3)
+        return replace(self, init=found.state)
 
     def describe(self) -> dict[str, Any]:
         """The recipe as it is run, JSON-like; a leaderboard shows the newest of those that agree in it and the seed."""
@@ -132,6 +151,7 @@ def plan_training(
     target: str | None = None,
     settings: Mapping[str, Any] | None = None,
     init: Path | str | None = None,
+    weights: str | None = None,
     seed: int = 0,
     precision: str = "float32",
 ) -> Plan:
@@ -143,9 +163,6 @@ def plan_training(
         recipe.resolve(defense, dataset if isinstance(dataset, str) else "", (), {})  # says so before the data is read
     split = datasets.load(dataset, "train", root=data_root, download=download, resize=resize, crop=crop)
     word = split.word
-    weights = None
-    if init is not None:
-        weights = checkpoint.state_dict_of(checkpoint.read(Path(init)), str(init))
     resolved = recipe.resolve(defense, word, split.shape, changes)
     domain = None
     if resolved.setup.target_domain is not None:
@@ -156,12 +173,31 @@ def plan_training(
     if resolved.setup.extra_data is not None:
         extra = datasets.load(resolved.setup.extra_data, "train", root=data_root, download=download)
         datasets.joined(split, extra)  # says so before training where they do not go together
-    plan = Plan(resolved, word, split, limit, seed, precision, weights, domain, extra)
+    _check_users_network(resolved, split)
+    plan = Plan(resolved, word, split, limit, seed, precision, target=domain, extra=extra)
+    if init is not None:
+        plan = plan.starting_from(init, weights)
     there = len(split) - resolved.setup.holdout
     if limit is not None and limit > there:
         text = f"a limit of {limit} images was asked for, {word} has {there} to train on: these are taken"
         warnings.warn(text, Notice, stacklevel=2)
     return plan
+
+
+def _check_users_network(resolved: Recipe, split: Split) -> None:
+    """Refuses a network of the user's that gives other logits than the data has classes."""
+    arch = resolved.setup.arch
+    if not registry.users_file(arch):
+        return
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        network = make(arch, split.shape, split.classes).eval()
+        try:
+            logits = network(torch.zeros(1, *split.shape))
+        except Exception as error:  # of the user's code
+            raise UserError(f"{arch} cannot take images of shape {tuple(split.shape)}: {error}") from None
+    given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if given != (1, split.classes):
+        raise UserError(f"expected logits of shape (1, {split.classes}) for an image from {arch}, got {given}")
 
 
 def checkpoint_path(plan: Plan, results: Path | str) -> Path:

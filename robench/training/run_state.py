@@ -11,7 +11,7 @@ from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from robench.models import build, checkpoint
+from robench.models import carrier, checkpoint, make
 from robench.training.defense import MODEL, Helper
 from robench.training.difference import difference
 from robench.training.optim import averaged, optimizer
@@ -41,9 +41,9 @@ class RunState:
         """Before the first step, on the accelerator's device."""
         setup, device = plan.recipe.setup, accelerator.device
         torch.manual_seed(seed_of(plan.seed, "weights", 0))
-        model = build(setup.arch, plan.split.shape, plan.split.classes, mean=setup.mean, std=setup.std)
+        model = make(setup.arch, plan.split.shape, plan.split.classes, mean=setup.mean, std=setup.std)
         if plan.init is not None:
-            checkpoint.load_weights(model, plan.init, "--init")
+            carrier(model).load_state_dict(plan.init, strict=False)  # without a head, where that is another
         beside = plan.recipe.defense.helpers(model, plan.split.shape, plan.split.classes)
         players = {MODEL: Helper(model, optimizer(setup, model)), **beside}
         average = averaged(setup, model, device)

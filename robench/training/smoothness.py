@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robench.losses import kl_divergence, softmax_distance
-from robench.models.network import Network
+from robench.models.network import Network, Normalised
 from robench.threat import ThreatModel
 from robench.training.defense import Step
 from robench.training.svgd import Bandwidth, Kernel
@@ -91,4 +91,4 @@ def untracked(model: nn.Module) -> Iterator[None]:
 
 def _unit(model: nn.Module) -> Tensor | float:
     """What a unit of the network's normalised input is in each channel of an image."""
-    return model.normalize.std if isinstance(model, Network) else 1.0
+    return model.normalize.std if isinstance(model, Network | Normalised) else 1.0

@@ -19,11 +19,16 @@ _DESCRIPTION = (
     *("objects", "origin", "references", "tensors", "walk"),
 )
 
+_FILES = ("formats", "reading", "outline", "contents", "candidates", "normalisation", "values", "beside", "weights")
+
 EXEMPT = {
     "evaluation.answers": "compares what was found with what is found now",
     "utils.files": "writes files",
     "models.checkpoint": "reads and writes weights, which are in the key of a model",
+    **dict.fromkeys((f"models.files.{part}" for part in _FILES), "reads weights, which are in keys"),
+    "models.users_code": "calls what makes a network, which is in keys",
     "utils.code": "makes keys",
+    "utils.neighbours": "imports users' files; what they hold is in the key",
     "utils.registry": "finds files by name; what they hold is in the key",
     "data.catalog": "finds data sets by name; their images are in the key",
     "data.readers": "reads images, which are in the key",
@@ -46,7 +51,10 @@ EXEMPT = {
     "training.recipe": "reads settings, which are in the key of a training",
     "ledger.signs": "reads what a diagnosis found",
     "utils.settings": "reads settings, which are in keys",
-    "evaluation.target": "loads a model, which is described in its key",
+    **dict.fromkeys(
+        ("evaluation.target", "evaluation.from_file", "evaluation.said", "evaluation.subject"),
+        "loads a model, which is described in its key",
+    ),
     "ledger.summary": "reads rows",
 }
 """Modules of robench that no key needs, with the reason; nor what only they import."""

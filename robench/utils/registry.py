@@ -4,9 +4,7 @@ Nothing is registered anywhere: a file that lies in the folder is known.
 """
 
 import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,6 +13,7 @@ from weakref import WeakKeyDictionary
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from robench.utils import neighbours
 from robench.utils.containment import contained
 from robench.utils.errors import UserError, unknown
 
@@ -71,39 +70,28 @@ def parse(schema: type[StrictModel], block: Any, where: str) -> StrictModel:
         raise UserError(f"{where}: {place}: {first['msg'].lower()}, got {first['input']!r}") from None
 
 
-_USERS = "robench_user_"
-
-
 def is_of_user(module_name: str | None) -> bool:
     """Whether a module is a file of the user's."""
-    return (module_name or "").startswith(_USERS)
+    return (module_name or "").startswith(neighbours.PREFIX)
 
 
-def _users_module(path: Path) -> str:
-    return f"{_USERS}{path.stem}_{abs(hash(path.resolve())):x}"
-
-
-def was_run(path: Path) -> bool:
-    """Whether this process has imported that file of the user's, who named it then."""
-    return _users_module(path) in sys.modules
+def users_file(written: str) -> tuple[Path, str] | None:
+    """The file and the name of "FILE.py:NAME", or of "FILE.py" with an empty name; None of anything else."""
+    file, _, name = written.rpartition(":")
+    if file.endswith(".py"):
+        return Path(file), name
+    return (Path(written), "") if written.endswith(".py") else None
 
 
 def load_file(path: Path) -> Any:
-    """Imports a Python file of the user's; it runs their code."""
+    """Imports a Python file of the user's and the modules beside it that it names; it runs their code."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
-    name = _users_module(path)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     try:
         with contained(str(path)):
-            spec.loader.exec_module(module)
+            return neighbours.load(path, neighbours.root_of(path))
     except Exception as error:
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    return module
 
 
 def module(kind: Literal["attacks", "defenses"], name: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from robench.utils import registry
+from robench.utils import neighbours, registry
 from robench.utils.errors import UserError
 
 
@@ -51,17 +51,20 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, FunctionType) and (member := registry.member_of(value)):
             return registry.attack_function, (member,)
         if registry.is_of_user(value.__module__) and "<locals>" not in value.__qualname__:
-            return _find, (str(Path(sys.modules[value.__module__].__file__ or "").resolve()), value.__qualname__)
+            path = Path(sys.modules[value.__module__].__file__ or "").resolve()
+            return _find, (str(path), str(neighbours.root_of_module(value.__module__)), value.__qualname__)
         return NotImplemented
 
 
 @cache
-def _module(path: str) -> Any:
-    return registry.load_file(Path(path))
+def _module(path: str, root: str) -> Any:
+    """Of a file of the user's, which this process may have imported as a neighbour of another."""
+    loaded = sys.modules.get(neighbours.name_of(Path(path), Path(root)))
+    return loaded or neighbours.load(Path(path), Path(root))
 
 
-def _find(path: str, name: str) -> Any:
-    return attrgetter(name)(_module(path))
+def _find(path: str, root: str, name: str) -> Any:
+    return attrgetter(name)(_module(path, root))
 
 
 def _first_line(error: Exception) -> str:

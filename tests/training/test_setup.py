@@ -196,7 +196,7 @@ def test_parts_are_refused_where_the_whole_is_needed(tmp_path: Path) -> None:
 
 
 def test_a_gradient_is_cut_to_its_longest_norm(tmp_path: Path) -> None:
-    words = {"momentum": 0.0, "weight_decay": 0.0, "lr": 1.0, "limit": 64, "eps_warmup": 0, "drops": []}
+    words: dict[str, Any] = {"momentum": 0.0, "weight_decay": 0.0, "lr": 1.0, "limit": 64, "eps_warmup": 0, "drops": []}
     train(plan("standard", clip_gradient=1e-3, epochs=1, **words), tmp_path / "m.pt")
     torch.manual_seed(seed_of(0, "weights", 0))
     before = build("digit_cnn", (1, 8, 8), 10).state_dict()
@@ -205,7 +205,7 @@ def test_a_gradient_is_cut_to_its_longest_norm(tmp_path: Path) -> None:
 
 
 def test_swa_keeps_the_mean_of_the_weights_at_the_ends_of_epochs(tmp_path: Path) -> None:
-    words = {"select": "last", "limit": 128, "drops": [], "eps_warmup": 0}
+    words: dict[str, Any] = {"select": "last", "limit": 128, "drops": [], "eps_warmup": 0}
     for epochs in (2, 3):
         train(plan("standard", **words, epochs=epochs), tmp_path / f"{epochs}.pt")
     train(plan("standard", **words, epochs=3, swa_from=1), tmp_path / "mean.pt")
@@ -229,7 +229,7 @@ def test_swa_takes_batch_norms_statistics_under_the_mean(tmp_path: Path) -> None
 
 def test_patience_ends_a_training(tmp_path: Path) -> None:
     """The learning rate becomes so high at the third epoch that nothing learned is left."""
-    words = {"epochs": 12, "lr": 0.05, "eps_warmup": 0, "drops": [2], "drop_factor": 60, "clip_gradient": 1.0}
+    words: dict[str, Any] = {"epochs": 12, "lr": 0.05, "eps_warmup": 0, "drops": [2], "drop_factor": 60, "clip_gradient": 1.0}
     card = train(plan("standard", limit=None, select="clean", patience=3, **words), tmp_path / "m.pt")
     best = card.metrics["best"]["epoch"]
     assert len(card.metrics["history"]) == best + 3 < 12

@@ -17,7 +17,7 @@ from robench.evaluation.verification import rounded
 from robench.models import build, checkpoint
 from robench.models.network import check_normalisation
 from robench.search.catalog import configure
-from robench.threat import ThreatModel
+from robench.threat import Norm, ThreatModel
 from robench.training.plan import plan_training
 from robench.utils import registry
 from robench.utils.errors import Notice, UserError
@@ -31,7 +31,7 @@ def linear() -> Linear:
     return Linear(torch.randn(10, 64, generator=torch.Generator().manual_seed(0)), torch.zeros(10))
 
 
-def saved(path: Path, *, norm: str = "linf", eps: str = "0.2", dataset: str = "digits") -> Path:
+def saved(path: Path, *, norm: Norm = "linf", eps: str = "0.2", dataset: str = "digits") -> Path:
     torch.manual_seed(0)
     card = checkpoint.Card("digit_cnn", [1, 8, 8], 10, [0.0], [1.0], dataset, norm, eps, "standard", {}, 0)
     checkpoint.save(path, build("digit_cnn", DIGIT, 10), card)
@@ -158,16 +158,14 @@ def test_means_and_deviations_of_no_image(mean: list[float], std: list[float], w
         check_normalisation(mean, std)
 
 
-def test_mean_and_std_come_together_and_for_state_dicts_alone(tmp_path: Path) -> None:
+def test_mean_and_std_come_together_and_an_architecture_for_files_alone(tmp_path: Path) -> None:
     model = saved(tmp_path / "m.pt")
     with pytest.raises(UserError, match="mean and std together"):
         load_model(model, mean=[0.1])
     with pytest.raises(UserError, match="mean and std together"):
         plan_training("standard", settings={"mean": [0.1]})
-    with pytest.raises(UserError, match="mean and std describe a state dict"):
-        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], mean=[0.1], std=[0.5]))
-    with pytest.raises(UserError, match="arch describe a state dict"):
-        load_model("nets.py:net", arch="lenet")
+    with pytest.raises(UserError, match="arch is said of a file of weights, which Linear is not"):
+        plan_evaluation(linear(), EvaluationOptions(attacks=["fgsm"], arch="lenet"))
 
 
 # Sources

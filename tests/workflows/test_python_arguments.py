@@ -155,7 +155,7 @@ def test_numbers_of_arrays_are_numbers() -> None:
     def call(n: int, eps: str | float | None = None, mean: "list[float] | None" = None) -> Any:
         return n, eps, mean
 
-    assert call(np.int64(3), np.float32(0.5)) == (3, 0.5, None)
+    assert call(np.int64(3), np.float32(0.5)) == (3, 0.5, None)  # type: ignore[arg-type]
     assert call(torch.tensor(3)) == (3, None, None)  # type: ignore[arg-type]
     for wrong in (3.5, True, "3", None, np.array([1, 2])):
         with pytest.raises(UserError, match="expected n as a whole number"):

@@ -10,8 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from robench.models import checkpoint
+from robench.models.files.outline import Outline
+from robench.models.files.weights import Wanted, fitted
 from robench.models.network import Normalize
 from robench.utils.errors import UserError
+
+IMAGENET = (3, 224, 224)
+"""The images that these libraries' networks are built for, if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +108,13 @@ def imported(module: str, extra: str) -> Any:
         raise UserError(f'{module} cannot be imported ({error}); pip install "robench[{extra}]"') from None
 
 
-def filled(build: Callable[..., nn.Module], file: Path) -> nn.Module:
-    """The network with the weights of a file, of as many classes as these are for; `build` takes `num_classes`."""
-    state = checkpoint.state_dict_of(checkpoint.read(file), str(file))
-    network = build()
-    heads = {
-        len(state[name])
-        for name, tensor in network.state_dict().items()
-        if name in state and state[name].dim() > 0 and state[name].shape != tensor.shape
-    }
-    if len(heads) == 1:
-        network = build(num_classes=heads.pop())
-    checkpoint.load_weights(network, state, str(file))
+def filled(build: Callable[..., nn.Module], file: Path, name: str) -> nn.Module:
+    """The network `name` with the weights of a file, of as many classes as these are for; `build` takes
+    `num_classes`."""
+    outline = Outline(lambda _, classes: build(num_classes=classes), IMAGENET, name)
+    found = fitted(checkpoint.read(file), str(file), Wanted(outline))
+    network = build(num_classes=found.classes) if found.classes else build()
+    network.load_state_dict(found.state, strict=False)
     return network
 
 

@@ -20,7 +20,7 @@ def build(wish: Wish) -> Held:
     _check_name(timm, wish.name)
     network, classes = partial(timm.create_model, wish.name), wish.classes
     if wish.file:
-        return Held(filled(network, wish.file), None, wish.file.stem)
+        return Held(filled(network, wish.file, wish.written), None, wish.file.stem)
     if wish.weights == "none":
         model, of = network(num_classes=classes), "none"
     else:

@@ -20,7 +20,7 @@ def build(wish: Wish) -> Held:
     kinds = models.get_model_weights(wish.name)
     network, classes = partial(_network, wish.name), wish.classes
     if wish.file:
-        return Held(filled(network, wish.file), None, wish.file.stem)
+        return Held(filled(network, wish.file, wish.written), None, wish.file.stem)
     if wish.weights == "none":
         return Held(network(**({"num_classes": classes} if classes else {})), _images(kinds.DEFAULT), "none")
     chosen = _chosen(wish, kinds)
