@@ -181,6 +181,12 @@ def quantised() -> State:
     return {**S, "classifier.weight": weight}
 
 
+def expanded(classes: int) -> State:
+    """A head of one number, said to be many."""
+    zero = torch.zeros(1)
+    return {"classifier.weight": zero.expand(classes, 128), "classifier.bias": zero.expand(classes)}
+
+
 def of_class(name: str) -> Any:
     """A document with an object of a class that only its author has, beside the weights."""
     where, _, kind = name.rpartition(".")
@@ -502,6 +508,7 @@ HABITS = [
     no("sparse weights", in_torch(sparse), "to_dense"),
     no("complex weights", in_torch({**S, "hidden.bias": S["hidden.bias"].to(torch.complex64)}), "complex"),
     no("weights on the meta device", in_torch({**S, "hidden.bias": S["hidden.bias"].to("meta")}), "meta device"),
+    no("a head said to be larger than its file", in_torch({**S, **expanded(10**9)}), "more than there are in the file"),
     no("weights that are not finite", in_torch({**S, "hidden.bias": S["hidden.bias"] / 0}), "not finite"),
     # The network
     Habit("a head of 4 classes", in_torch(network(0, 4).state_dict()), network(0, 4)),
