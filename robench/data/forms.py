@@ -23,7 +23,7 @@ PYTHON = "python"
 """The kind of a word that only names data given in Python."""
 
 
-class Contents(NamedTuple):
+class ReadData(NamedTuple):
     """images [N, C, H, W], labels [N], and the names of the classes where they have some."""
 
     images: Tensor | StoredImages
@@ -58,36 +58,36 @@ class Form(NamedTuple):
     """The options of its words, beside those of how images are prepared, and how it is read."""
 
     options: Sequence[str]
-    read: Callable[[Request, Part], Contents]
+    read: Callable[[Request, Part], ReadData]
 
 
-def _archive(request: Request, part: Part) -> Contents:
+def _archive(request: Request, part: Part) -> ReadData:
     return _in_memory(*archives.read(request.path, part, request.where, request.word.options))
 
 
-def _table(request: Request, part: Part) -> Contents:
+def _table(request: Request, part: Part) -> ReadData:
     images, labels = tables.read(request.word.kind, request.path, part, request.where, request.word.options)
-    return Contents(images, torch.from_numpy(labels))
+    return ReadData(images, torch.from_numpy(labels))
 
 
-def _image_folder(request: Request, part: Part) -> Contents:
+def _image_folder(request: Request, part: Part) -> ReadData:
     images, labels, classes = image_files.read(request.path, part, request.where)
-    return Contents(images, torch.from_numpy(labels), classes)
+    return ReadData(images, torch.from_numpy(labels), classes)
 
 
-def _corruption(request: Request, part: Part) -> Contents:
+def _corruption(request: Request, part: Part) -> ReadData:
     folder, corruption, severity = corruptions.split(request.word.where)
     where = f"dataset {request.word.name}"
     return _in_memory(*corruptions.read(request.find(folder), corruption, severity, part, where))
 
 
-def _named(request: Request, part: Part) -> Contents:
+def _named(request: Request, part: Part) -> ReadData:
     return _in_memory(*DATASETS[request.word.name].read(part, request.root, request.download))
 
 
-def _in_memory(images: np.ndarray, labels: np.ndarray) -> Contents:
+def _in_memory(images: np.ndarray, labels: np.ndarray) -> ReadData:
     images = np.require(images, requirements=["C", "W"])  # libraries take views of theirs, which other strides forbid
-    return Contents(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+    return ReadData(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
 
 
 ON_DISK = {
@@ -98,7 +98,7 @@ ON_DISK = {
 }
 
 
-def read(word: Word, part: Part, root: Path, download: bool) -> Contents:
+def read(word: Word, part: Part, root: Path, download: bool) -> ReadData:
     """The data that the word asks for, as they are stored."""
     if word.kind == PYTHON and word.where:
         raise UserError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robench.data import arrays, datasets, objects
 from robench.data.datasets import DataSource
 from robench.evaluation.evaluation import DRAWS
-from robench.evaluation.plan import probed
+from robench.evaluation.plan import check_draws, check_seed, probed
 from robench.evaluation.target import from_module
 from robench.search.attack import Attack
 from robench.search.classifier import Classifier
@@ -22,12 +22,17 @@ from robench.search.resources import Images, Resources, Sources, TrainingImages
 from robench.search.rng import Draws
 from robench.search.search import Search
 from robench.threat import ThreatModel
+from robench.utils.arguments import checked
 from robench.utils.errors import Notice, UserError
 from robench.utils.global_rng import reseed, undisturbed
 from robench.utils.sizes import Size
 
 Pixels = TypeVar("Pixels", Tensor, np.ndarray)
 """Images [B, ...]."""
+
+
+CALLER = 4
+"""Whose line a warning is of: the caller's of an attack, beyond the two frames that prepare the call."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class CallableAttack:
     name: str
     configured: Attack
 
+    @checked
     @torch.inference_mode(False)
     def __call__(
         self,
@@ -69,17 +75,20 @@ class CallableAttack:
         Raises UserError where the attack cannot be run on the model, or lacks images, sources or training. An example
         on which it fails is warned of, and returned as it was best.
         """
+        check_seed(seed)
+        check_draws(draws)
         x = x if isinstance(x, Tensor) else objects.as_array(x, "x")
         device = x.device if isinstance(x, Tensor) else _device_of(model)
         split = _batch(x, y).to(device)
         threat = ThreatModel.asked(norm, eps, split.shape)
         target = probed(from_module(model), split, device)
+        others = [from_module(source) for source in sources]
         given = Resources(
             None if images is None else Images.of(*_pool(images, device)),
-            Sources(tuple(Classifier(source, device) for source in sources)) if sources else None,
+            Sources(tuple(Classifier(source.model, device) for source in others)) if others else None,
             None if training is None else TrainingImages(*_pool(training, device)),
         )
-        task = target.task(threat, split, given.kinds, [probed(from_module(s), split, device) for s in sources])
+        task = target.task(threat, split, given.kinds, [probed(other, split, device) for other in others])
         if obstacle := self.configured.obstacle(task):
             asked = "; give images=(x, y), sources=[model] or training=(x, y) where it says so"
             raise UserError(
@@ -87,7 +96,7 @@ class CallableAttack:
             )
         self.configured.check_lengths(threat, split.shape)
         for part, why in self.configured.unfit(task).items():
-            warnings.warn(f"{part} of {self.name} was skipped: {why}", Notice, stacklevel=2)
+            warnings.warn(f"{part} of {self.name} was skipped: {why}", Notice, stacklevel=CALLER)
         stochastic = target.behaviour.stochastic
         classifier = Classifier(model, device, draws if stochastic else 1)
         judge = Judge(classifier, threat, VOTES if stochastic else 1)
@@ -136,5 +145,5 @@ def _run_attack(configured: Attack, judge: Judge, images: datasets.Split, seed: 
         reseed(seed)
         outcome = search.run(configured, configured.restarts)
     for row, why in outcome.failures.items():
-        warnings.warn(f"{configured.name} failed on example {row}: {why}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{configured.name} failed on example {row}: {why}", RuntimeWarning, stacklevel=CALLER + 1)
     return outcome.kept

@@ -102,12 +102,21 @@ class EvaluationOptions(SubjectOptions):
                 raise unknown(kind, str(word), known)
         if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"expected a batch size of at least 1, got {self.batch_size}")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of at least 0, got {self.seed}")
-        if self.seed >= SEEDS:
-            raise UserError(f"expected a seed below {SEEDS}, got {self.seed}")
-        if self.draws is not None and self.draws < 1:
-            raise UserError(f"expected at least 1 draw, got {self.draws}")
+        check_seed(self.seed)
+        if self.draws is not None:
+            check_draws(self.draws)
+
+
+def check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"expected a seed of at least 0, got {seed}")
+    if seed >= SEEDS:
+        raise UserError(f"expected a seed below {SEEDS}, got {seed}")
+
+
+def check_draws(draws: int) -> None:
+    if draws < 1:
+        raise UserError(f"expected at least 1 draw, got {draws}")
 
 
 def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:

@@ -17,6 +17,7 @@ from robench.evaluation.subject import NotReused as NotReused
 from robench.evaluation.subject import Subject as Subject
 from robench.models import checkpoint, libraries
 from robench.models.users_code import called, maker
+from robench.utils.arguments import checked
 from robench.utils.errors import UserError
 from robench.utils.text import described as words_of
 
@@ -36,6 +37,7 @@ def card_of(model: str | Path, arch: str | None) -> checkpoint.Card | None:
     return checkpoint.card_of(checkpoint.read(Path(path)), path)
 
 
+@checked
 def load_model(
     model: "str | Path | nn.Module | Subject | ArrayFunction",
     *,
@@ -84,6 +86,8 @@ def _of_code(model: Any, shape: Sequence[int] | None, classes: int | None) -> Su
 
 def from_module(model: nn.Module) -> Subject:
     """A module of the user's own. Two that give the same description and have the same weights count as the same."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"expected an nn.Module, got {words_of(model)}")
     kind = type(model)
     return Subject(model, kind.__name__, f"{kind.__module__}.{kind.__qualname__}")
 

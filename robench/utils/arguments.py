@@ -39,9 +39,9 @@ def checked(function: Callable[Arguments, Returned]) -> Callable[Arguments, Retu
         try:
             bound = inspect.signature(function).bind(*args, **kwargs)
         except TypeError as error:
-            raise UserError(f"{function.__name__}: {error}") from None
+            raise UserError(f"{function.__name__.strip('_')}: {error}") from None
         for name, value in bound.arguments.items():
-            bound.arguments[name] = _checked(value, _hints(function).get(name, Any), f"{function.__name__}: ", name)
+            bound.arguments[name] = _checked(value, _hints(function).get(name, Any), function.__name__.strip("_"), name)
         try:
             return function(*bound.args, **bound.kwargs)
         except OSError as error:
@@ -59,9 +59,9 @@ def _checked(value: Any, hint: Any, where: str, name: str) -> Any:
         return value
     plain = value.tolist() if hasattr(value, "tolist") and any(kind in WORDS for kind in kinds) else value
     if not any(_is(plain, kind) for kind in kinds):
-        raise UserError(f"{where}expected {name} as {' or '.join(map(str, words))}, got {described(value)}")
+        raise UserError(f"{where}: expected {name} as {' or '.join(map(str, words))}, got {described(value)}")
     if isinstance(plain, str | Path) and "\0" in str(plain):
-        raise UserError(f"{where}expected {name} without a null character, got {described(value)}")
+        raise UserError(f"{where}: expected {name} without a null character, got {described(value)}")
     return plain
 
 

@@ -229,7 +229,14 @@ def test_swa_takes_batch_norms_statistics_under_the_mean(tmp_path: Path) -> None
 
 def test_patience_ends_a_training(tmp_path: Path) -> None:
     """The learning rate becomes so high at the third epoch that nothing learned is left."""
-    words: dict[str, Any] = {"epochs": 12, "lr": 0.05, "eps_warmup": 0, "drops": [2], "drop_factor": 60, "clip_gradient": 1.0}
+    words: dict[str, Any] = {
+        "epochs": 12,
+        "lr": 0.05,
+        "eps_warmup": 0,
+        "drops": [2],
+        "drop_factor": 60,
+        "clip_gradient": 1.0,
+    }
     card = train(plan("standard", limit=None, select="clean", patience=3, **words), tmp_path / "m.pt")
     best = card.metrics["best"]["epoch"]
     assert len(card.metrics["history"]) == best + 3 < 12

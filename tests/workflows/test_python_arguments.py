@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import robench
-from robench import api
 from robench.utils.arguments import checked
 from robench.utils.errors import UserError
 from tests.helpers import Trained
@@ -87,8 +86,8 @@ def outcome(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch, in_tmp: Path) -> None:
     """Everything up to the first pass of a run; what comes after has been checked."""
-    for run in ("run_evaluation", "run_benchmark", "run_queue"):
-        monkeypatch.setattr(api, run, lambda *_, **__: None)
+    for run in ("models.run_evaluation", "benchmarks.run_benchmark", "benchmarks.run_queue"):
+        monkeypatch.setattr(f"robench.api.{run}", lambda *_, **__: None)
     monkeypatch.setattr("robench.training.loop.train", lambda *_, **__: None)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from robench.utils.errors import UserError
+from robench.utils.errors import UserError, first_line
 
 Make = Callable[[Sequence[int], int], nn.Module]
 """A fresh network for images [C, H, W] and so many classes, by the names that its weights have in files."""
@@ -79,13 +79,18 @@ class Outline:
         try:
             with torch.device("meta"):
                 return self.make(shape, classes)
-        except UserError as error:
-            if "meta" not in str(error):
-                raise
         except Exception as error:  # such as numbers too large for a size
-            reason = (str(error).splitlines() or [""])[0]
-            raise UserError(f"{self.name} cannot be made for images of {tuple(shape)}: {reason}") from None
-        return self.make(shape, classes)
+            if "meta" not in str(error):
+                raise self._unmakable(error, shape) from None
+        try:
+            return self.make(shape, classes)
+        except Exception as error:
+            raise self._unmakable(error, shape) from None
+
+    def _unmakable(self, error: Exception, shape: Sequence[int]) -> UserError:
+        if isinstance(error, UserError):
+            return error
+        return UserError(f"{self.name} cannot be made for images of {tuple(shape)}: {first_line(error)}")
 
 
 def _sizes(network: nn.Module) -> Sizes:

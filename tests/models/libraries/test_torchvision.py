@@ -118,5 +118,5 @@ def test_images_of_other_channels_are_refused() -> None:
 
 
 def test_an_architecture_beside_the_name_is_refused() -> None:
-    with pytest.raises(UserError, match="brings its own"):
+    with pytest.raises(UserError, match="arch is said of a file of weights"):
         load_model(f"torchvision:{NAME};weights=none", arch="lenet")
