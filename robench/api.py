@@ -107,6 +107,7 @@ def evaluate(
     workers: int = 1,
     executor: str | None = None,
     part: str | None = None,
+    timeout: str | float | None = None,
     results: Path | str = "results",
     progress: EvaluationProgress | None = None,
 ) -> Summary:
@@ -136,12 +137,14 @@ def evaluate(
     workers, executor: several workers share the examples of each attack: processes of this machine, which a script
         starts under `if __name__ == "__main__":`, or with executor="ray" Ray's.
     part: "2/4" runs the second of four parts of the examples.
+    timeout: of each attack, such as "10m" or a number of seconds: examples that it has not come to by then are noted as
+        errors, and the next attack is run. It runs in a process of its own, as with several workers.
     results: the folder of the ledger.
     progress: is told how it goes.
 
     Raises UserError where something asked for does not exist or cannot be done on this model.
     """
-    scale = Scale.of(workers, executor, part)
+    scale = Scale.of(workers, executor, part, timeout)
     options = EvaluationOptions(
         suite=suite,
         attacks=attacks,
@@ -297,6 +300,7 @@ def bench(
     limit: int | None = None,
     epochs: int | None = None,
     workers: int = 1,
+    timeout: str | float | None = None,
     labels: int | None = None,
     target: str | None = None,
     reporter: Reporter | None = None,
@@ -312,6 +316,7 @@ def bench(
         many epochs.
     labels, target: as in `train`, for another panel of its figure.
     workers: processes that share the examples of each attack.
+    timeout: of each attack, as in `evaluate`.
     reporter: is told how it goes.
 
     The other keywords are those of `evaluate`. Raises UserError where the benchmark is wrong, before anything is
@@ -319,7 +324,7 @@ def bench(
     """
     cuts = Cuts(dataset, arch, eps, n, limit, epochs, labels, target)
     workspace = Workspace.of(results, data_root, download, device)
-    return run_benchmark(name, cuts, workspace, scale=Scale.of(workers), reporter=reporter)
+    return run_benchmark(name, cuts, workspace, scale=Scale.of(workers, timeout=timeout), reporter=reporter)
 
 
 def reproduce(

@@ -22,6 +22,7 @@ from robench.cli.options import (
     NormOption,
     ResultsOption,
     StdOption,
+    TimeoutOption,
     WorkersOption,
 )
 from robench.cli.output import emit, only_results
@@ -71,6 +72,7 @@ def evaluate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
     save_adversarial: Annotated[Path | None, typer.Option(help="A folder for x_adv, an .npz for each attack.")] = None,
     workers: WorkersOption = 1,
+    timeout: TimeoutOption = None,
     executor: Annotated[
         str | None, typer.Option(help="What runs the workers: processes, or ray (on the cluster at RAY_ADDRESS).")
     ] = None,
@@ -89,7 +91,7 @@ def evaluate(
 
     if fail_under is not None and math.isnan(fail_under):
         raise UserError("expected --fail-under from 0 to 1, got nan")
-    scale = Scale.of(workers, executor, part)
+    scale = Scale.of(workers, executor, part, timeout)
     if part and fail_under is not None:
         raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
     with only_results():

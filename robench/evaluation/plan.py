@@ -14,7 +14,7 @@ from robench.data import datasets
 from robench.evaluation import verification
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
 from robench.evaluation.evaluation import DRAWS, Evaluation
-from robench.evaluation.model_checks import IMAGES, Behaviour, check_model, differentiable, observe
+from robench.evaluation.model_checks import IMAGES, Behaviour, answering, check_model, differentiable, observe
 from robench.evaluation.target import NotReused, Subject, described, is_weights_file, load_model
 from robench.evaluation.verification import Verification
 from robench.models import checkpoint
@@ -276,11 +276,12 @@ def probed(
         path = path_of_logits(error.output, error.images, split.classes, subject.name)
         return probed(replace(subject, model=LogitsOf(subject.model, path)), split, device, protocol)
     x = split.floats(slice(IMAGES)).to(device)
-    behaviour = observe(classifier, x)
     undefended = subject.undefended if protocol == "static" else None
     seen = Classifier(undefended, device) if undefended is not None else classifier
-    if subject.gives == "gradients" and not differentiable(seen, x):
-        subject = replace(subject, gives="scores")
+    with answering(subject.name, "the first images"):
+        behaviour = observe(classifier, x)
+        if subject.gives == "gradients" and not differentiable(seen, x):
+            subject = replace(subject, gives="scores")
     return Probed(subject, behaviour, classes)
 
 

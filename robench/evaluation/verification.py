@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robench.data.datasets import Split
-from robench.evaluation.model_checks import Behaviour
+from robench.evaluation.model_checks import Behaviour, answering
 from robench.evaluation.target import Subject
 from robench.search.classifier import Classifier
 from robench.search.judge import VOTES, Judge
@@ -114,7 +114,8 @@ def verify(
     if eight_bit:
         x_adv = rounded(x_adv, x, threat)
     finite = x_adv.flatten(1).isfinite().all(1)
-    clean, found = judge(x, x, y), judge(x_adv.where(finite.view(-1, 1, 1, 1), x), x, y)
+    with answering(subject.name, "the images given"):
+        clean, found = judge(x, x, y), judge(x_adv.where(finite.view(-1, 1, 1, 1), x), x, y)
     valid = found.valid & finite
     boxed = threat.in_box(x_adv)
     right = clean.prediction == y
