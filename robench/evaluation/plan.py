@@ -31,12 +31,10 @@ from robench.training import recipe
 from robench.training.recipe import DefaultThreat
 from robench.utils.device import resolve_device
 from robench.utils.errors import Notice, UserError, unknown
-from robench.utils.sizes import Size
+from robench.utils.sizes import Size, check_count, check_seed
 
 POOL = 1000
 BATCH_SIZE = {"cpu": 128, "cuda": 512}
-SEEDS = 2**31
-"""There are so many: what every library's generator takes, with room for restarts."""
 TRAINING = 10_000
 """Images on which an attack may train; about as many, where the set's size is no multiple."""
 
@@ -83,14 +81,9 @@ class EvaluationOptions(SubjectOptions):
         ):
             if word not in known and (kind, word) != ("mode", None):  # the suite's
                 raise unknown(kind, str(word), known)
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UserError(f"expected a batch size of at least 1, got {self.batch_size}")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of at least 0, got {self.seed}")
-        if self.seed >= SEEDS:
-            raise UserError(f"expected a seed below {SEEDS}, got {self.seed}")
-        if self.draws is not None and self.draws < 1:
-            raise UserError(f"expected at least 1 draw, got {self.draws}")
+        check_count(self.batch_size, "a batch size")
+        check_count(self.draws, "draws")
+        check_seed(self.seed)
 
 
 def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:

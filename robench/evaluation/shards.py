@@ -19,6 +19,10 @@ SHARES = 8
 """Units for each worker, where there are so many batches, so that all of them have work to the end."""
 
 
+CROWD = 1024
+"""Workers that one evaluation may have."""
+
+
 class Watch(Protocol):
     """Follows what runs: at each step the active examples and the passes so far, then the robust ones of a batch."""
 
@@ -149,6 +153,8 @@ class Scale:
         may have to be killed."""
         if workers < 1:
             raise UserError(f"expected at least 1 worker, got {workers}")
+        if workers > CROWD:
+            raise UserError(f"expected at most {CROWD} workers, got {workers}")
         kind = executor or ("processes" if workers > 1 or timeout is not None else "serial")
         if timeout is not None and kind != "processes":
             raise UserError(f"a timeout kills the process of an attack, so it needs the executor processes, got {kind}")

@@ -22,22 +22,13 @@ from robench.ledger.parts import Parts, nullable, windows
 from robench.ledger.radius import radius
 from robench.ledger.schema import DIAGNOSIS, finished
 from robench.ledger.sealing import sealed, unsealed
+from robench.ledger.wording import wrong
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
 from robench.utils.text import cleaned, cleaned_all
 
 FLUSH_SECONDS = 20.0
 """A killed run loses at most the rows of this long."""
-
-NEEDED = {
-    "key": ("model", "dataset", "threat", "attack"),
-    "about": (
-        *("attack", "model", "arch", "defense", "recipe", "train_seed", "trained_on"),
-        *("dataset", "norm", "eps", "classes"),
-    ),
-    "run": ("started",),
-}
-"""What a cell must say of itself to be shown."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +102,8 @@ class Cell:
     def check(self) -> int:
         """Raises what keeps its rows from being read, and what it fails to say of itself; gives how many examples have
         a row."""
-        for part, names in NEEDED.items():
-            if lacking := [name for name in names if name not in getattr(self, part)]:
-                path = self.path / "cell.json"
-                raise UserError(f"{path} lacks {', '.join(lacking)}; remove the folder {self.path} and run again")
+        if said := wrong(self._document):
+            raise UserError(f"{self.path / 'cell.json'} {said}; remove the folder {self.path} and run again")
         if self.about["attack"] == DIAGNOSIS and self.found is not None and not _is_diagnosis(self.found):
             raise UserError(f"{self.path / 'found.json'} holds no diagnosis; remove it and run again")
         return self.size()

@@ -12,6 +12,9 @@ Size = str | float
 COUNT = 10**9
 """Below which every count is that somebody may mean."""
 
+SEEDS = 2**31
+"""There are so many: what every library's generator takes, with room for restarts."""
+
 _FACTOR = r"(?:eps|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
 _SIZE = re.compile(rf"\s*{_FACTOR}(?:\s*[*/]\s*{_FACTOR})*\s*")
 
@@ -34,6 +37,14 @@ def parse_size(written: Size, eps: float | None = None) -> float:
     if not value < inf:
         raise UserError(f"expected a length, got {text!r}, which is infinite")
     return value
+
+
+def check_seed(seed: int) -> None:
+    """Raises where a seed is none."""
+    if seed < 0:
+        raise UserError(f"expected a seed of at least 0, got {seed}")
+    if seed >= SEEDS:
+        raise UserError(f"expected a seed below {SEEDS}, got {seed}")
 
 
 def check_count(value: int | None, what: str) -> None:
