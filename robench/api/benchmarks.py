@@ -30,6 +30,7 @@ def bench(
     limit: int | None = None,
     epochs: int | None = None,
     workers: int = 1,
+    timeout: str | float | None = None,
     labels: int | None = None,
     target: str | None = None,
     reporter: Reporter | None = None,
@@ -45,6 +46,7 @@ def bench(
         many epochs.
     labels, target: as in `train`, for another panel of its figure.
     workers: processes that share the examples of each attack.
+    timeout: of each attack, as in `evaluate`.
     reporter: is told how it goes.
 
     The other keywords are those of `evaluate`. Raises UserError where the benchmark is wrong, before anything is
@@ -52,7 +54,7 @@ def bench(
     """
     cuts = Cuts(dataset, arch, eps, n, limit, epochs, labels, target)
     workspace = Workspace.of(results, data_root, download, device)
-    return run_benchmark(name, cuts, workspace, scale=Scale.of(workers), reporter=reporter)
+    return run_benchmark(name, cuts, workspace, scale=Scale.of(workers, timeout=timeout), reporter=reporter)
 
 
 @checked

@@ -68,6 +68,7 @@ def evaluate(
     workers: int = 1,
     executor: str | None = None,
     part: str | None = None,
+    timeout: str | float | None = None,
     results: Path | str = "results",
     progress: EvaluationProgress | None = None,
 ) -> Summary:
@@ -105,12 +106,14 @@ def evaluate(
     workers, executor: several workers share the examples of each attack: processes of this machine, which a script
         starts under `if __name__ == "__main__":`, or with executor="ray" Ray's.
     part: "2/4" runs the second of four parts of the examples.
+    timeout: of each attack, such as "10m" or a number of seconds: examples that it has not come to by then are noted as
+        errors, and the next attack is run. It runs in a process of its own, as with several workers.
     results: the folder of the ledger.
     progress: is told how it goes.
 
     Raises UserError where something asked for does not exist or cannot be done on this model.
     """
-    scale = Scale.of(workers, executor, part)
+    scale = Scale.of(workers, executor, part, timeout)
     options = EvaluationOptions(
         suite=suite,
         attacks=attacks,

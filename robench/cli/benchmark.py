@@ -15,6 +15,7 @@ from robench.cli.options import (
     LabelsOption,
     ResultsOption,
     TargetOption,
+    TimeoutOption,
     WorkersOption,
 )
 from robench.cli.output import emit, only_results
@@ -34,6 +35,7 @@ def bench(
     limit: Annotated[int | None, typer.Option(help="Train on the first N images.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Train for this many epochs.")] = None,
     workers: WorkersOption = 1,
+    timeout: TimeoutOption = None,
     labels: LabelsOption = None,
     target: TargetOption = None,
 ) -> None:
@@ -49,7 +51,7 @@ def bench(
             name,
             Cuts(dataset, arch, eps, n, limit, epochs, labels, target),
             Workspace.of(results, data_root, download, device),
-            scale=Scale.of(workers),
+            scale=Scale.of(workers, timeout=timeout),
             reporter=ConsoleReporter(),
         )
     if len(frame):

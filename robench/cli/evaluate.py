@@ -24,6 +24,7 @@ from robench.cli.options import (
     ResizeOption,
     ResultsOption,
     StdOption,
+    TimeoutOption,
     WeightsOption,
     WorkersOption,
 )
@@ -77,6 +78,7 @@ def evaluate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
     save_adversarial: Annotated[Path | None, typer.Option(help="A folder for x_adv, an .npz for each attack.")] = None,
     workers: WorkersOption = 1,
+    timeout: TimeoutOption = None,
     executor: Annotated[
         str | None, typer.Option(help="What runs the workers: processes, or ray (on the cluster at RAY_ADDRESS).")
     ] = None,
@@ -95,7 +97,7 @@ def evaluate(
 
     if fail_under is not None and math.isnan(fail_under):
         raise UserError("expected --fail-under from 0 to 1, got nan")
-    scale = Scale.of(workers, executor, part)
+    scale = Scale.of(workers, executor, part, timeout)
     if part and fail_under is not None:
         raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
     with only_results():

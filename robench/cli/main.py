@@ -11,7 +11,7 @@ import typer
 from robench.cli import benchmark, evaluate, info, results, train
 from robench.utils import signals
 from robench.utils.errors import Notice, UserError
-from robench.utils.text import cleaned
+from robench.utils.text import cleaned, shortly
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "bench": benchmark.bench,
@@ -88,12 +88,20 @@ def _show_warning(
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one sentence and exit code 2, never a traceback, and a warning of ours one
-    line."""
+    """The entry point: a user's mistake, or a file that the system refuses, is one sentence and exit code 2, never a
+    traceback, and a warning of ours one line."""
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", Notice)
     try:
+        if word := next((word for word in sys.argv if "\0" in word), ""):
+            raise UserError(f"expected words without a zero byte, got {shortly(word)}")
         app()
     except UserError as error:
-        print(f"robench: {cleaned(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        _refuse(f"{shortly(str(error.filename))}: {error.strerror}" if error.filename else str(error))
+
+
+def _refuse(sentence: str) -> None:
+    print(f"robench: {cleaned(sentence)}", file=sys.stderr)
+    sys.exit(2)

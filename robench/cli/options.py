@@ -42,6 +42,10 @@ MeanOption = Annotated[
 StdOption = Annotated[str | None, typer.Option(help="Likewise.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; by default cuda where there is one.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes that share the examples of each attack.")]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option(help="Of each attack, such as 10m: examples that it has not come to by then are noted as errors."),
+]
 LabelsOption = Annotated[int | None, typer.Option(help="So many images keep their label, as many of each class.")]
 TargetOption = Annotated[str | None, typer.Option(help="The data set whose domain to adapt to, without its labels.")]
 ResultsOption = Annotated[Path, typer.Option(help="The folder of results.")]

@@ -22,7 +22,7 @@ def leaderboard(
     ] = False,
     results: ResultsOption = RESULTS,
 ) -> None:
-    """Rank every model in the ledger; leaderboard.html in the results folder has a view of each."""
+    """Rank every model in the ledger; as html it is leaderboard.html in the results folder, with a view of each."""
     from robench.reports import page, publishing
 
     if over_seeds and format in ("latex", "html"):
@@ -30,7 +30,7 @@ def leaderboard(
     if format == "html":
         print(page.write(page.survey(results), results), end="")
         return
-    frame = publishing.publish(results)
+    frame = publishing.publish(results, with_page=False)
     if over_seeds:
         _print_means(frame, format)
     else:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from robench.evaluation.evaluation import Evaluation
+from robench.evaluation.model_checks import answering
 from robench.evaluation.target import NotReused
 from robench.ledger.store import Ledger
 
@@ -28,7 +29,7 @@ def answers(evaluation: Evaluation) -> Answers | None:
     if evaluation.behaviour.stochastic or evaluation.behaviour.mixes:
         return None
     classifier = evaluation.judges(evaluation.device)[0].classifier
-    with torch.no_grad():
+    with torch.no_grad(), answering(evaluation.subject.name, "the first images"):
         logits = classifier.logits_once(evaluation.split.floats(slice(IMAGES)).to(classifier.device))
     return [[float(f"{value:.6g}") for value in row] for row in logits.float().tolist()]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robench.data import arrays, datasets, objects
 from robench.data.datasets import DataSource
 from robench.evaluation.evaluation import DRAWS
-from robench.evaluation.plan import check_draws, check_seed, probed
+from robench.evaluation.plan import probed
 from robench.evaluation.target import from_module
 from robench.search.attack import Attack
 from robench.search.classifier import Classifier
@@ -25,7 +25,7 @@ from robench.threat import ThreatModel
 from robench.utils.arguments import checked
 from robench.utils.errors import Notice, UserError
 from robench.utils.global_rng import reseed, undisturbed
-from robench.utils.sizes import Size
+from robench.utils.sizes import Size, check_count, check_seed
 
 Pixels = TypeVar("Pixels", Tensor, np.ndarray)
 """Images [B, ...]."""
@@ -76,7 +76,7 @@ class CallableAttack:
         on which it fails is warned of, and returned as it was best.
         """
         check_seed(seed)
-        check_draws(draws)
+        check_count(draws, "draws")
         x = x if isinstance(x, Tensor) else objects.as_array(x, "x")
         device = x.device if isinstance(x, Tensor) else _device_of(model)
         split = _batch(x, y).to(device)

@@ -95,7 +95,8 @@ def diagnose(
     except Exception as error:  # whatever the model does wrong, it is no sign that its gradient is zero
         if ran_out(error):
             raise
-        return _failed(error)
+        lines = str(error).strip().splitlines() or ["no message"]
+        return failed(f"{type(error).__name__}: {lines[0]}")
 
     def together(name: str) -> list[bool]:
         return [value for part in parts for value in getattr(part, name)]
@@ -115,10 +116,10 @@ def diagnose(
     )
 
 
-def _failed(error: Exception) -> Diagnosis:
+def failed(why: str) -> Diagnosis:
+    """One that ended before anything was found."""
     nothing: dict[str, list[bool]] = {name: [] for name in ("eps", "twice", "extreme")}
-    lines = str(error).strip().splitlines() or ["no message"]
-    return Diagnosis(0, 0, [], [], [], [], nothing, [], "", None, failed=f"{type(error).__name__}: {lines[0]}")
+    return Diagnosis(0, 0, [], [], [], [], nothing, [], "", None, failed=why)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from robench.specs.choices import EvaluationProtocol, Mode, Precision
 from robench.specs.suite import Readings
 from robench.threat import ThreatModel
 from robench.utils.code import code_fingerprint, file_of
-from robench.utils.errors import UserError
+from robench.utils.sizes import check_count
 from robench.utils.versions import used_versions
 
 WORKER = file_of("robench.evaluation.run")
@@ -232,5 +232,4 @@ class Evaluation:
 
 
 def check_n(n: int | None) -> None:
-    if n is not None and n < 1:
-        raise UserError(f"expected n of at least 1, got {n}")
+    check_count(n, "n")

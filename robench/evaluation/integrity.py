@@ -49,9 +49,20 @@ class Integrity:
                 found.append(f"the model's {changed[0]} changed")
             elif _modes(copy.model) != modes:
                 found.append("the model was put in another mode")
-            elif answers is not None and not _alike(answers, self._answers(copy)):
-                found.append("the model answers otherwise than before on the same images")
+            elif answers is not None and (otherwise := self._otherwise(copy, answers)):
+                found.append(otherwise)
         return f"{'; '.join(dict.fromkeys(found))} while the attack ran" if found else None
+
+    def _otherwise(self, copy: Classifier, answers: Tensor) -> str:
+        """How a copy's answers are not those of before; empty where they are."""
+        try:
+            return (
+                ""
+                if _alike(answers, self._answers(copy))
+                else ("the model answers otherwise than before on the same images")
+            )
+        except Exception as error:  # whatever the user's model does
+            return f"the model answers no more on the same images ({type(error).__name__})"
 
     def _answers(self, copy: Classifier) -> Tensor:
         before = copy.forwards

@@ -1,5 +1,7 @@
 """What a model does with images: whether it takes them, whether it draws, and whether those of one batch mix."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +12,7 @@ from robench.losses import cross_entropy
 from robench.search.classifier import Classifier
 from robench.utils.errors import NoGradient, UserError
 from robench.utils.global_rng import reseed, undisturbed
+from robench.utils.memory import ran_out
 
 IMAGES, PASSES = 16, 8
 ROUNDING = 1e-4
@@ -42,6 +45,21 @@ def check_model(classifier: Classifier, split: Split, name: str) -> int:
     except Exception as error:  # whatever the user's model does
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
+
+
+@contextmanager
+def answering(name: str, what: str) -> Iterator[None]:
+    """Turns an error of a model where nothing attacks it into a sentence that names it; memory that ran out is raised,
+    as what others can do something about."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's model does
+        if ran_out(error):
+            raise
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise UserError(f"model {name} failed on {what}: {type(error).__name__}: {reason}") from None
 
 
 @torch.no_grad()

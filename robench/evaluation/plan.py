@@ -17,7 +17,7 @@ from robench.data.preparation import Side
 from robench.evaluation import verification
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
 from robench.evaluation.evaluation import DRAWS, Evaluation
-from robench.evaluation.model_checks import IMAGES, Behaviour, check_model, differentiable, observe
+from robench.evaluation.model_checks import IMAGES, Behaviour, answering, check_model, differentiable, observe
 from robench.evaluation.target import NotReused, Subject, card_of, load_model
 from robench.evaluation.verification import Adversarial, Verification
 from robench.models.checkpoint import Card
@@ -33,12 +33,10 @@ from robench.training import recipe
 from robench.training.recipe import DefaultThreat
 from robench.utils.device import resolve_device
 from robench.utils.errors import Notice, UserError, unknown
-from robench.utils.sizes import Size
+from robench.utils.sizes import Size, check_count, check_seed
 
 POOL = 1000
 BATCH_SIZE = {"cpu": 128, "cuda": 512}
-SEEDS = 2**31
-"""There are so many: what every library's generator takes, with room for restarts."""
 TRAINING = 10_000
 """Images on which an attack may train; about as many, where the set's size is no multiple."""
 
@@ -100,23 +98,9 @@ class EvaluationOptions(SubjectOptions):
         ):
             if word not in known and (kind, word) != ("mode", None):  # the suite's
                 raise unknown(kind, str(word), known)
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UserError(f"expected a batch size of at least 1, got {self.batch_size}")
+        check_count(self.batch_size, "a batch size")
+        check_count(self.draws, "draws")
         check_seed(self.seed)
-        if self.draws is not None:
-            check_draws(self.draws)
-
-
-def check_seed(seed: int) -> None:
-    if seed < 0:
-        raise UserError(f"expected a seed of at least 0, got {seed}")
-    if seed >= SEEDS:
-        raise UserError(f"expected a seed below {SEEDS}, got {seed}")
-
-
-def check_draws(draws: int) -> None:
-    if draws < 1:
-        raise UserError(f"expected at least 1 draw, got {draws}")
 
 
 def plan_evaluation(model: Evaluable, options: EvaluationOptions) -> Evaluation:
@@ -300,11 +284,12 @@ def probed(
         path = path_of_logits(error.output, error.images, split.classes, subject.name)
         return probed(replace(subject, model=LogitsOf(subject.model, path)), split, device, protocol)
     x = split.floats(slice(IMAGES)).to(device)
-    behaviour = observe(classifier, x)
     undefended = subject.undefended if protocol == "static" else None
     seen = Classifier(undefended, device) if undefended is not None else classifier
-    if subject.gives == "gradients" and not differentiable(seen, x):
-        subject = replace(subject, gives="scores")
+    with answering(subject.name, "the first images"):
+        behaviour = observe(classifier, x)
+        if subject.gives == "gradients" and not differentiable(seen, x):
+            subject = replace(subject, gives="scores")
     return Probed(subject, behaviour, classes)
 
 

@@ -32,6 +32,18 @@ def untouched(ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray
     return columns
 
 
+def begun(
+    ids: np.ndarray, labels: np.ndarray, clean_predictions: np.ndarray, shares: np.ndarray, seed: int, *, final: bool
+) -> Columns:
+    """As `untouched`, of an attack; `shares`: of the draws of a stochastic model that are right when clean; `final`:
+    whether the last iterate is read."""
+    columns = untouched(ids, labels, clean_predictions, seed)
+    columns["share_right"] = shares
+    if final:
+        columns["fooled_final"] = columns["fooled"].copy()
+    return columns
+
+
 def attacked(columns: Columns, where: np.ndarray, outcome: Outcome, verdicts: Verdicts) -> None:
     """Fills in the rows at positions `where` from an attack's outcome and the judge's view of the candidates kept."""
     fooled, invalid, unstable = (array(t) for t in (outcome.fooled, outcome.invalid, verdicts.unstable))

@@ -1,16 +1,18 @@
 """Runs an evaluation: every attack of a battery on every example of a set, into the ledger."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from robench.evaluation import diagnosis, rows
+from robench.evaluation import diagnosis, overdue, rows
 from robench.evaluation.answers import told_apart
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.executors import Executor, executor
-from robench.evaluation.shards import ALONE, Scale, Unit, Watch
+from robench.evaluation.model_checks import answering
+from robench.evaluation.shards import ALONE, Overdue, Scale, Unit, Watch
 from robench.ledger.cell import Cell
 from robench.ledger.provenance import run_manifest
 from robench.ledger.schema import CLEAN, DIAGNOSIS
@@ -99,14 +101,15 @@ def evaluate(
         clean = ledger.cell(evaluation.key(None), evaluation.about(None), {**run, "answers": answers})
         probed = evaluation.wanted[: -(-diagnosis.EXAMPLES // evaluation.batch_size) * evaluation.batch_size]
         with_probed = range(max(ids.stop, probed.stop)) if ids.start == 0 else ids
-        _fill(Unit(CLEAN, with_probed, clean, clean), on, progress, scale)
+        if not _fill(Unit(CLEAN, with_probed, clean, clean), on, progress, scale):
+            raise UserError(f"the clean images under {evaluation.subject.name}: {overdue.why(scale)}")
         cells, tunings = {CLEAN: clean}, Tunings(evaluation, on.threads)
         if evaluation.subject.gives == "gradients":
             about = {**evaluation.about(None), "attack": DIAGNOSIS, "protocol": evaluation.protocol}
             key = diagnosis.key(evaluation)
             cells[DIAGNOSIS] = cell = tunings.cell(ledger, key, about, run, evaluation.precision)
             if ids.start == 0:
-                _diagnose(Unit(DIAGNOSIS, evaluation.wanted[: diagnosis.EXAMPLES], cell, clean), on, progress)
+                _diagnose(Unit(DIAGNOSIS, evaluation.wanted[: diagnosis.EXAMPLES], cell, clean), on, progress, scale)
         before: list[Cell] = []
 
         def cell_of(attack: Attack) -> Cell:
@@ -120,7 +123,9 @@ def evaluate(
                 own = cell_of(each)
                 shorter_cells = {steps: cell_of(other) for steps, other in shorter(each, related).items()}
                 prefixes = tuple((steps, cell) for steps, cell in shorter_cells.items() if _run_alike(own, cell))
-                _fill(Unit(each.name, ids, own, clean, tuple(before), keep_images, prefixes), on, progress, scale)
+                unit = Unit(each.name, ids, own, clean, tuple(before), keep_images, prefixes)
+                if not _fill(unit, on, progress, scale):
+                    overdue.note(unit, evaluation, each, scale)
             cells[attack.name] = cell = cell_of(attack)
             progress.show(summarise(cells, evaluation.n, evaluation.mode))
             if evaluation.mode == "worst-case":
@@ -148,38 +153,43 @@ class Tunings:
     def _of(self, precision: Precision) -> Tuning:
         if precision not in self._found:
             keep_memory()
-            with torch_threads(self._threads):
+            with torch_threads(self._threads), answering(self._evaluation.subject.name, "passes tried out for speed"):
                 seen = self._evaluation.judges(self._evaluation.device)[1]
                 self._found[precision] = self._evaluation.tune(seen, precision)
         return self._found[precision]
 
 
-def _fill(whole: Unit, on: Executor, progress: EvaluationProgress, scale: Scale) -> None:
-    """Runs what is lacking."""
+def _fill(whole: Unit, on: Executor, progress: EvaluationProgress, scale: Scale) -> bool:
+    """Runs what is lacking; whether it ended in time."""
     units, examples = [], 0
     for piece in whole.cut(scale.workers):
         run, skip = piece.lacking()
         if len(run) or len(skip):
-            units.append(piece)
+            units.append(replace(piece, flush_seconds=0.0) if scale.timeout else piece)
             examples += len(run)
     if units:
         progress.begin(whole.attack, examples)
         try:
             with signals.deferred("batch"):
-                on.run(units, progress)
+                on.run(units, progress, scale.seconds)
+        except Overdue:
+            return False
         finally:
             progress.end()
     if not scale.part:  # else the others, which may be running, would all do the same
         whole.cell.compact()
+    return True
 
 
-def _diagnose(unit: Unit, on: Executor, progress: EvaluationProgress) -> None:
+def _diagnose(unit: Unit, on: Executor, progress: EvaluationProgress, scale: Scale) -> None:
     """Makes the diagnosis where it is lacking or was made on fewer examples."""
     correct = unit.correct()
     if len(correct) and (unit.cell.found is None or unit.cell.found["probed"] < len(unit.ids)):
         progress.begin(DIAGNOSIS, len(correct))
         try:
-            on.run([unit], progress)
+            on.run([unit], progress, scale.seconds)
+        except Overdue:
+            unit.cell.record(diagnosis.failed(overdue.why(scale)).to_json())
         finally:
             progress.end()
 

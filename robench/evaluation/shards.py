@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Protocol, Self
 
 import numpy as np
 
-from robench.ledger.cell import Cell
+from robench.ledger.cell import FLUSH_SECONDS, Cell
 from robench.ledger.schema import finished
+from robench.utils.deadline import Duration
 from robench.utils.errors import UserError
 
 LARGEST = 8192
@@ -15,6 +17,10 @@ LARGEST = 8192
 
 SHARES = 8
 """Units for each worker, where there are so many batches, so that all of them have work to the end."""
+
+
+CROWD = 1024
+"""Workers that one evaluation may have."""
 
 
 class Watch(Protocol):
@@ -39,6 +45,8 @@ class Unit:
     """the adversarial examples as well"""
     prefixes: Sequence[tuple[int, Cell]] = ()
     """of its runs: after so many steps they are runs of another attack, whose cell is filled too"""
+    flush_seconds: float = FLUSH_SECONDS
+    """what is finished is on disk after so long"""
 
     @property
     def batch_size(self) -> int:
@@ -79,6 +87,10 @@ class Unit:
         starts = range(first, self.ids.stop, size)
         pieces = (range(max(start, self.ids.start), min(start + size, self.ids.stop)) for start in starts)
         return [replace(self, ids=piece) for piece in pieces]
+
+
+class Overdue(Exception):  # noqa: N818
+    """Units have not ended in time."""
 
 
 def lost(unit: Unit, times: int) -> UserError:
@@ -126,14 +138,33 @@ class Scale:
     executor: str = "serial"
     """a module of robench.evaluation.executors"""
     part: Part | None = None
+    timeout: Duration | None = None
+    """of an attack, from its first batch on"""
 
     @classmethod
-    def of(cls, workers: int = 1, executor: str | None = None, part: str | None = None) -> Self:
-        """From the words of a command; several workers are processes unless an executor is named."""
+    def of(
+        cls,
+        workers: int = 1,
+        executor: str | None = None,
+        part: str | None = None,
+        timeout: str | float | None = None,
+    ) -> Self:
+        """From the words of a command; several workers are processes unless an executor is named, and so is one that
+        may have to be killed."""
         if workers < 1:
             raise UserError(f"expected at least 1 worker, got {workers}")
-        kind = executor or ("processes" if workers > 1 else "serial")
-        return cls(workers, kind, Part.parse(part) if part is not None else None)
+        if workers > CROWD:
+            raise UserError(f"expected at most {CROWD} workers, got {workers}")
+        kind = executor or ("processes" if workers > 1 or timeout is not None else "serial")
+        if timeout is not None and kind != "processes":
+            raise UserError(f"a timeout kills the process of an attack, so it needs the executor processes, got {kind}")
+        of_attack = Duration.of(timeout) if timeout is not None else None
+        return cls(workers, kind, Part.parse(part) if part is not None else None, of_attack)
+
+    @property
+    def seconds(self) -> float:
+        """Of an attack."""
+        return self.timeout.seconds if self.timeout else inf
 
     def ids(self, wanted: range, batch_size: int) -> range:
         """The examples to run of those that are wanted."""

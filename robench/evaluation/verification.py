@@ -13,7 +13,7 @@ from torch import Tensor
 from robench.data.arrays import layout_of
 from robench.data.datasets import Split
 from robench.data.objects import as_array
-from robench.evaluation.model_checks import Behaviour
+from robench.evaluation.model_checks import Behaviour, answering
 from robench.evaluation.target import Subject
 from robench.search.classifier import Classifier
 from robench.search.judge import VOTES, Judge
@@ -139,7 +139,8 @@ def verify(
     if eight_bit:
         x_adv = rounded(x_adv, x, threat)
     finite = x_adv.flatten(1).isfinite().all(1)
-    clean, found = judge(x, x, y), judge(x_adv.where(finite.view(-1, 1, 1, 1), x), x, y)
+    with answering(subject.name, "the images given"):
+        clean, found = judge(x, x, y), judge(x_adv.where(finite.view(-1, 1, 1, 1), x), x, y)
     valid = found.valid & finite
     boxed = threat.in_box(x_adv)
     right = clean.prediction == y

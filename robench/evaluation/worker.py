@@ -16,6 +16,7 @@ from robench.data.datasets import Split
 from robench.evaluation import diagnosis, rows
 from robench.evaluation.evaluation import Evaluation
 from robench.evaluation.integrity import Integrity
+from robench.evaluation.model_checks import answering
 from robench.evaluation.rows import Columns
 from robench.evaluation.shards import Unit, Watch
 from robench.ledger.cell import Cell
@@ -56,7 +57,8 @@ class Prepared:
         self._searchers: dict[Tuning, Classifier] = {}
         copies = {self._judge.classifier, self._seen.classifier}
         repeats = not self._evaluation.behaviour.stochastic
-        self._integrity = Integrity(copies, self._split.floats(slice(CHECKED)), repeats=repeats)
+        with answering(self._evaluation.subject.name, "the first images"):
+            self._integrity = Integrity(copies, self._split.floats(slice(CHECKED)), repeats=repeats)
 
     def do(self, unit: Unit, watch: Watch) -> None:
         """Runs what a unit lacks; where it is interrupted, what it has finished is on disk."""
@@ -90,8 +92,8 @@ class Prepared:
         rows_of = self._rows_of(unit, watch)
         lacking = {steps: replace(unit, cell=cell).lacking()[0] for steps, cell in unit.prefixes}
         with ExitStack() as stack:
-            write = stack.enter_context(unit.cell.writer())
-            write_prefix = {steps: stack.enter_context(cell.writer()) for steps, cell in unit.prefixes}
+            write = stack.enter_context(unit.cell.writer(unit.flush_seconds))
+            to_prefix = {steps: stack.enter_context(cell.writer(unit.flush_seconds)) for steps, cell in unit.prefixes}
             for run, skip in unit.batches():
                 started = time.perf_counter()
                 self._integrity.begin()
@@ -103,12 +105,12 @@ class Prepared:
                 columns["seconds"] = np.full(len(run), (time.perf_counter() - started) / max(len(run), 1))
                 write(pa.concat_tables([rows.table(columns), rows.table(rows_of.skipped(skip))]))
                 for steps, of_fewer in prefixes.items():
-                    write_prefix[steps](rows.prefix(of_fewer, columns, np.isin(run, lacking[steps])))
+                    to_prefix[steps](rows.prefix(of_fewer, columns, np.isin(run, lacking[steps])))
                 watch.advance(len(run), int((columns["fooled"] == False).sum()))  # noqa: E712
 
     def _rows_of(self, unit: Unit, watch: Watch) -> "RowsOf":
         if unit.attack == CLEAN:
-            return CleanRows(self._judge, self._split)
+            return CleanRows(self._evaluation.subject.name, self._judge, self._split)
         if unit.attack != self._resources_of[0]:
             self._resources_of = (unit.attack, replace(self._resources, memory={}))
         clean = unit.clean.rows(unit.ids).set_index("example")
@@ -155,12 +157,15 @@ class RowsOf(Protocol):
 class CleanRows:
     """Predictions on the images as they are."""
 
+    name: str
+    """of the model"""
     judge: Judge
     split: Split
 
     def __call__(self, ids: np.ndarray) -> tuple[Columns, dict[int, Columns]]:
         x, y = self.split.floats(ids), self.split.labels[ids]
-        verdicts = self.judge(x, x, y)
+        with answering(self.name, "the clean images"):
+            verdicts = self.judge(x, x, y)
         columns = rows.untouched(ids, rows.array(y), rows.array(verdicts.prediction))
         if self.judge.votes > 1:
             columns["share_right"] = rows.array(verdicts.share_right).astype(object)
@@ -222,26 +227,22 @@ class AttackRows:
         search = self._search(x, y, ids[correct])
         try:
             outcome = self._run(search, ids)
+            prefixes = {steps: self._untouched(ids) for steps in self.prefixes}
+            for steps, shorter in prefixes.items():
+                self._enter(shorter, correct, search.prefix_outcomes[steps], x, y)
+            self._enter(columns, correct, outcome, x, y)
         except UserError:
             raise
         except Exception as error:  # whatever an attack does wrong must not end the battery, nor count as robust
             return self.failed(ids, _described(error, self.attack, len(correct))), {}
-        prefixes = {steps: self._untouched(ids) for steps in self.prefixes}
-        for steps, shorter in prefixes.items():
-            self._enter(shorter, correct, search.prefix_outcomes[steps], x, y)
-        self._enter(columns, correct, outcome, x, y)
         if self.keeper:
             whole = ~np.isin(np.arange(len(correct)), list(outcome.failures)) | rows.array(outcome.fooled)
             self.keeper.keep_images(ids[correct][whole], rows.array(outcome.kept)[whole])
         return columns, prefixes
 
     def _untouched(self, ids: np.ndarray) -> Columns:
-        labels = rows.array(self.split.labels[ids])
-        columns = rows.untouched(ids, labels, self._clean(ids), self.evaluation.seed)
-        columns["share_right"] = self.shares.loc[ids.tolist()].to_numpy(dtype=object)
-        if self._final:
-            columns["fooled_final"] = columns["fooled"].copy()
-        return columns
+        labels, shares = rows.array(self.split.labels[ids]), self.shares.loc[ids.tolist()].to_numpy(dtype=object)
+        return rows.begun(ids, labels, self._clean(ids), shares, self.evaluation.seed, final=self._final)
 
     @property
     def _final(self) -> bool:

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from robench.ledger.parts import Parts, nullable, windows
 from robench.ledger.radius import radius
 from robench.ledger.schema import DIAGNOSIS, finished
 from robench.ledger.sealing import sealed, unsealed
+from robench.ledger.wording import wrong
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
 from robench.utils.text import cleaned, cleaned_all
@@ -29,30 +30,36 @@ from robench.utils.text import cleaned, cleaned_all
 FLUSH_SECONDS = 20.0
 """A killed run loses at most the rows of this long."""
 
-NEEDED = {
-    "key": ("model", "dataset", "threat", "attack"),
-    "about": (
-        *("attack", "model", "arch", "defense", "recipe", "train_seed", "trained_on"),
-        *("dataset", "norm", "eps", "classes"),
-    ),
-    "run": ("started",),
-}
-"""What a cell must say of itself to be shown."""
+
+@dataclass(frozen=True)
+class Known:
+    """What was read of a cell before: the text of its `cell.json`, and how many examples have a row."""
+
+    text: str
+    size: int
 
 
 @dataclass(frozen=True)
 class Cell:
     """A folder of the ledger. `key`: what the fingerprint is made of. `about`: names for people. `run`: what was
-    frozen when the cell was opened (batch size, threads), with what made it (command, versions, device, date)."""
+    frozen when the cell was opened (batch size, threads), with what made it (command, versions, device, date).
+    `read`: what need not be read of it."""
 
     path: Path
+    read: Known | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def _text(self) -> str:
+        return self.read.text if self.read else (self.path / "cell.json").read_text()
 
     @cached_property
     def _document(self) -> dict[str, dict[str, Any]]:
         path = self.path / "cell.json"
         try:
-            document = unsealed(path.read_text())
+            document = unsealed(self._text)
             read = {part: dict(document[part]) for part in ("key", "about", "run")}
+            if self._text.isascii() and "\\" not in self._text:  # nothing is in it that does not show
+                return read
             return {"key": read["key"], **cleaned_all({part: read[part] for part in ("about", "run")})}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}); remove the folder {self.path} and run again") from None
@@ -92,15 +99,18 @@ class Cell:
             raise UserError(f"{path} cannot be read ({error}); remove it and run again") from None
         return cleaned_all(document)  # type: ignore[no-any-return]
 
-    def check(self) -> None:
-        """Raises what keeps its rows from being read, and what it fails to say of itself."""
-        for part, names in NEEDED.items():
-            if lacking := [name for name in names if name not in getattr(self, part)]:
-                path = self.path / "cell.json"
-                raise UserError(f"{path} lacks {', '.join(lacking)}; remove the folder {self.path} and run again")
+    def check(self) -> int:
+        """Raises what keeps its rows from being read, and what it fails to say of itself; gives how many examples have
+        a row."""
+        if said := wrong(self._document):
+            raise UserError(f"{self.path / 'cell.json'} {said}; remove the folder {self.path} and run again")
         if self.about["attack"] == DIAGNOSIS and self.found is not None and not _is_diagnosis(self.found):
             raise UserError(f"{self.path / 'found.json'} holds no diagnosis; remove it and run again")
-        self.size()
+        return self.size()
+
+    def known(self) -> Known:
+        """What `check` read, which raises what it raises."""
+        return Known(size=self.check(), text=self._text)
 
     def record(self, document: dict[str, Any]) -> None:
         """Writes what was found."""
@@ -123,7 +133,7 @@ class Cell:
 
     def size(self) -> int:
         """How many examples have a row."""
-        return self._parts.size()
+        return self.read.size if self.read else self._parts.size()
 
     def present(self, ids: range | None = None) -> set[int]:
         """The examples, of `ids` where they are given, that need not be run again."""
@@ -143,8 +153,8 @@ class Cell:
         self._parts.compact()
 
     @contextmanager
-    def writer(self) -> Iterator[Callable[[pa.Table], None]]:
-        """Gives a function that takes rows; they are on disk after `FLUSH_SECONDS`, or when the block ends or fails."""
+    def writer(self, flush_seconds: float = FLUSH_SECONDS) -> Iterator[Callable[[pa.Table], None]]:
+        """Gives a function that takes rows; they are on disk after `flush_seconds`, or when the block ends or fails."""
         waiting: list[pa.Table] = []
         flushed = time.monotonic()
 
@@ -157,7 +167,7 @@ class Cell:
 
         def add(rows: pa.Table) -> None:
             waiting.append(rows)
-            if time.monotonic() - flushed >= FLUSH_SECONDS:
+            if time.monotonic() - flushed >= flush_seconds:
                 flush()
 
         try:

@@ -18,7 +18,10 @@ def sealed(document: dict[str, Any], *, dense: bool = False) -> str:
 def unsealed(text: str) -> dict[str, Any]:
     """The document of a text, which older ones have without a checksum. Raises ValueError where it is not as it was
     written."""
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if not isinstance(document, dict):
         raise ValueError("it is no JSON object")
     if document.pop(CHECKSUM, None) not in (None, fingerprint(document)):

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from robench.ledger.cell import Cell
+from robench.ledger.findings import Findings
+from robench.ledger.index import Index
 from robench.ledger.per_example import Tally, shared, whole
 from robench.ledger.radius import radius
 from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.store import Ledger, newest
-from robench.ledger.summary import Summary, summarise_tallies
+from robench.ledger.summary import Summary
 from robench.utils.errors import UserError
 from robench.utils.fingerprints import fingerprint
+
+Finder = Callable[[Mapping[str, Cell], Callable[[], Mapping[str, Tally]]], Findings]
+"""What gives the findings of cells and their rows."""
 
 
 class LedgerWarning(UserWarning):
@@ -29,6 +34,10 @@ class Run:
 
     cells: Mapping[str, Cell]
     superseded: Sequence["Run"] = ()
+    finder: Finder = Findings.of
+    """an index's, which may have them already"""
+    keeps_rows: bool = True
+    """what read its rows leaves them here"""
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -69,7 +78,7 @@ class Run:
             if name not in (CLEAN, DIAGNOSIS)
         }
 
-    @property
+    @cached_property
     def recipe_id(self) -> str:
         """What it shares with the other seeds of its recipe; without a recipe its own."""
         about = self.about
@@ -89,7 +98,7 @@ class Run:
     def attacked(self) -> bool:
         return any(name not in (CLEAN, DIAGNOSIS) for name in self.cells)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return evaluation_id(self.cells[CLEAN].key)
 
@@ -113,10 +122,15 @@ class Run:
         return shared(self.whole)
 
     @cached_property
-    def summary(self) -> Summary:
-        return summarise_tallies(self.cells, self.tallies)
+    def findings(self) -> Findings:
+        """What its rows say."""
+        return self.finder(self.cells, lambda: self.whole if self.keeps_rows else whole(self.cells))
 
     @property
+    def summary(self) -> Summary:
+        return self.findings.summary
+
+    @cached_property
     def settings(self) -> Mapping[str, Any]:
         """Of the recipe that trained the model, the training's and the defense's; none where there is none."""
         return settings_of(self.about)
@@ -156,17 +170,21 @@ class Reading:
     broken: Sequence[str]
 
     @classmethod
-    def of(cls, results: Path | str, only: Callable[[Cell], bool] = lambda cell: True) -> "Reading":
-        """Everything in the ledger, or of the cells that `only` chooses."""
-        whole, broken = Ledger(results).readable()
+    def of(
+        cls, results: Path | str, only: Callable[[Cell], bool] = lambda cell: True, *, keeps_rows: bool = False
+    ) -> "Reading":
+        """Everything in the ledger, or of the cells that `only` chooses; with their rows, where many are needed."""
+        index = Index(Ledger(results))
+        whole, broken = index.readable()
         chosen = [cell for cell in whole if only(cell)]
-        found = countable(runs_of(chosen), broken)
+        found = countable(runs_of(chosen, index.findings, keeps_rows=keeps_rows), broken)
+        index.save()
         return cls(chosen, found, [*broken, *(_bereft(chosen) if broken else ())])
 
 
 def runs(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> list[Run]:
     """The runs of the cells that `only` chooses; what cannot be read is left out, with a `LedgerWarning`."""
-    reading = Reading.of(results, only)
+    reading = Reading.of(results, only, keeps_rows=True)
     leave_out(reading.broken)
     return list(reading.runs)
 
@@ -182,7 +200,7 @@ def countable(found: Iterable[Run], broken: list[str]) -> list[Run]:
     kept = []
     for run in found:
         try:
-            assert run.tallies
+            assert run.findings
             kept.append(run)
         except UserError as error:
             attacks = [name for name in run.cells if name not in (CLEAN, DIAGNOSIS)]
@@ -228,7 +246,7 @@ def leave_out(broken: Iterable[str]) -> None:
         warnings.warn(f"left out: {sentence}", LedgerWarning, stacklevel=3)
 
 
-def runs_of(cells: Iterable[Cell]) -> list[Run]:
+def runs_of(cells: Iterable[Cell], finder: Finder = Findings.of, *, keeps_rows: bool = True) -> list[Run]:
     """Newest first. A model is given once on a data set and threat: of several trainings of one recipe, architecture
     and seed the newest that was attacked, which says that it supersedes the others; and of two runs of one attack on it
     the wider, then the newer."""
@@ -239,7 +257,7 @@ def runs_of(cells: Iterable[Cell]) -> list[Run]:
     for group in groups.values():  # newest first
         chosen = _chosen(_as_deployed(group))
         if CLEAN in chosen:
-            trainings[_identity(chosen[CLEAN])].append(Run(chosen))
+            trainings[_identity(chosen[CLEAN])].append(Run(chosen, finder=finder, keeps_rows=keeps_rows))
     return sorted(map(_newest_attacked, trainings.values()), key=lambda run: run.started, reverse=True)
 
 
@@ -252,14 +270,11 @@ def _newest_attacked(trainings: Sequence[Run]) -> Run:
 def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
     """Of each run, the settings in which it differs from another of its defense on the same data set and threat; of
     those that would still look alike, the beginnings of the hashes in which they differ, of weights or code."""
-    kin: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    kin: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for run in evaluated:
-        kin[_kin(run)].append(run)
-    found = []
-    for run in evaluated:
-        others = [other.settings for other in kin[_kin(run)]]
-        settings = run.settings
-        found.append({name: settings[name] for name in settings if any(o.get(name) != settings[name] for o in others)})
+        kin[_kin(run)].append(run.settings)
+    varied = {name: _varied(settings) for name, settings in kin.items()}
+    found = [{name: run.settings[name] for name in run.settings if name in varied[_kin(run)]} for run in evaluated]
     alike: dict[str, list[int]] = defaultdict(list)
     for place, run in enumerate(evaluated):
         alike[fingerprint({"run": [run.about["model"], *_kin(run)], "settings": found[place]})].append(place)
@@ -269,6 +284,12 @@ def distinctions(evaluated: Sequence[Run]) -> list[dict[str, Any]]:
             for place, told in zip(places, hashes, strict=True):
                 found[place] |= {word: told[:4]} if told and len({*hashes}) > 1 else {}
     return found
+
+
+def _varied(settings: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The names under which these differ, or that some lack."""
+    first = settings[0]
+    return {name for each in settings for name in {*each, *first} if each.get(name) != first.get(name)}
 
 
 _HASHES = {"weights": "weights", "source": "code", "alone": "run"}

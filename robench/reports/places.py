@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import mean
 
-from robench.ledger.schema import CLEAN
 from robench.reports.evaluations import Run
 from robench.utils import registry
 from robench.utils.stats import Bounds
@@ -34,7 +33,7 @@ class Place:
 def places(evaluated: Iterable[Run]) -> list[Place]:
     """In the order of the leaderboard: by data set and threat, then by battery, the one first that most passes went
     into, and the best worst case first; seeds of a recipe together, below them what has no rank."""
-    sections: dict[tuple[str, str], dict[tuple[str, bytes], list[Run]]] = defaultdict(lambda: defaultdict(list))
+    sections: dict[tuple[str, str], dict[tuple[str, str], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in evaluated:
         sections[run.about["dataset"], run.threat][_met(run)].append(run)
     found: list[Place] = []
@@ -47,9 +46,9 @@ def places(evaluated: Iterable[Run]) -> list[Place]:
     return found
 
 
-def _met(run: Run) -> tuple[str, bytes]:
+def _met(run: Run) -> tuple[str, str]:
     """What runs must share to be ranked together: the battery, and the examples."""
-    examples = run.tallies[CLEAN].example.tobytes()
+    examples = run.findings.examples
     if suite := _minimum(run):
         return f"{suite} or more", examples
     return str(sorted(run.battery.items())), examples

@@ -17,19 +17,23 @@ FORMATS: dict[TableFormat, str] = {"md": "md", "csv": "csv", "latex": "tex", "ht
 """Of a paper's table, and how their files end."""
 
 
-def publish(results: Path | str = "results") -> pd.DataFrame:
-    """leaderboard.csv, .md and .html of everything in the ledger, from one reading; gives the leaderboard."""
-    found = page.survey(results)
-    page.write(found, results)
-    if found.unread and not found.runs:
-        raise nothing_readable(results, found.unread)
-    frame = ranking.frame_of(found.runs, results)
+def publish(results: Path | str = "results", *, with_page: bool = True) -> pd.DataFrame:
+    """leaderboard.csv and .md of everything in the ledger, and .html where it is asked for, from one reading; gives the
+    leaderboard."""
+    reading = Reading.of(results)
+    if with_page:
+        page.write(page.survey_of(reading, results), results)
+    else:
+        leave_out(reading.broken)
+    if reading.broken and not reading.runs:
+        raise nothing_readable(results, reading.broken)
+    frame = ranking.frame_of(ranking.ranked(reading.runs), results)
     ranking.write(frame, results)
     return frame
 
 
 def paths(results: Path | str) -> list[Path]:
-    """What `publish` writes."""
+    """What `publish` writes with a page."""
     return [*ranking.paths(results), page.path(results)]
 
 

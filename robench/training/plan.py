@@ -27,7 +27,7 @@ from robench.utils import registry
 from robench.utils.code import code_fingerprint, file_of
 from robench.utils.errors import Notice, UserError
 from robench.utils.fingerprints import fingerprint
-from robench.utils.sizes import Size
+from robench.utils.sizes import Size, check_count, check_seed
 
 LOOP = file_of("robench.training.loop")
 """What trains: its code, and all that it imports, is in the key."""
@@ -56,10 +56,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise UserError(f"expected the precision float32 or bfloat16, got {self.precision!r}")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of at least 0, got {self.seed}")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"expected a limit of at least 1 image, got {self.limit}")
+        check_seed(self.seed)
+        check_count(self.limit, "a limit")
         check_softened(self.recipe.setup, self.recipe.defense, self.recipe.name)
         self._check_extra()
         if self.recipe.setup.holdout >= len(self.split):

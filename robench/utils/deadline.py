@@ -44,9 +44,31 @@ class Deadline:
             raise OutOfTime
 
 
+@dataclass(frozen=True)
+class Duration:
+    """How long something may take, with the words that it was given in."""
+
+    seconds: float
+    written: str
+
+    @classmethod
+    def of(cls, given: "str | float | Duration") -> "Duration":
+        """From "20m", "90s", "1h30m", or a number of seconds."""
+        if isinstance(given, Duration):
+            return given
+        if isinstance(given, str):
+            return cls(seconds(given), given.strip())
+        if isinstance(given, bool) or not 0 < given < inf:
+            raise UserError(f"expected a duration above 0 in seconds, got {given!r}")
+        return cls(float(given), f"{given:g}s")
+
+    def __str__(self) -> str:
+        return self.written
+
+
 def seconds(written: str) -> float:
     """Of a duration such as "20m", "90s" or "1h30m"."""
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", written.strip())
+    found = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", written.strip())
     total = sum(int(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True)) if found else 0
     if total == 0:
         raise UserError(f"expected a duration above 0 such as 20m, 90s or 1h30m, got {written!r}")

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -74,11 +75,23 @@ def scratch() -> Iterator[Path]:
         os.close(lock)
 
 
+def check_file(path: Path) -> None:
+    """Raises where it is no file that can be read: nothing, a folder, a device, or no path at all."""
+    try:
+        kind = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(kind):
+        raise UserError(f"expected a file, {path} is {'a folder' if stat.S_ISDIR(kind) else 'none'}")
+
+
 def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be written: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"the folder {folder} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _lock(descriptor: int) -> bool:

@@ -10,18 +10,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from robench.utils import neighbours
+from robench.utils import neighbours, yaml_text
 from robench.utils.containment import contained
 from robench.utils.errors import UserError, unknown
+from robench.utils.files import check_file
+from robench.utils.text import shortly
 
 Folder = Literal["attacks", "defenses", "benchmarks"]
-
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's where PyYAML was built with it: ten times as fast."""
 
 
 class Strict(BaseModel):
@@ -47,18 +44,20 @@ def names(name: Folder, pattern: str) -> list[str]:
 
 
 def read_yaml(path: Path) -> Any:
+    check_file(path)
     try:
-        return yaml.load(path.read_text(), _LOADER)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        with path.open(encoding="utf-8") as file:
+            return yaml_text.read(file.read(yaml_text.CHARACTERS + 1))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from None
 
 
 def parse(schema: type[StrictModel], block: Any, where: str) -> StrictModel:
     """A block of YAML as its model; the first thing wrong with it becomes the error."""
     if not isinstance(block, dict):
-        raise UserError(f"{where}: expected keys and values, got {block!r}")
+        raise UserError(f"{where}: expected keys and values, got {shortly(block)}")
     for key in block:
         if key not in schema.model_fields:
             raise UserError(f"{where}: {unknown('key', str(key), schema.model_fields)}")
@@ -67,7 +66,7 @@ def parse(schema: type[StrictModel], block: Any, where: str) -> StrictModel:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {place}: {first['msg'].lower()}, got {first['input']!r}") from None
+        raise UserError(f"{where}: {place}: {first['msg'].lower()}, got {shortly(first['input'])}") from None
 
 
 def is_of_user(module_name: str | None) -> bool:

@@ -3,11 +3,12 @@
 import math
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from robench.utils import yaml_text
 from robench.utils.errors import UserError
-from robench.utils.sizes import Size, parse_size
+from robench.utils.sizes import COUNT, Size, parse_size
+from robench.utils.text import shortly
 
 
 def checked(value: Any, kind: Any, where: str) -> Any:
@@ -16,12 +17,14 @@ def checked(value: Any, kind: Any, where: str) -> Any:
         value = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].lower()
-        raise UserError(f"{where}: {reason}, got {value!r}") from None
+        raise UserError(f"{where}: {reason}, got {shortly(value)}") from None
     if kind == Size:
         parse_size(value, 1.0)
     least = 1 if kind is int else 0
     if kind in (int, float) and not least <= value < math.inf:
         raise UserError(f"{where}: expected a finite number of at least {least}, got {value}")
+    if kind is int and value >= COUNT:
+        raise UserError(f"{where}: expected a number below {COUNT:,}, got {shortly(value)}")
     return value
 
 
@@ -31,9 +34,9 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise UserError(f"expected settings as key=value, got {text!r}")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"expected a number, a word or a [list] after {key}=, got {value!r}") from None
+        return key.strip(), yaml_text.read(value)
+    except (ValueError, OverflowError):
+        raise UserError(f"expected a number, a word or a [list] after {key}=, got {shortly(value)}") from None
 
 
 def numbers(text: str) -> list[float]:

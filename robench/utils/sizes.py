@@ -1,12 +1,19 @@
 """Lengths as people write them: "8/255", 0.03, "eps/4"."""
 
 import re
+from math import inf
 from typing import cast
 
 from robench.utils.errors import UserError
 
 Size = str | float
 """A length in the units of the threat: a number, "2/255", or a multiple of the radius such as "eps/4"."""
+
+COUNT = 10**9
+"""Below which every count is that somebody may mean."""
+
+SEEDS = 2**31
+"""There are so many: what every library's generator takes, with room for restarts."""
 
 _FACTOR = r"(?:eps|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
 _SIZE = re.compile(rf"\s*{_FACTOR}(?:\s*[*/]\s*{_FACTOR})*\s*")
@@ -27,4 +34,20 @@ def parse_size(written: Size, eps: float | None = None) -> float:
         if operator == "/" and factor == 0:
             raise UserError(f"expected a length, got {text!r}, which divides by zero")
         value = value * factor if operator == "*" else value / factor
+    if not value < inf:
+        raise UserError(f"expected a length, got {text!r}, which is infinite")
     return value
+
+
+def check_seed(seed: int) -> None:
+    """Raises where a seed is none."""
+    if seed < 0:
+        raise UserError(f"expected a seed of at least 0, got {seed}")
+    if seed >= SEEDS:
+        raise UserError(f"expected a seed below {SEEDS}, got {seed}")
+
+
+def check_count(value: int | None, what: str) -> None:
+    """Raises where a count that was given is none."""
+    if value is not None and not 1 <= value < COUNT:
+        raise UserError(f"expected {what} of at least 1 and below {COUNT:,}, got {value}")

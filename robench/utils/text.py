@@ -1,13 +1,15 @@
 """Names and messages that come from outside, made fit to be shown."""
 
 import re
+from reprlib import Repr
 from typing import Any
 from unicodedata import category
 
 _BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
-LONGEST = 80
-"""Characters of an object in a sentence."""
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+_SHORT.maxdict = _SHORT.maxlist = 10
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 """Kinds of characters that show nothing by themselves: they move a cursor, colour, or turn the direction of writing."""
@@ -18,13 +20,14 @@ def cleaned(text: str) -> str:
     return text if text.isprintable() else "".join(map(_shown, _BREAKS.sub(" ", text)))
 
 
+def shortly(value: Any) -> str:
+    """A value as one would write it, cut where it is long or deep."""
+    return _SHORT.repr(value)
+
+
 def described(value: Any) -> str:
-    """Any object in a few words: as it is written, if that is short, and its type."""
-    try:
-        text = cleaned(repr(value))
-    except Exception:  # whatever a user's class does
-        text = "something"
-    return f"{text if len(text) <= LONGEST else text[: LONGEST - 3] + '...'} of type {type(value).__name__}"
+    """A value as one would write it, cut where it is long, and its type."""
+    return f"{cleaned(shortly(value))} of type {type(value).__name__}"
 
 
 def cleaned_all(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +18,11 @@ class Executor(AbstractContextManager[Any], Protocol):
     threads: int
     """of torch in each worker"""
 
-    def run(self, units: Sequence[Unit], watch: Watch) -> None:
+    def run(self, units: Sequence[Unit], watch: Watch, timeout: float = inf) -> None:
         """Runs every unit. A worker that is lost costs its unfinished batches, which another one runs again.
 
-        Raises UserError where a unit is refused, or cost one worker after the other."""
+        Raises UserError where a unit is refused, or cost one worker after the other, and Overdue where one has not
+        ended so many seconds after the first began, its worker killed."""
 
 
 def names() -> list[str]:

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 
 from robench.evaluation.evaluation import Evaluation
-from robench.evaluation.shards import Unit, Watch, lost
+from robench.evaluation.shards import Overdue, Unit, Watch, lost
 from robench.evaluation.worker import Prepared
 from robench.utils import signals
 from robench.utils.containment import Stop
@@ -82,8 +83,8 @@ class Executor:
             worker.process.join()
         self._parcel.close()
 
-    def run(self, units: Sequence[Unit], watch: Watch) -> None:
-        waiting, deaths = deque(units), Counter[Unit | None]()
+    def run(self, units: Sequence[Unit], watch: Watch, timeout: float = inf) -> None:
+        waiting, deaths, until = deque(units), Counter[Unit | None](), inf
         while waiting or self._busy:
             if signals.asked():
                 waiting.clear()
@@ -91,6 +92,11 @@ class Executor:
             for _ in range(min(self._count, len(waiting) + self._busy) - len(self._workers)):
                 self._start()
             self._assign(waiting)
+            if self._busy and until == inf:
+                until = time.monotonic() + timeout
+            if time.monotonic() >= until:
+                self._kill_busy(watch)
+                raise Overdue
             for connection in wait(list(self._workers), INTERVAL):
                 assert isinstance(connection, Connection)
                 try:
@@ -108,6 +114,12 @@ class Executor:
     @property
     def _busy(self) -> int:
         return sum(worker.unit is not None for worker in self._workers.values())
+
+    def _kill_busy(self, watch: Watch) -> None:
+        for connection, worker in list(self._workers.items()):
+            if worker.unit is not None:
+                worker.process.kill()
+                self._remove(connection, watch)
 
     def _start(self) -> None:
         ours, theirs = get_context("spawn").Pipe()

@@ -6,6 +6,7 @@ Every machine of a cluster must have robench, and the folders of results and dat
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from math import inf
 from typing import Any
 
 from robench.evaluation.evaluation import Evaluation
@@ -54,7 +55,8 @@ class Executor:
             self._ours = True
         return self._ray.put(self._parcel)
 
-    def run(self, units: Sequence[Unit], watch: Watch) -> None:
+    def run(self, units: Sequence[Unit], watch: Watch, timeout: float = inf) -> None:
+        assert timeout == inf  # `Scale` gives none to what it cannot kill
         task = self._ray.remote(num_cpus=1, num_gpus=self._gpus, max_retries=RETRIES)(_do)
         waiting, running = list(reversed(units)), dict[Any, Unit]()
         while (waiting or running) and not signals.asked():  # then Ray ends the tasks with this process's part in it

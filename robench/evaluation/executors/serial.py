@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import inf
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ class Executor:
 
     def __exit__(self, *_: Any) -> None: ...
 
-    def run(self, units: Sequence[Unit], watch: Watch) -> None:
+    def run(self, units: Sequence[Unit], watch: Watch, timeout: float = inf) -> None:
+        assert timeout == inf  # `Scale` gives none to what it cannot kill
         for unit in units:
             self._prepared.do(unit, _Stoppable(watch))
 

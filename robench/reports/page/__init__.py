@@ -1,7 +1,8 @@
 """The leaderboard as one page that needs no network: a table for each data set and threat, a view for each model.
 
 It is a pure function of the ledger and the measurements. All numbers are in the page itself and can be read without
-JavaScript, which only sorts, filters and moves the focus.
+JavaScript, which sorts, filters, moves the focus and makes a model's view when that is asked for: until then it is text
+that the browser passes over, so that a page of a thousand models opens at once.
 """
 
 from base64 import b64encode
@@ -17,7 +18,7 @@ from robench.reports.evaluations import Run
 from robench.reports.page.gallery import Gallery
 from robench.reports.page.groups import anchor, details_of, groups_of
 from robench.reports.page.plot import HEIGHT, LEFT, RIGHT, WIDTH, plots
-from robench.reports.page.survey import Survey, survey
+from robench.reports.page.survey import Survey, survey, survey_of
 from robench.reports.places import APART
 from robench.reports.ranking import percent
 from robench.utils.files import replacing
@@ -28,9 +29,12 @@ HERE = Path(__file__).parent
 PICTURES = 4_000_000
 """Characters of pictures that the page holds at most, in the order of the leaderboard."""
 
+BESIDE = 20
+"""Seeds of a recipe, and other evaluations of the same weights, that a view lists at most."""
+
 DASH = "\N{EN DASH}"
 
-__all__ = ["render", "survey", "write"]
+__all__ = ["render", "survey", "survey_of", "write"]
 
 
 def write(found: Survey, results: Path | str) -> str:
@@ -60,6 +64,7 @@ def render(found: Survey) -> str:
         anchor=anchor,
         apart=APART,
         plots=plots,
+        beside_at_most=BESIDE,
         size={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT},
         style=Markup(style),
         script=Markup(script),

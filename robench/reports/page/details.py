@@ -2,22 +2,17 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from robench.ledger.per_example import Array, Tally
+from robench.ledger.findings import Course
 from robench.ledger.schema import CLEAN, DIAGNOSIS
-from robench.ledger.signs import GRADIENT, Signs, count
+from robench.ledger.signs import GRADIENT, count
 from robench.ledger.summary import AttackSummary, ClassSummary
 from robench.reports.evaluations import Run
 from robench.utils.fingerprints import fingerprint
-
-POINTS = 60
-"""of a curve, at most"""
 
 CLASSES = 20
 """shown, at most: of more those of the lowest worst case"""
@@ -25,14 +20,11 @@ CLASSES = 20
 
 @dataclass(frozen=True)
 class Attacked:
-    """An attack on a model. `cost`: passes an example, in the mean. `left`: the worst case of this attack and all
-    cheaper ones. `curve`: the accuracy after so many steps, from the clean one at 0, where steps were counted."""
+    """An attack on a model, and its settings as one writes them."""
 
     name: str
     found: AttackSummary
-    cost: float
-    left: float | None
-    curve: Sequence[tuple[int, float]]
+    course: Course
     settings: str
 
 
@@ -72,21 +64,9 @@ class Details:
     @cached_property
     def attacks(self) -> list[Attacked]:
         """The cheapest first."""
-        tallies = {name: each for name, each in self.run.tallies.items() if name != CLEAN}
-        costs = {name: int((t.forwards + t.backwards).sum(dtype=np.int64)) / len(t) for name, t in tallies.items()}
-        order = sorted(tallies, key=lambda name: (costs[name], name))
-        probed = Signs.of(self.run.tallies[CLEAN].signs).broken
-        left = _left([tallies[name] for name in order], probed) if self.run.summary.worst_case else [None] * len(order)
         return [
-            Attacked(
-                name,
-                self.run.summary.attacks[name],
-                costs[name],
-                worst,
-                _curve(tallies[name], _steps(self.run.cells[name].key["attack"])),
-                written(self.run.cells[name].key["attack"]),
-            )
-            for name, worst in zip(order, left, strict=True)
+            Attacked(name, self.run.summary.attacks[name], course, written(self.run.cells[name].key["attack"]))
+            for name, course in self.run.findings.courses.items()
         ]
 
     @property
@@ -171,35 +151,3 @@ def _least(of: ClassSummary) -> float:
     found = of.worst_case_bounds.least if of.worst_case_bounds else of.worst_case
     assert found is not None
     return found.value
-
-
-def _left(tallies: Sequence[Tally], probed: Array) -> Iterator[float]:
-    """The share that stands after each attack and those before it, and after the diagnosis, which broke the examples
-    `probed` [N]; where it is known of all at the end."""
-    broken = probed
-    for each in tallies:
-        broken = broken | each.fooled | each.skipped
-        yield float((~broken).sum() / len(broken))
-
-
-def _steps(configured: Any) -> int:
-    steps = configured.get("settings", {}).get("steps", 0) if isinstance(configured, dict) else 0
-    return steps if isinstance(steps, int) else 0
-
-
-def _curve(tally: Tally, steps: int) -> list[tuple[int, float]]:
-    """(step, accuracy) wherever it falls; nothing of an attack that takes one step, counts none, or skipped some."""
-    run = tally.where(tally.finished)
-    fell = run.first_step[run.fooled & run.correct]
-    if steps < 2 or tally.skipped.any() or not fell.any() or (fell < 0).any():
-        return []
-    counts = np.bincount(fell, minlength=steps + 1)
-    robust = (run.correct.sum() - counts.cumsum()) / len(run)
-    at = np.flatnonzero(counts)
-    if len(at) > POINTS:
-        at = at[np.unique(np.geomspace(1, len(at), POINTS).round().astype(int)) - 1]
-    return [
-        (0, float(run.correct.mean())),
-        *((int(step), float(robust[step])) for step in at),
-        (len(counts) - 1, float(robust[-1])),
-    ]

@@ -65,7 +65,7 @@ def plots(model: Details) -> list[Plot]:
 
 def against_steps(attacks: Sequence[Attacked], series: Mapping[str, int]) -> Plot | None:
     """A line for each attack whose steps were counted, on a logarithmic axis that begins at 0."""
-    curves = {attack.name: attack.curve for attack in attacks if attack.curve}
+    curves = {attack.name: attack.course.curve for attack in attacks if attack.course.curve}
     if not curves:
         return None
     across = _Scale(0, max(curve[-1][0] for curve in curves.values()), lambda step: log2(1 + step))
@@ -77,14 +77,14 @@ def against_steps(attacks: Sequence[Attacked], series: Mapping[str, int]) -> Plo
 
 def against_cost(attacks: Sequence[Attacked], series: Mapping[str, int]) -> Plot | None:
     """A dot for each attack that has an accuracy, and what the battery leaves as its attacks are run by cost."""
-    paid = [attack for attack in attacks if attack.cost > 0]
+    paid = [attack for attack in attacks if attack.course.cost > 0]
     if not paid:
         return None
-    across = _Scale(min(a.cost for a in paid) / 1.5, max(a.cost for a in paid) * 1.5, log2)
+    across = _Scale(min(a.course.cost for a in paid) / 1.5, max(a.course.cost for a in paid) * 1.5, log2)
     alone = [(attack, attack.found.accuracy.value) for attack in paid if attack.found.accuracy]
-    dots = [Dot(series[attack.name], across(attack.cost), _height(accuracy)) for attack, accuracy in alone]
+    dots = [Dot(series[attack.name], across(attack.course.cost), _height(accuracy)) for attack, accuracy in alone]
     labels = [_label(attack.name, series[attack.name], accuracy) for attack, accuracy in alone]
-    left = [(across(attack.cost), attack.left) for attack in paid if attack.left is not None]
+    left = [(across(attack.course.cost), attack.course.left) for attack in paid if attack.course.left is not None]
     line = []
     if left:
         line = [Line(BATTERY, _stairs([*((x, _height(y)) for x, y in left), (WIDTH - RIGHT, _height(left[-1][1]))]))]

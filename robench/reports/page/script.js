@@ -60,9 +60,17 @@ filters.addEventListener("submit", (event) => event.preventDefault());
 filters.addEventListener("reset", () => setTimeout(filter));
 filters.hidden = false;
 
-// Views: the address chooses one (in the style sheet); the title and the focus follow it.
+// Views: the address chooses one, which is made of its text when it is first asked for; the title and the focus follow.
+
+function open() {
+  const text = document.querySelector(`noscript[data-view="${CSS.escape(location.hash.slice(1))}"]`);
+  if (!text) return;
+  text.outerHTML = text.textContent;
+  location.replace(location.hash); // the style sheet sees a target that was there before
+}
 
 function follow(event) {
+  open();
   const heading = document.querySelector(".model:target h2");
   document.title = heading ? `${heading.textContent}, ${home}` : home;
   const left = event?.oldURL && new URL(event.oldURL).hash;

@@ -25,7 +25,11 @@ class Survey:
 
 def survey(results: Path | str) -> Survey:
     """What cannot be read is left out, with a `LedgerWarning` too."""
-    reading = Reading.of(results)
+    return survey_of(Reading.of(results), results)
+
+
+def survey_of(reading: Reading, results: Path | str) -> Survey:
+    """The same of a ledger that was read."""
     unread, sizes = list(reading.broken), {cell: cell.size() for cell in reading.cells}
     if not (sizes or unread):
         raise nothing_in(results)

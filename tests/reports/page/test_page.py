@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 from robench.ledger.cell import Cell
+from robench.ledger.findings import POINTS
 from robench.ledger.schema import CLEAN, DIAGNOSIS
 from robench.ledger.store import Ledger
 from robench.reports import page, ranking
 from robench.reports.evaluations import LedgerWarning, runs
-from robench.reports.page.details import CLASSES, POINTS, Details, written
+from robench.reports.page.details import CLASSES, Details, written
 from robench.reports.page.groups import COLOURS
 from robench.reports.page.plot import HEIGHT, LINE, plots
 from robench.utils.errors import UserError
@@ -98,7 +99,7 @@ def test_the_numbers_are_those_of_the_ledger(tmp_path: Path) -> None:
 def test_a_views_numbers_are_those_of_the_ledger(tmp_path: Path) -> None:
     exhibit(tmp_path)
     model = details(tmp_path, "strong")
-    assert [(attack.name, attack.cost) for attack in model.attacks] == [
+    assert [(attack.name, attack.course.cost) for attack in model.attacks] == [
         ("fgsm", 2 * 117 / 120),
         ("pgd-20", 40 * 117 / 120),
         ("square", 500 * 117 / 120),
@@ -106,9 +107,9 @@ def test_a_views_numbers_are_those_of_the_ledger(tmp_path: Path) -> None:
     breaks: list[Breaks] = [lambda i: i % 10 == 0, lambda i: i % 5 == 0 or i % 4 == 3, lambda i: i % 20 == 1]
     for end, attack in enumerate(model.attacks, 1):
         standing = [not mistaken(i) and not any(broken(i) for broken in breaks[:end]) for i in range(N)]
-        assert attack.left == sum(standing) / N
+        assert attack.course.left == sum(standing) / N
     assert model.run.summary.worst_case is not None
-    assert model.attacks[-1].left == model.run.summary.worst_case.value
+    assert model.attacks[-1].course.left == model.run.summary.worst_case.value
     standing = [not mistaken(i) and not any(broken(i) for broken in breaks) for i in range(N)]
     assert [each.label for each in model.classes] == [0, 1, 2, 3]
     for each in model.classes:
@@ -119,11 +120,11 @@ def test_a_views_numbers_are_those_of_the_ledger(tmp_path: Path) -> None:
 def test_a_curve_falls_when_examples_do(tmp_path: Path) -> None:
     exhibit(tmp_path)
     fgsm, pgd, square = details(tmp_path, "strong").attacks
-    assert fgsm.curve == square.curve == []
+    assert fgsm.course.curve == square.course.curve == []
     falls = {i: i % 7 for i in range(N) if (i % 5 == 0 or i % 4 == 3) and not mistaken(i)}
     clean = sum(not mistaken(i) for i in range(N))
     expected = [(step, (clean - sum(fell <= step for fell in falls.values())) / N) for step in range(7)]
-    assert pgd.curve == [(0, clean / N), *expected, (20, expected[-1][1])]
+    assert pgd.course.curve == [(0, clean / N), *expected, (20, expected[-1][1])]
 
 
 def test_a_long_curve_keeps_its_ends(tmp_path: Path) -> None:
@@ -138,10 +139,10 @@ def test_a_long_curve_keeps_its_ends(tmp_path: Path) -> None:
     rows["forwards"] = [1] * 2000
     attacked.append(table.from_pydict(rows, schema=table.schema))
     (attack,) = details(tmp_path, "m").attacks
-    assert len(attack.curve) <= POINTS + 2
-    assert attack.curve[0] == (0, 0.975)
-    assert attack.curve[-1] == (1998, 0.0)
-    for step, accuracy in attack.curve[1:-1]:
+    assert len(attack.course.curve) <= POINTS + 2
+    assert attack.course.curve[0] == (0, 0.975)
+    assert attack.course.curve[-1] == (1998, 0.0)
+    for step, accuracy in attack.course.curve[1:-1]:
         assert accuracy == sum(i > step and not mistaken(i) for i in range(2000)) / 2000
 
 
@@ -150,7 +151,7 @@ def test_an_attack_that_was_spared_some_has_no_curve_but_counts(tmp_path: Path) 
     cell(tmp_path, "pgd-20", lambda i: i < 50, steps=20, cost=20, model="m")
     cell(tmp_path, "cw-30", steps=30, cost=30, model="m", status="skipped")
     skipping = details(tmp_path, "m").attacks[1]
-    assert (skipping.curve, skipping.left, skipping.found.accuracy) == ([], 0.0, None)
+    assert (skipping.course.curve, skipping.course.left, skipping.found.accuracy) == ([], 0.0, None)
     assert "cw-30" in render(tmp_path)
 
 
