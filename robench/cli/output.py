@@ -10,19 +10,24 @@ from robench.utils.containment import ForeignExit, contained
 from robench.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from robench.reports.sheet import Sheet
+
+ENDLESS = 100_000
+"""The width of what is no terminal: a file or a pipe."""
 
 
-def emit(output: "str | Sequence[Table]") -> None:
-    """Text to standard output as it is; rich tables at full width where it is no terminal."""
+def emit(output: "str | Sequence[Sheet]") -> None:
+    """Text to standard output as it is; tables as wide as the terminal or, where it is none, as wide as they are."""
     from robench.cli.console import Terminal
 
     if isinstance(output, str):
         print(output)
         return
-    console = Terminal() if sys.stdout.isatty() else Terminal(width=200)
-    for table in output:
-        console.print(table)
+    console = Terminal() if sys.stdout.isatty() else Terminal(width=ENDLESS)
+    for place, sheet in enumerate(output):
+        if place:
+            console.print()
+        console.print(sheet)
 
 
 @contextmanager

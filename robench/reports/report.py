@@ -4,17 +4,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich.table import Table
-
 from robench.ledger.summary import Probes, Summary
 from robench.reports.comparison import Comparison
 from robench.reports.escaping import csv_lines, markdown, pipe
 from robench.reports.formats import Format
 from robench.reports.ranking import estimate, percent, percent_interval
-from robench.utils.text import cleaned
+from robench.reports.sheet import Sheet
 
-Output = str | list[Table]
+Output = str | list[Sheet]
 """Text to print as it is, or tables for a console."""
+
+NOTHING = {"", "-", "0", "0.0"}
+"""What a column may hold that tells nothing."""
 
 
 def evaluation(summary: Summary, format: Format) -> Output:
@@ -40,7 +41,16 @@ def evaluation(summary: Summary, format: Format) -> Output:
     notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
-    return render(title, header, rows, format, notes)
+    if format != "csv":
+        header, *rows = _telling([header, *rows])
+    return render(title, header, rows, format, notes, stressed="worst case")
+
+
+def _telling(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The header and the lines under it, without the columns that tell nothing."""
+    header, *rows = lines
+    kept = [column for column in range(len(header)) if not {row[column] for row in rows} <= NOTHING]
+    return [[line[column] for column in kept] for line in lines]
 
 
 def failures(summary: Summary) -> list[str]:
@@ -98,17 +108,18 @@ def gate(summary: Summary, fail_under: float) -> str:
 
 
 def render(
-    title: str, header: list[str], rows: list[list[str]], format: Format, notes: list[str], texts: int = 1
+    title: str,
+    header: list[str],
+    rows: list[list[str]],
+    format: Format,
+    notes: list[str],
+    texts: int = 1,
+    stressed: str | None = None,
 ) -> Output:
-    """`texts`: how many of the first columns hold words."""
+    """`texts`: how many of the first columns hold words; `stressed`: the first cell of the line that counts most."""
     if format == "csv":
         return csv_lines([header, *rows]).rstrip("\n")
     if format == "md":
         lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
         return "\n".join([*map(pipe, lines), *(f"\n{markdown(note)}" for note in notes)])
-    table = Table(title=cleaned(title), caption="\n".join(map(cleaned, notes)) or None)
-    for position, name in enumerate(header):
-        table.add_column(cleaned(name), justify="left" if position < texts else "right")
-    for row in rows:
-        table.add_row(*map(cleaned, row), style="bold" if row[0] == "worst case" else None)
-    return [table]
+    return [Sheet(title, header, rows, notes, range(texts), stressed=stressed)]

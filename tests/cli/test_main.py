@@ -52,7 +52,7 @@ def test_eval_again_takes_everything_from_the_ledger(robench: Run, model: Path) 
     assert "30 examples" not in second.err
 
 
-@pytest.mark.parametrize(("format", "start"), [("table", " "), ("csv", "attack,"), ("md", "| attack")])
+@pytest.mark.parametrize(("format", "start"), [("table", "digits on 20"), ("csv", "attack,"), ("md", "| attack")])
 def test_eval_formats(robench: Run, model: Path, format: str, start: str) -> None:
     ran = robench("eval", "--model", model, "--attack", "fgsm", "--n", 20, "--format", format)
     assert ran.code == 0
