@@ -39,6 +39,10 @@ def bench(
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     refuse_launcher()
+    from robench.cli import words
+
+    words.check_benchmark(name)
+    words.check(dataset=dataset, arch=arch, eps=eps, device=device)
     from robench.benchmarking.run import Cuts, run
     from robench.benchmarking.workspace import Workspace
     from robench.cli.console import ConsoleReporter
@@ -70,8 +74,11 @@ def reproduce(
 ) -> None:
     """Work through a queue of trainings and evaluations, from the first open item on."""
     refuse_launcher()
+    from robench.cli import words
     from robench.utils.deadline import Deadline
 
+    words.check(device=device)
+    words.check_queue(queue, only)
     deadline = Deadline.within(budget) if budget else Deadline()  # the imports below are within it
     from robench.benchmarking.forecast import forecast
     from robench.benchmarking.queue import run

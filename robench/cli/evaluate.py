@@ -1,6 +1,5 @@
 """The commands that take one model: `eval` attacks it, `verify` judges adversarial examples of it."""
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +65,7 @@ def evaluate(
     batch_size: Annotated[int | None, typer.Option(help="Examples attacked together.")] = None,
     precision: Annotated[Precision, typer.Option(help="Of gradients; what they find is judged in float32.")] = "auto",
     fail_under: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Exit 1 unless the worst case's lower end reaches this.")
+        float | None, typer.Option(help="Exit 1 unless the worst case's lower end reaches this, from 0 to 1.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
     save_adversarial: Annotated[Path | None, typer.Option(help="A folder for x_adv, an .npz for each attack.")] = None,
@@ -82,13 +81,24 @@ def evaluate(
 ) -> None:
     """Attack a model with a battery and report its worst case."""
     refuse_launcher()
+    _check_gate(fail_under)
+    from robench.cli import words
+
+    words.check(
+        model=model,
+        suite=suite,
+        attacks=attack or (),
+        dataset=dataset,
+        arch=arch,
+        norm=norm,
+        eps=eps,
+        device=device,
+    )
     from robench.cli.console import EvaluationConsole
     from robench.evaluation.plan import EvaluationOptions, plan_evaluation
     from robench.evaluation.run import run
     from robench.evaluation.shards import Scale
 
-    if fail_under is not None and math.isnan(fail_under):
-        raise UserError("expected --fail-under from 0 to 1, got nan")
     scale = Scale.of(workers, executor, part)
     if part and fail_under is not None:
         raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
@@ -167,9 +177,9 @@ def _print_evaluation(summary: "Summary", format: Format, fail_under: float | No
     failures = report.failures(summary)
     for sentence in failures:
         stderr.print(sentence)
-    failed = fail_under is not None and not report.passes(summary, fail_under)
-    if fail_under is not None and failed:
-        stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")
+    failed = [] if fail_under is None else report.gate_failures(summary, fail_under)
+    if failed:
+        stderr.print(f"the gate failed: {', and '.join(failed)}")
     if failed or failures:
         raise typer.Exit(1)
 
@@ -192,6 +202,9 @@ def verify(
     ),
 ) -> None:
     """Judge adversarial examples made elsewhere."""
+    from robench.cli import words
+
+    words.check(model=model, dataset=dataset, arch=arch, norm=norm, eps=eps, device=device)
     from robench.cli import text
     from robench.cli.console import stderr
     from robench.evaluation.plan import SubjectOptions, plan_verification
@@ -211,6 +224,12 @@ def verify(
         found = plan_verification(model, adversarial, options, eight_bit=eight_bit)()
     stderr.print(f"{found.model} on {found.n} of {found.dataset}, {found.threat}")
     emit(text.verification(found, format))
+
+
+def _check_gate(fail_under: float | None) -> None:
+    if fail_under is not None and not 0 <= fail_under <= 1:
+        hint = f"; did you mean {fail_under / 100:g}?" if 1 < fail_under <= 100 else ""
+        raise UserError(f"expected --fail-under from 0 to 1, got {fail_under:g}{hint}")
 
 
 def refuse_launcher() -> None:

@@ -50,6 +50,9 @@ def train(
     results: ResultsOption = RESULTS,
 ) -> None:
     """Train one defense by its recipe."""
+    from robench.cli import words
+
+    words.check(defenses=[defense], dataset=dataset, arch=arch, norm=norm, eps=eps, device=device)
     from robench.cli.console import TrainingConsole, stderr
     from robench.training import interruption, loop
     from robench.training.distributed import is_main, leave

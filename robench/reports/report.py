@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import floor
 
 from robench.ledger.summary import Probes, Summary
 from robench.reports.comparison import Comparison
@@ -94,17 +95,20 @@ def _with_spread(accuracy: str, spread: float | None) -> str:
     return accuracy + (f" ± {percent(spread)}" if spread is not None else "")
 
 
-def passes(summary: Summary, fail_under: float) -> bool:
-    """Whether the worst case's lower end reaches the gate, that of what it is at least where it is unknown, with a
-    verdict that is not `unreliable`."""
+def gate_failures(summary: Summary, fail_under: float) -> list[str]:
+    """Why the gate fails: the lower end of the worst case, or of what that is at least where it is unknown, does not
+    reach it, or the verdict is `unreliable`. Empty where it passes."""
     worst, unknown = summary.worst_case, summary.worst_case_bounds
     lowest = unknown.least if unknown else worst
-    return lowest is not None and lowest.low >= fail_under and summary.verdict.reliable is not False
-
-
-def gate(summary: Summary, fail_under: float) -> str:
-    worst = estimate(summary.worst_case, summary.worst_case_bounds)
-    return f"worst case {worst} % against {100 * fail_under:g} %, verdict {summary.verdict}"
+    failures = []
+    if lowest is None:
+        failures.append("the worst case is unknown")
+    elif lowest.low < fail_under:
+        end = floor(1000 * lowest.low + 1e-9) / 10  # rounded up it may not be below
+        failures.append(f"the interval's lower end {end:.1f} % is below {100 * fail_under:g} %")
+    if summary.verdict.reliable is False:
+        failures.append("the verdict is unreliable")
+    return failures
 
 
 def render(

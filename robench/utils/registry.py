@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robench.utils.containment import contained
 from robench.utils.errors import UserError, unknown
+from robench.utils.settings import assignment
 
 Folder = Literal["attacks", "defenses", "benchmarks"]
 
@@ -119,6 +120,20 @@ def attack_catalog() -> dict[str, dict[str, Any]]:
     """Every configured attack, and every function that has no entry of its own under its own name."""
     entries: dict[str, dict[str, Any]] = read_yaml(folder("attacks") / "catalog.yaml")
     return {**{name: {"attack": name} for name in names("attacks", "*.py")}, **entries}
+
+
+def attack_entry(written: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Of an attack as it is written, such as "pgd-20:restarts=5": its name, what the catalog says of it (of FAMILY:NAME
+    or a .py file the function alone), and the settings that are given."""
+    name, colon, tail = written.rpartition(":") if "=" in written.rpartition(":")[2] else (written, "", "")
+    given = dict(assignment(part) for part in tail.split(",")) if colon else {}
+    entries = attack_catalog()
+    family = name.partition(":")[0]
+    if name.endswith(".py") or (family != name and family in entries):
+        return name, {"attack": name}, given
+    if name not in entries:
+        raise unknown("attack", name, entries)
+    return name, entries[name], given
 
 
 def recipe(name: str) -> dict[str, Any]:
