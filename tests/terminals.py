@@ -13,6 +13,8 @@ from threading import Thread
 
 import pytest
 
+from robench.cli import console
+
 _PIECE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 
 
@@ -81,6 +83,7 @@ def terminal(columns: int = 80, rows: int = 24) -> Iterator[Screen]:
         patch.setenv("TERM", "xterm")
         for name in ("COLUMNS", "LINES", "NO_COLOR"):
             patch.delenv(name, raising=False)
+        patch.setattr(console, "stderr", console.progress_terminal())  # which learns where it is as it is made
         for stream in (0, 1, 2):
             os.dup2(theirs, stream)
         try:

@@ -116,7 +116,10 @@ BENCHED = {name: SUBJECT[name] for name in ("dataset", "data_root", "download", 
     "workers": 3,
     "results": Path("here"),
 }
-QUEUED = {name: SUBJECT[name] for name in ("data_root", "download", "device")} | {"only": "mnist-*", "results": Path("here")}
+QUEUED = {name: SUBJECT[name] for name in ("data_root", "download", "device")} | {
+    "only": "mnist-*",
+    "results": Path("here"),
+}
 
 HANDED_ON: dict[str, tuple[tuple[str | Path, ...], Mapping[str, Any], str, str]] = {
     "eval": (("m.pt",), EVALUATED, "robench.evaluation.plan.plan_evaluation", "plan_evaluation"),

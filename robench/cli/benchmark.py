@@ -43,12 +43,13 @@ def bench(
 
     words.check_benchmark(name)
     words.check(dataset=dataset, arch=arch, eps=eps, device=device)
-    from robench.benchmarking.run import Cuts, run
-    from robench.benchmarking.workspace import Workspace
-    from robench.cli.console import ConsoleReporter
-    from robench.evaluation.shards import Scale
+    from robench.cli.console import ConsoleReporter, working
 
-    with only_results():
+    with working("loading torch"):
+        from robench.benchmarking.run import Cuts, run
+        from robench.benchmarking.workspace import Workspace
+        from robench.evaluation.shards import Scale
+    with working("working"), only_results():
         frame = run(
             name,
             Cuts(dataset, arch, eps, n, limit, epochs, labels, target),
@@ -80,19 +81,20 @@ def reproduce(
     words.check(device=device)
     words.check_queue(queue, only)
     deadline = Deadline.within(budget) if budget else Deadline()  # the imports below are within it
-    from robench.benchmarking.forecast import forecast
-    from robench.benchmarking.queue import run
-    from robench.benchmarking.workspace import Workspace
-    from robench.cli import text
-    from robench.cli.console import ConsoleReporter, stderr
+    from robench.cli.console import ConsoleReporter, stderr, working
 
+    with working("loading torch"):
+        from robench.benchmarking.forecast import forecast
+        from robench.benchmarking.queue import run
+        from robench.benchmarking.workspace import Workspace
+        from robench.cli import text
     workspace = Workspace.of(results, data_root, download, device)
     if dry_run:
-        with only_results():
+        with working("timing"), only_results():
             foreseen = forecast(queue, workspace, only=only, say=stderr.print)
         emit(text.forecasts(foreseen))
         return
-    with only_results():
+    with working("working"), only_results():
         found = run(queue, workspace, only=only, deadline=deadline, reporter=ConsoleReporter())
     emit(text.reproduction(found))
     if found.failed:

@@ -94,15 +94,17 @@ def evaluate(
         eps=eps,
         device=device,
     )
-    from robench.cli.console import EvaluationConsole
-    from robench.evaluation.plan import EvaluationOptions, plan_evaluation
-    from robench.evaluation.run import run
-    from robench.evaluation.shards import Scale
+    from robench.cli.console import EvaluationConsole, working
+
+    with working("loading torch"):
+        from robench.evaluation.plan import EvaluationOptions, plan_evaluation
+        from robench.evaluation.run import run
+        from robench.evaluation.shards import Scale
 
     scale = Scale.of(workers, executor, part)
     if part and fail_under is not None:
         raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
-    with only_results():
+    with working(f"reading {model}"), only_results():
         options = EvaluationOptions(
             suite=suite,
             attacks=attack or (),
@@ -129,7 +131,7 @@ def evaluate(
     if dry_run:
         _print_costs(planned, results, format)
         return
-    with only_results():
+    with working("attacking"), only_results():
         summary = run(planned, results, EvaluationConsole(), save_adversarial, scale)
     if part:
         _tell_part(part, scale, planned, summary)
@@ -149,10 +151,11 @@ def _announce(planned: "Evaluation") -> None:
 
 def _print_costs(planned: "Evaluation", results: Path, format: Format) -> None:
     from robench.cli import text
+    from robench.cli.console import working
     from robench.evaluation.estimate import estimate
     from robench.ledger.store import Ledger
 
-    with only_results():
+    with working("timing a few passes"), only_results():
         costs = estimate(planned, Ledger(results))
     emit(text.costs(costs, format))
 
@@ -205,11 +208,12 @@ def verify(
     from robench.cli import words
 
     words.check(model=model, dataset=dataset, arch=arch, norm=norm, eps=eps, device=device)
-    from robench.cli import text
-    from robench.cli.console import stderr
-    from robench.evaluation.plan import SubjectOptions, plan_verification
+    from robench.cli.console import stderr, working
 
-    with only_results():
+    with working("loading torch"):
+        from robench.cli import text
+        from robench.evaluation.plan import SubjectOptions, plan_verification
+    with working(f"judging {adversarial}"), only_results():
         options = SubjectOptions(
             dataset=dataset,
             data_root=data_root,

@@ -101,3 +101,48 @@ def test_a_sheet_loses_nothing_at_any_width(columns: int, names: Sequence[str]) 
     for cell in (*header[1:], *(cell for row in rows for cell in row[1:])):
         assert shown.count(cell) == 1
     assert "…" not in screen.text
+
+
+def test_a_live_table_leaves_no_piece_behind(tmp_path: Path, digits_model: Trained) -> None:
+    attacks = [f"pgd-10:restarts={count}" for count in (1, 2, 3)]
+    with terminal(rows=8) as screen:  # fewer than the table has
+        reporter = console.ConsoleReporter()
+        reporter.model(3, 6)
+        api.evaluate(
+            digits_model.model, attacks=attacks, eps=0.02, n=12, results=tmp_path, progress=reporter.evaluation()
+        )
+    assert not screen.wrapped
+    assert screen.text == ""
+    assert "model 3 of 6" in screen.written
+    assert attacks[1] in screen.written
+
+
+def test_an_evaluations_bar_moves_within_a_batch(tmp_path: Path, digits_model: Trained) -> None:
+    done = list[float]()
+
+    class Noted(console.EvaluationConsole):
+        def active(self, examples: int, passes: int, done_so_far: float) -> None:
+            super().active(examples, passes, done_so_far)
+            done.append(self._bar.tasks[0].completed)
+
+    api.evaluate(digits_model.model, attacks=["pgd-10"], eps=0.001, n=12, results=tmp_path, progress=Noted())
+    of_pgd = done[-10:]
+    assert of_pgd == sorted(of_pgd)
+    assert len(set(of_pgd)) == 10
+    assert of_pgd[0] < 3 < 8 < of_pgd[-1] < 12
+
+
+def test_a_trainings_bar_survives_the_held_out_text() -> None:
+    with terminal(60) as screen:
+        bar = console.TrainingConsole()
+        bar.begin("ald_trades", 10, 0)
+        bar.epoch({"epoch": 1, "loss": 1.2345, "clean": 0.95, "robust": 0.61})
+        bar.advance(5, 1.25, 4000)
+        bar._live.refresh()
+        bar.end()
+    assert not screen.wrapped
+    assert screen.text == ""
+    shown = screen.written
+    assert "━" in shown
+    assert " 50%" in shown
+    assert "held out: clean 0.950, PGD-10 0.610" in shown
