@@ -69,6 +69,21 @@ def test_a_pipe_gets_lines_of_any_length(six_models: Path, robench: Callable[...
     assert "…" not in ran.out
 
 
+def test_what_is_printed_can_go_to_a_file_and_little_be_said(
+    six_models: Path, robench: Callable[..., Ran], in_tmp: Path
+) -> None:
+    for command in (("leaderboard", "--format", "csv"), ("compare", "digits-trades", "digits-pgd_at")):
+        printed = robench(*command, "--results", six_models)
+        kept = robench(*command, "--results", six_models, "--output", "kept", "--quiet")
+        assert (kept.code, kept.out, kept.err) == (0, "", "")
+        assert (in_tmp / "kept").read_text() == printed.out != ""
+    nowhere = robench("leaderboard", "--results", six_models, "--output", "no/such")
+    assert nowhere.code == 2
+    assert "--output no/such" in nowhere.err
+    assert "Traceback" in robench("leaderboard", "-v", "--results", in_tmp / "nothing").err
+    assert "complete" in robench("--show-completion", "bash").out
+
+
 def test_an_evaluation_fits_80_columns_and_shows_no_column_of_zeros(tmp_path: Path, digits_model: Trained) -> None:
     with terminal() as screen:
         summary = api.evaluate(
