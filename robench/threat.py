@@ -5,16 +5,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, cast, get_args
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from robench.utils.errors import UserError
+from robench.utils.sizes import Norm as Norm
 from robench.utils.sizes import Size as Size
+from robench.utils.sizes import check_norm
 from robench.utils.sizes import parse_size as parse_size
-
-Norm = Literal["linf", "l2"]
 
 RELATIVE_TOLERANCE = 1e-6
 ABSOLUTE_TOLERANCE = 1e-6
@@ -34,8 +34,7 @@ class ThreatModel:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.norm not in get_args(Norm):
-            raise UserError(f"expected a norm among {', '.join(get_args(Norm))}, got {self.norm!r}")
+        check_norm(self.norm)
         if not (self.eps > 0 and math.isfinite(self.eps)):
             raise UserError(f"expected eps above 0, got {self.eps_written!r}")
 

@@ -116,7 +116,10 @@ BENCHED = {name: SUBJECT[name] for name in ("dataset", "data_root", "download", 
     "workers": 3,
     "results": Path("here"),
 }
-QUEUED = {name: SUBJECT[name] for name in ("data_root", "download", "device")} | {"only": "a*", "results": Path("here")}
+QUEUED = {name: SUBJECT[name] for name in ("data_root", "download", "device")} | {
+    "only": "mnist-*",
+    "results": Path("here"),
+}
 
 HANDED_ON: dict[str, tuple[tuple[str | Path, ...], Mapping[str, Any], str, str]] = {
     "eval": (("m.pt",), EVALUATED, "robench.evaluation.plan.plan_evaluation", "models.plan_evaluation"),
@@ -128,7 +131,7 @@ HANDED_ON: dict[str, tuple[tuple[str | Path, ...], Mapping[str, Any], str, str]]
     ),
     "train": (("trades",), TRAINED, "robench.training.plan.plan_training", "trainings.plan_training"),
     "bench": (("quickstart",), BENCHED, "robench.benchmarking.run.run", "benchmarks.run_benchmark"),
-    "reproduce": (("mine.yaml",), QUEUED, "robench.benchmarking.queue.run", "benchmarks.run_queue"),
+    "reproduce": (("reproduce",), QUEUED, "robench.benchmarking.queue.run", "benchmarks.run_queue"),
 }
 """What is given first and by keyword, what a command calls with it, and what it is called in the API."""
 
@@ -138,6 +141,7 @@ def test_what_is_given_is_handed_on(
     command: str, robench: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, in_tmp: Path
 ) -> None:
     first, given, called, imported = HANDED_ON[command]
+    (in_tmp / "m.pt").touch()
     seen = []
 
     def call(*arguments: object, **keywords: object) -> None:

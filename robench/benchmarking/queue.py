@@ -80,12 +80,14 @@ def run(
     before: list[str] = []
     outcomes: list[ItemOutcome] = []
     held = QueueProgress(workspace.results)
-    for item in items:
+    for number, item in enumerate(items, 1):
         if not any(part.missing for part in held.parts(item, workspace.shape(item))):
             before.append(item.name)
         elif outcomes and work.deadline.left < MINIMUM:
             break
         else:
+            if reporter:
+                reporter.model(number, len(items))
             outcomes.append(work.outcome(item))
             if outcomes[-1].state == "stopped":
                 break

@@ -43,6 +43,9 @@ class Reporter(Protocol):
     """Shows what a benchmark is doing."""
 
     def say(self, text: str) -> None: ...
+    def model(self, number: int, of: int) -> None:
+        """The `number`-th of so many models is begun."""
+
     def training(self) -> loop.TrainingProgress: ...
     def evaluation(self) -> EvaluationProgress: ...
 
@@ -150,7 +153,7 @@ def _evaluations(benchmark: Benchmark, session: _Session) -> Iterator[Evaluation
     plans = _plans(benchmark, session)
     trained = (load_model(path) for path in _trained(plans, session))
     read = partial(load_model, download=session.workspace.download)
-    subjects: Iterator[Subject] = chain(map(read, benchmark.models), trained)
+    subjects = _counted(chain(map(read, benchmark.models), trained), len(benchmark.models) + len(plans), session)
     if benchmark.sources == "each":
         models = list(subjects)
         pairs = [(subject, [source]) for subject in models for source in models if source is not subject]
@@ -159,6 +162,14 @@ def _evaluations(benchmark: Benchmark, session: _Session) -> Iterator[Evaluation
     sources = [read(source) for source in benchmark.sources]
     for subject in subjects:
         yield from _at_all_radii(subject, sources, benchmark, session)
+
+
+def _counted(subjects: Iterator[Subject], of: int, session: _Session) -> Iterator[Subject]:
+    """The same, each announced before it is read or trained."""
+    for number in range(1, of + 1):
+        if session.reporter:
+            session.reporter.model(number, of)
+        yield next(subjects)
 
 
 def _at_all_radii(

@@ -41,12 +41,17 @@ def bench(
 ) -> None:
     """Train or load every defense, evaluate, rank: the main job."""
     refuse_launcher()
-    from robench.benchmarking.run import Cuts, run
-    from robench.benchmarking.workspace import Workspace
-    from robench.cli.console import ConsoleReporter
-    from robench.evaluation.shards import Scale
+    from robench.cli import words
 
-    with only_results():
+    words.check_benchmark(name)
+    words.check(dataset=dataset, arch=arch, eps=eps, device=device)
+    from robench.cli.console import ConsoleReporter, working
+
+    with working("loading torch"):
+        from robench.benchmarking.run import Cuts, run
+        from robench.benchmarking.workspace import Workspace
+        from robench.evaluation.shards import Scale
+    with working("working"), only_results():
         frame = run(
             name,
             Cuts(dataset, arch, eps, n, limit, epochs, labels, target),
@@ -72,22 +77,26 @@ def reproduce(
 ) -> None:
     """Work through a queue of trainings and evaluations, from the first open item on."""
     refuse_launcher()
+    from robench.cli import words
     from robench.utils.deadline import Deadline
 
+    words.check(device=device)
+    words.check_queue(queue, only)
     deadline = Deadline.within(budget) if budget else Deadline()  # the imports below are within it
-    from robench.benchmarking.forecast import forecast
-    from robench.benchmarking.queue import run
-    from robench.benchmarking.workspace import Workspace
-    from robench.cli import text
-    from robench.cli.console import ConsoleReporter, stderr
+    from robench.cli.console import ConsoleReporter, stderr, working
 
+    with working("loading torch"):
+        from robench.benchmarking.forecast import forecast
+        from robench.benchmarking.queue import run
+        from robench.benchmarking.workspace import Workspace
+        from robench.cli import text
     workspace = Workspace.of(results, data_root, download, device)
     if dry_run:
-        with only_results():
+        with working("timing"), only_results():
             foreseen = forecast(queue, workspace, only=only, say=stderr.print)
         emit(text.forecasts(foreseen))
         return
-    with only_results():
+    with working("working"), only_results():
         found = run(queue, workspace, only=only, deadline=deadline, reporter=ConsoleReporter())
     emit(text.reproduction(found))
     if found.failed:

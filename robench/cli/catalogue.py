@@ -29,6 +29,7 @@ def listing(kind: str) -> list[tuple[str, str]]:
 def describe(kind: str, name: str) -> str:
     """Everything about one thing. `kind` in the singular."""
     if kind == "attack":
+        registry.attack_entry(name)
         from robench.search.catalog import attack
 
         configured = attack(name)

@@ -1,6 +1,5 @@
 """The commands that take one model: `eval` attacks it, `verify` judges adversarial examples of it."""
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,7 +72,7 @@ def evaluate(
     batch_size: Annotated[int | None, typer.Option(help="Examples attacked together.")] = None,
     precision: Annotated[Precision, typer.Option(help="Of gradients; what they find is judged in float32.")] = "auto",
     fail_under: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Exit 1 unless the worst case's lower end reaches this.")
+        float | None, typer.Option(help="Exit 1 unless the worst case's lower end reaches this, from 0 to 1.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print passes and time, and attack nothing.")] = False,
     save_adversarial: Annotated[Path | None, typer.Option(help="A folder for x_adv, an .npz for each attack.")] = None,
@@ -90,17 +89,30 @@ def evaluate(
 ) -> None:
     """Attack a model with a battery and report its worst case."""
     refuse_launcher()
-    from robench.cli.console import EvaluationConsole
-    from robench.evaluation.plan import EvaluationOptions, plan_evaluation
-    from robench.evaluation.run import run
-    from robench.evaluation.shards import Scale
+    _check_gate(fail_under)
+    from robench.cli import words
 
-    if fail_under is not None and math.isnan(fail_under):
-        raise UserError("expected --fail-under from 0 to 1, got nan")
+    words.check(
+        model=model,
+        suite=suite,
+        attacks=attack or (),
+        dataset=dataset,
+        arch=arch,
+        norm=norm,
+        eps=eps,
+        device=device,
+    )
+    from robench.cli.console import EvaluationConsole, working
+
+    with working("loading torch"):
+        from robench.evaluation.plan import EvaluationOptions, plan_evaluation
+        from robench.evaluation.run import run
+        from robench.evaluation.shards import Scale
+
     scale = Scale.of(workers, executor, part, timeout)
     if part and fail_under is not None:
         raise UserError(f"part {part} is not all that --fail-under judges; give it in a run of the whole")
-    with only_results():
+    with working(f"reading {model}"), only_results():
         options = EvaluationOptions(
             suite=suite,
             attacks=attack or (),
@@ -130,7 +142,7 @@ def evaluate(
     if dry_run:
         _print_costs(planned, results, format)
         return
-    with only_results():
+    with working("attacking"), only_results():
         summary = run(planned, results, EvaluationConsole(), save_adversarial, scale)
     if part:
         _tell_part(part, scale, planned, summary)
@@ -150,10 +162,11 @@ def _announce(planned: "Evaluation") -> None:
 
 def _print_costs(planned: "Evaluation", results: Path, format: Format) -> None:
     from robench.cli import text
+    from robench.cli.console import working
     from robench.evaluation.estimate import estimate
     from robench.ledger.store import Ledger
 
-    with only_results():
+    with working("timing a few passes"), only_results():
         costs = estimate(planned, Ledger(results))
     emit(text.costs(costs, format))
 
@@ -178,9 +191,9 @@ def _print_evaluation(summary: "Summary", format: Format, fail_under: float | No
     failures = report.failures(summary)
     for sentence in failures:
         stderr.print(sentence)
-    failed = fail_under is not None and not report.passes(summary, fail_under)
-    if fail_under is not None and failed:
-        stderr.print(f"the gate failed: {report.gate(summary, fail_under)}")
+    failed = [] if fail_under is None else report.gate_failures(summary, fail_under)
+    if failed:
+        stderr.print(f"the gate failed: {', and '.join(failed)}")
     if failed or failures:
         raise typer.Exit(1)
 
@@ -206,11 +219,15 @@ def verify(
     ),
 ) -> None:
     """Judge adversarial examples made elsewhere."""
-    from robench.cli import text
-    from robench.cli.console import stderr
-    from robench.evaluation.plan import SubjectOptions, plan_verification
+    from robench.cli import words
 
-    with only_results():
+    words.check(model=model, dataset=dataset, arch=arch, norm=norm, eps=eps, device=device)
+    from robench.cli.console import stderr, working
+
+    with working("loading torch"):
+        from robench.cli import text
+        from robench.evaluation.plan import SubjectOptions, plan_verification
+    with working(f"judging {adversarial}"), only_results():
         options = SubjectOptions(
             dataset=dataset,
             resize=resize,
@@ -228,6 +245,12 @@ def verify(
         found = plan_verification(model, adversarial, options, eight_bit=eight_bit)()
     stderr.print(f"{found.model} on {found.n} of {found.dataset}, {found.threat}")
     emit(text.verification(found, format))
+
+
+def _check_gate(fail_under: float | None) -> None:
+    if fail_under is not None and not 0 <= fail_under <= 1:
+        hint = f"; did you mean {fail_under / 100:g}?" if 1 < fail_under <= 100 else ""
+        raise UserError(f"expected --fail-under from 0 to 1, got {fail_under:g}{hint}")
 
 
 def refuse_launcher() -> None:

@@ -1,14 +1,18 @@
 """The command line: parse, call one function, print. Heavy imports wait inside the commands."""
 
+import inspect
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
 from robench.cli import benchmark, evaluate, info, results, train
+from robench.cli.output import silenced, written_to
 from robench.utils import signals
 from robench.utils.errors import Notice, UserError
 from robench.utils.text import cleaned, shortly
@@ -29,32 +33,51 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 """In the order of `robench --help`."""
 
+
+def _option(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+SHARED = (
+    _option("output", None, Annotated[Path | None, typer.Option(help="A file for what goes to standard output.")]),
+    _option("quiet", False, Annotated[bool, typer.Option("--quiet", "-q", help="Tell results and errors alone.")]),
+    _option("verbose", False, Annotated[bool, typer.Option("--verbose", "-v", help="Tell where an error arose.")]),
+)
+"""Options of every command; the first is for those that have a format."""
+
 app = typer.Typer(
     name="robench",
     help="Train, attack, verify and rank adversarially robust image classifiers.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, which a signal ends in one sentence, with the exit code that a shell gives for it."""
+def _runnable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options that all have. A signal ends it in one sentence, with the exit code that a shell
+    gives for it."""
+    own = inspect.signature(command)
+    shared = SHARED if "format" in own.parameters else SHARED[1:]
 
     @wraps(command)
-    def run(**options: Any) -> None:
+    def run(output: Path | None = None, quiet: bool = False, verbose: bool = False, **options: Any) -> None:
         try:
-            with signals.raised():
+            with signals.raised(), written_to(output), silenced(quiet):
                 command(**options)
         except KeyboardInterrupt as interrupt:
             print(f"robench: {cleaned(str(interrupt)) or 'stopped'}", file=sys.stderr)
             raise typer.Exit(128 + signals.number_of(interrupt)) from None
+        except UserError:
+            if verbose:
+                traceback.print_exc()
+            raise
 
+    vars(run)["__signature__"] = own.replace(parameters=[*own.parameters.values(), *shared])
     return run
 
 
 for name, command in COMMANDS.items():
-    app.command(name)(_stoppable(command))
+    app.command(name)(_runnable(command))
 
 
 def _print_version(asked: bool) -> None:

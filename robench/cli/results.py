@@ -84,7 +84,7 @@ def print_leaderboard(frame: "pd.DataFrame", format: LeaderboardFormat) -> None:
     from robench.reports import ranking
 
     if format == "table":
-        emit(ranking.to_rich(frame))
+        emit(ranking.to_sheets(frame))
     elif format == "json":
         print(json.dumps(json.loads(frame.to_json(orient="records")), indent=1))
     else:
@@ -93,11 +93,12 @@ def print_leaderboard(frame: "pd.DataFrame", format: LeaderboardFormat) -> None:
 
 
 def _print_means(frame: "pd.DataFrame", format: LeaderboardFormat) -> None:
-    from robench.reports import ranking
-    from robench.reports.seeds import over_seeds, to_markdown
+    from robench.reports import ranking, seeds
 
-    means = over_seeds(frame)
-    if format == "json":
+    means = seeds.over_seeds(frame)
+    if format == "table":
+        emit(seeds.to_sheets(means))
+    elif format == "json":
         print(means.to_json(orient="records", indent=1), end="")
     else:
-        print(ranking.to_csv(means) if format == "csv" else to_markdown(means), end="")
+        print(ranking.to_csv(means) if format == "csv" else seeds.to_markdown(means), end="")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from robench.benchmarking.forecast import Forecast
 from robench.benchmarking.queue import Report
@@ -42,14 +43,20 @@ def costs(costs: Sequence[Cost], format: Format) -> Output:
     """What an evaluation will cost at most."""
     if format == "json":
         return json.dumps([vars(cost) for cost in costs], indent=1)
-    total = ["total", "", *(f"{sum(getattr(cost, name) for cost in costs):,}" for name in ("forwards", "backwards"))]
-    rows = [
-        [cost.name, str(cost.examples), f"{cost.forwards:,}", f"{cost.backwards:,}", f"{cost.seconds:.1f}"]
-        for cost in costs
-    ]
-    rows.append([*total, f"{sum(cost.seconds for cost in costs):.1f}"])
+    sums = (sum(getattr(cost, name) for cost in costs) for name in ("forwards", "backwards", "seconds"))
+    total = Cost("total", 0, *sums)
+    rows = [_cost(cost, str(cost.examples)) for cost in costs]
+    open_ended = [cost.name for cost in costs if not cost.whole]
+    rows.append(_cost(replace(total, whole=not open_ended), ""))
+    notes = [f"{name} makes more passes than were counted, and takes longer by as much" for name in open_ended]
     header = ["attack", "examples to run", "forwards", "backwards", "seconds"]
-    return render("at most, if no example is broken", header, rows, format, [])
+    return render("at most, if no example is broken", header, rows, format, notes)
+
+
+def _cost(cost: Cost, examples: str) -> list[str]:
+    more = "" if cost.whole else "> "
+    numbers = (f"{cost.forwards:,}", f"{cost.backwards:,}", f"{cost.seconds:.1f}")
+    return [cost.name, examples, *(more + number for number in numbers)]
 
 
 def forecasts(found: Sequence[Forecast]) -> Output:

@@ -54,17 +54,21 @@ def train(
     results: ResultsOption = RESULTS,
 ) -> None:
     """Train one defense by its recipe."""
-    from robench.cli.console import TrainingConsole, stderr
-    from robench.training import interruption, loop
-    from robench.training.distributed import is_main, leave
-    from robench.training.plan import checkpoint_path, plan_training
-    from robench.training.start import check_start
-    from robench.training.tensorboard import TensorBoardProgress
-    from robench.utils.device import resolve_device
-    from robench.utils.settings import assignment
+    from robench.cli import words
 
-    stderr.quiet = not is_main()
-    with only_results():
+    words.check(defenses=[defense], dataset=dataset, arch=arch, norm=norm, eps=eps, device=device)
+    from robench.cli.console import TrainingConsole, stderr, working
+
+    with working("loading torch"):
+        from robench.training import interruption, loop
+        from robench.training.distributed import is_main, leave
+        from robench.training.plan import checkpoint_path, plan_training
+        from robench.training.start import check_start
+        from robench.training.tensorboard import TensorBoardProgress
+        from robench.utils.device import resolve_device
+        from robench.utils.settings import assignment
+    stderr.quiet = stderr.quiet or not is_main()
+    with working(f"reading {dataset}"), only_results():
         plan = plan_training(
             defense,
             dataset=dataset,
@@ -95,7 +99,7 @@ def train(
     progress: loop.TrainingProgress = TrainingConsole()
     if tensorboard is not None:
         progress = TensorBoardProgress(tensorboard, progress)
-    with only_results():
+    with working("training"), only_results():
         card = interruption.train(plan, path, device=resolved, resume=resume, progress=progress)
     best = card.metrics["best"]
     held_out = f": clean {best['clean']:.3f}, PGD-10 {best['robust']:.3f} on held-out images" if "clean" in best else ""

@@ -51,13 +51,21 @@ def read(source: Any, part: Part) -> Arrays:
         found = {str(key): as_array(value, where) for key, value in archives.flattened(source).items()}
         return archives.chosen(found, part, where)
     if _is_pair(source):
-        x, y = (as_array(each, where) for each in source)
-        return arrays.images(x, where), arrays.labels(y, where)
+        x, y = source
+        return arrays.images(as_array(x, where), where, layout(x)), arrays.labels(as_array(y, where), where)
     items = _loaded(source, where) if isinstance(source, DataLoader) else _listed(source, where)
     first, again = (list(islice(_guarded(items(), where), LOOKED_AT_TWICE)) for _ in range(2))
     if len(first) != len(again) or not all(map(_same, first, again)):
         raise UserError(f"{where}: its images or their order change from time to time; leave random transforms out")
     return _stacked(_guarded(items(), where), where)
+
+
+def layout(x: Any) -> str | None:
+    """Of images [N, ., ., .] what their shape tells; of a tensor whose shape does not, torch's NCHW."""
+    shape = tuple(getattr(x, "shape", ()))
+    if len(shape) != 4:
+        return None
+    return arrays.layout_of(shape) or ("NCHW" if isinstance(x, Tensor) else None)
 
 
 def as_array(value: Any, where: str) -> np.ndarray:

@@ -105,21 +105,14 @@ class CallableAttack:
 
 def _batch(x: Any, y: Any) -> datasets.Split:
     """A batch as the engine takes it; of a tensor whose shape does not tell, the channels are second."""
-    images = arrays.images(objects.as_array(x, "x"), "x", _layout(x))
+    images = arrays.images(objects.as_array(x, "x"), "x", objects.layout(x))
     labels = arrays.labels(objects.as_array(y, "y"), "y")
     return datasets.Split("x", torch.from_numpy(images.copy()), torch.from_numpy(labels))
 
 
-def _layout(x: Any) -> str | None:
-    shape = tuple(getattr(x, "shape", ()))
-    if len(shape) != 4:
-        return None
-    return arrays.layout_of(shape) or ("NCHW" if isinstance(x, Tensor) else None)
-
-
 def _in_the_form_of(x: Pixels, x_adv: Tensor) -> Pixels:
     """x_adv [B, C, H, W] in the axes and the kind of x."""
-    if _layout(x) == "NHWC":
+    if objects.layout(x) == "NHWC":
         x_adv = x_adv.permute(0, 2, 3, 1)
     x_adv = x_adv.reshape(x.shape)
     if isinstance(x, Tensor):

@@ -1,7 +1,7 @@
 """What is evaluated: a model against a battery on a data set within a threat."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from robench.evaluation.target import Subject
 from robench.ledger.schema import CLEAN
 from robench.search.attack import Attack
 from robench.search.classifier import Classifier, shown_layers
-from robench.search.cost import passes_of
+from robench.search.cost import PassCount, count_passes
 from robench.search.declaration import Task
 from robench.search.fast.tuning import Tuning, tune
 from robench.search.judge import VOTES, Judge
@@ -144,13 +144,16 @@ class Evaluation:
 
     def passes(self, attack: Attack) -> tuple[int, int]:
         """Forward and backward passes of an example that stays active to the end."""
-        image = self.split.floats(slice(1))
-        images = self.resources(image.device).images
-        forwards, backwards = passes_of(
-            attack, self.threat, image, self.classes or self.split.classes, images, len(self.sources)
-        )
+        counted = self.count_passes(attack)
+        return int(counted.forwards), int(counted.backwards)
+
+    def count_passes(self, attack: Attack, copies: int = 1, before: Callable[[], None] = lambda: None) -> PassCount:
+        """The same, as `robench.search.cost.count_passes` counts them."""
+        image, classes = self.split.floats(slice(1)), self.classes or self.split.classes
+        images, sources = self.resources(image.device).images, len(self.sources)
+        found = count_passes(attack, self.threat, image, classes, images, sources, copies=copies, before=before)
         draws = self.draws if self.behaviour.stochastic and self.protocol == "adaptive" else 1
-        return forwards * draws, backwards * draws
+        return replace(found, forwards=found.forwards * draws, backwards=found.backwards * draws)
 
     @property
     def votes(self) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from robench.data.datasets import Split
 from robench.losses import cross_entropy
+from robench.models.checkpoint import Card
 from robench.search.classifier import Classifier
 from robench.utils.errors import NoGradient, UserError
 from robench.utils.global_rng import reseed, undisturbed
@@ -32,9 +33,9 @@ class Behaviour:
     mixes: bool = False
 
 
-def check_model(classifier: Classifier, split: Split, name: str) -> int:
+def check_model(classifier: Classifier, split: Split, name: str, card: Card | None = None) -> int:
     """The number of the model's classes; one that does not give logits for these images, or has fewer classes than
-    their labels, is refused."""
+    their labels, is refused. `card`: what its checkpoint says of it."""
     try:
         with torch.no_grad():
             classes = classifier.logits(split.floats(slice(1)).to(classifier.device)).shape[1]
@@ -43,7 +44,7 @@ def check_model(classifier: Classifier, split: Split, name: str) -> int:
     except UserError:
         raise
     except Exception as error:  # whatever the user's model does
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = _trained_on(card, split) or (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"model {name} cannot take images of shape {tuple(split.shape)}: {reason}") from None
 
 
@@ -60,6 +61,13 @@ def answering(name: str, what: str) -> Iterator[None]:
             raise
         reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise UserError(f"model {name} failed on {what}: {type(error).__name__}: {reason}") from None
+
+
+def _trained_on(card: Card | None, split: Split) -> str:
+    """What images a model is made for, where these are others."""
+    if card is None or tuple(card.shape) == tuple(split.shape):
+        return ""
+    return f"it was trained on {card.dataset}, images of shape {tuple(card.shape)}"
 
 
 @torch.no_grad()

@@ -279,7 +279,7 @@ def probed(
     subject.key()  # as it is before any pass, of which a model may keep something
     classifier = Classifier(subject.model, device)
     try:
-        classes = check_model(classifier, split, subject.name)
+        classes = check_model(classifier, split, subject.name, subject.card)
     except NoLogits as error:
         path = path_of_logits(error.output, error.images, split.classes, subject.name)
         return probed(replace(subject, model=LogitsOf(subject.model, path)), split, device, protocol)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,10 +25,14 @@ from robench.search.fast.tuning import Tuning
 from robench.search.prefix import longest, shorter
 from robench.specs.choices import Precision
 from robench.utils import signals
+from robench.utils.containment import Stop
 from robench.utils.errors import UserError
 from robench.utils.files import make_folder, replacing
 from robench.utils.memory import keep_memory
 from robench.utils.threads import torch_threads
+
+DEAR = 1000
+"""Passes from which on attacks are run in the order that they were given: to count more of them takes long."""
 
 GOES_ON = "the same command goes on from there"
 """What is said where a signal has stopped a run."""
@@ -44,7 +50,7 @@ class SilentEvaluation:
     """Ignores what it is told."""
 
     def begin(self, attack: str, examples: int) -> None: ...
-    def active(self, examples: int, passes: int) -> None: ...
+    def active(self, examples: int, passes: int, done: float) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...
     def end(self) -> None: ...
     def show(self, summary: Summary) -> None: ...
@@ -218,4 +224,18 @@ def _in_order(evaluation: Evaluation) -> list[Attack]:
     """As they were given or, where each leaves its survivors to the next, the cheap ones first."""
     if evaluation.mode == "columns":
         return list(evaluation.attacks)
-    return sorted(evaluation.attacks, key=lambda attack: sum(evaluation.passes(attack)))
+    return sorted(evaluation.attacks, key=partial(_passes_up_to_dear, evaluation))
+
+
+def _passes_up_to_dear(evaluation: Evaluation, attack: Attack) -> float:
+    """The passes of an example, which are not counted beyond `DEAR`, nor where a library would be loaded for it."""
+    if attack.declaration.one_at_a_time:
+        return DEAR
+    made = count()
+
+    def before() -> None:
+        if next(made) >= DEAR:
+            raise Stop
+
+    counted = evaluation.count_passes(attack, before=before)
+    return min(counted.forwards + counted.backwards, DEAR)

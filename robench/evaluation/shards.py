@@ -24,9 +24,10 @@ CROWD = 1024
 
 
 class Watch(Protocol):
-    """Follows what runs: at each step the active examples and the passes so far, then the robust ones of a batch."""
+    """Follows what runs: at each step the active examples, the passes so far and what is `done` of the batch, in
+    examples, of which an active one counts by the share of its steps; then the robust ones of a batch."""
 
-    def active(self, examples: int, passes: int) -> None: ...
+    def active(self, examples: int, passes: int, done: float) -> None: ...
     def advance(self, examples: int, robust: int) -> None: ...
 
 

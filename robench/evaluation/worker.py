@@ -262,7 +262,9 @@ class AttackRows:
             drop=not self._final,
             batch_size=self.evaluation.batch_size,
             resources=self.resources,
-            watch=lambda active: self.progress.active(active, sum(each.passes for each in both)),
+            watch=lambda active, share: self.progress.active(
+                active, sum(each.passes for each in both), len(ids) - active * (1 - share)
+            ),
             prefixes=self.prefixes,
         )
 

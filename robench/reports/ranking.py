@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.table import Table
 
 from robench.ledger.cell import Cell
 from robench.ledger.summary import Summary
@@ -12,6 +11,7 @@ from robench.reports.escaping import csv_of, markdown, pipe
 from robench.reports.evaluations import Reading, Run, distinctions, leave_out, nothing_readable
 from robench.reports.latex import comments, tabular, tex
 from robench.reports.places import APART, Place, places
+from robench.reports.sheet import Sheet
 from robench.utils.errors import UserError
 from robench.utils.files import replacing
 from robench.utils.stats import Bounds, Interval
@@ -36,6 +36,10 @@ FIXED = (
     "note",
     "settings",
 )
+
+
+WORST = "worst case [95 %]"
+"""The last column before those of the attacks."""
 
 
 def leaderboard(results: Path | str = "results", only: Callable[[Cell], bool] = lambda cell: True) -> pd.DataFrame:
@@ -134,17 +138,22 @@ def to_latex(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def to_rich(frame: pd.DataFrame) -> list[Table]:
-    tables = []
-    for title, group in _sections(frame):
-        header, body = _cells(group)
-        table = Table(title=f"{title} (accuracies in %)", caption="\n".join(_notes(group)) or None)
-        for position, name in enumerate(header):
-            table.add_column(name, justify="left" if position in (1, 2) else "right")
-        for row in body:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+def to_sheets(frame: pd.DataFrame) -> list[Sheet]:
+    """For a console, where models go by short names, such as "trades s0"."""
+    return [_sheet(title, group.assign(model=_short_names(group))) for title, group in _sections(frame)]
+
+
+def _sheet(title: str, group: pd.DataFrame) -> Sheet:
+    header, body = _cells(group)
+    fixed = header.index(WORST) + 1
+    return Sheet(f"{title} (accuracies in %)", header, body, _notes(group), words=(1, 2), keys=2, breaks=(fixed,))
+
+
+def _short_names(group: pd.DataFrame) -> pd.Series:
+    """The defense and the seed of each model, where no other has both and the settings too; else its name."""
+    short = group["defense"] + " s" + group["seed"].astype("Int64").astype("string")
+    told = (group["defense"] != "") & ~pd.concat([short, group["settings"]], axis=1).duplicated(keep=False)
+    return short.where(told.fillna(False), group["model"])
 
 
 def _sections(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -172,7 +181,7 @@ def paths(results: Path | str) -> list[Path]:
 
 def _cells(group: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     attacks = [name for name in group.columns if name not in FIXED and group[name].notna().any()]
-    header = ["#", "model", "verdict", "n", "clean", "worst case [95 %]", *attacks]
+    header = ["#", "model", "verdict", "n", "clean", WORST, *attacks]
     body = [
         [
             "-" if pd.isna(row["rank"]) else str(row["rank"]),

@@ -3,18 +3,20 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-
-from rich.table import Table
+from math import floor
 
 from robench.ledger.summary import Probes, Summary
 from robench.reports.comparison import Comparison
 from robench.reports.escaping import csv_lines, markdown, pipe
 from robench.reports.formats import Format
 from robench.reports.ranking import estimate, percent, percent_interval
-from robench.utils.text import cleaned
+from robench.reports.sheet import Sheet
 
-Output = str | list[Table]
+Output = str | list[Sheet]
 """Text to print as it is, or tables for a console."""
+
+NOTHING = {"", "-", "0", "0.0"}
+"""What a column may hold that tells nothing."""
 
 
 def evaluation(summary: Summary, format: Format) -> Output:
@@ -40,7 +42,16 @@ def evaluation(summary: Summary, format: Format) -> Output:
     notes += [f"{name} was skipped: {reason}" for name, reason in summary.skipped.items()]
     notes += [f"{summary.verdict}: {reason}" for reason in summary.verdict.reasons]
     title = f"{summary.model} on {summary.n} of {summary.dataset}, {summary.threat} (accuracies in %)"
-    return render(title, header, rows, format, notes)
+    if format != "csv":
+        header, *rows = _telling([header, *rows])
+    return render(title, header, rows, format, notes, stressed="worst case")
+
+
+def _telling(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The header and the lines under it, without the columns that tell nothing."""
+    header, *rows = lines
+    kept = [column for column in range(len(header)) if not {row[column] for row in rows} <= NOTHING]
+    return [[line[column] for column in kept] for line in lines]
 
 
 def failures(summary: Summary) -> list[str]:
@@ -84,31 +95,35 @@ def _with_spread(accuracy: str, spread: float | None) -> str:
     return accuracy + (f" ± {percent(spread)}" if spread is not None else "")
 
 
-def passes(summary: Summary, fail_under: float) -> bool:
-    """Whether the worst case's lower end reaches the gate, that of what it is at least where it is unknown, with a
-    verdict that is not `unreliable`."""
+def gate_failures(summary: Summary, fail_under: float) -> list[str]:
+    """Why the gate fails: the lower end of the worst case, or of what that is at least where it is unknown, does not
+    reach it, or the verdict is `unreliable`. Empty where it passes."""
     worst, unknown = summary.worst_case, summary.worst_case_bounds
     lowest = unknown.least if unknown else worst
-    return lowest is not None and lowest.low >= fail_under and summary.verdict.reliable is not False
-
-
-def gate(summary: Summary, fail_under: float) -> str:
-    worst = estimate(summary.worst_case, summary.worst_case_bounds)
-    return f"worst case {worst} % against {100 * fail_under:g} %, verdict {summary.verdict}"
+    failures = []
+    if lowest is None:
+        failures.append("the worst case is unknown")
+    elif lowest.low < fail_under:
+        end = floor(1000 * lowest.low + 1e-9) / 10  # rounded up it may not be below
+        failures.append(f"the interval's lower end {end:.1f} % is below {100 * fail_under:g} %")
+    if summary.verdict.reliable is False:
+        failures.append("the verdict is unreliable")
+    return failures
 
 
 def render(
-    title: str, header: list[str], rows: list[list[str]], format: Format, notes: list[str], texts: int = 1
+    title: str,
+    header: list[str],
+    rows: list[list[str]],
+    format: Format,
+    notes: list[str],
+    texts: int = 1,
+    stressed: str | None = None,
 ) -> Output:
-    """`texts`: how many of the first columns hold words."""
+    """`texts`: how many of the first columns hold words; `stressed`: the first cell of the line that counts most."""
     if format == "csv":
         return csv_lines([header, *rows]).rstrip("\n")
     if format == "md":
         lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
         return "\n".join([*map(pipe, lines), *(f"\n{markdown(note)}" for note in notes)])
-    table = Table(title=cleaned(title), caption="\n".join(map(cleaned, notes)) or None)
-    for position, name in enumerate(header):
-        table.add_column(cleaned(name), justify="left" if position < texts else "right")
-    for row in rows:
-        table.add_row(*map(cleaned, row), style="bold" if row[0] == "worst case" else None)
-    return [table]
+    return [Sheet(title, header, rows, notes, range(texts), stressed=stressed)]

@@ -13,25 +13,17 @@ from robench.search.resources import KINDS
 from robench.specs.suite import Suite, suite
 from robench.utils import registry
 from robench.utils.errors import UserError, unknown
-from robench.utils.settings import assignment, checked
+from robench.utils.settings import checked
 from robench.utils.sizes import Size
 
 
 def attack(written: str) -> Attack:
     """The attack called `written`: a catalog name, FAMILY:NAME or a .py file, then settings if any:
     "pgd-20:restarts=5"."""
-    name, colon, tail = written.rpartition(":") if "=" in written.rpartition(":")[2] else (written, "", "")
-    given = dict(assignment(part) for part in tail.split(",")) if colon else {}
-    entries = registry.attack_catalog()
-    family = name.partition(":")[0]
-    if name.endswith(".py") or (family != name and family in entries):
-        entry: dict[str, Any] = {"attack": name}
-    elif name in entries:
-        entry = entries[name]
-    else:
-        raise unknown("attack", name, entries)
+    name, entry, given = registry.attack_entry(written)
     settings = {key: value for key, value in entry.items() if key != "attack"} | given
-    return configure(registry.attack_function(entry["attack"]), settings, name=Path(name).stem + colon + tail)
+    called = Path(name).stem + written.removeprefix(name)
+    return configure(registry.attack_function(entry["attack"]), settings, name=called)
 
 
 def configure(function: Callable[..., None], settings: dict[str, Any], *, name: str) -> Attack:

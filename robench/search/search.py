@@ -40,9 +40,9 @@ class Search:
     a library's attack is given `loaded`, the model as it was loaded, where that is another.
 
     With `drop=False` broken examples stay: every run goes to its last iterate (the papers' reading `final`). `watch` is
-    told the number of active examples at each step. `prefixes` are shorter numbers of steps: after a run,
-    `prefix_outcomes[n]` is what a run of n steps would have found, where its last iterate is the next point that this
-    one shows the model.
+    told the active examples at each step, and the share of their run that is done. `prefixes` are shorter numbers of
+    steps: after a run, `prefix_outcomes[n]` is what a run of n steps would have found, where its last iterate is the
+    next point that this one shows the model.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class Search:
         drop: bool = True,
         batch_size: int = 128,
         resources: Resources | None = None,
-        watch: Callable[[int], None] = lambda active: None,
+        watch: Callable[[int, float], None] = lambda active, share: None,
         prefixes: Collection[int] = (),
     ) -> None:
         self.threat, self.batch_size, self.resources = threat, batch_size, resources or Resources()
         self.prefix_outcomes: dict[int, Outcome] = {}
         self._classifier, self._loaded, self._access = classifier, loaded or classifier, access
         self._record = Record(x, y, draws, judge, drop=drop)
-        self._watch, self._prefixes, self._step = watch, prefixes, 0
+        self._watch, self._prefixes, self._step, self._restart, self._restarts = watch, prefixes, 0, 0, 1
         self._queries = access != "gradients"  # passes are queries of a black box
         self._limits: tuple[Tensor, Tensor, Tensor] | None = None  # of the pixels of x, for l-infinity
         self._projected: tuple[Tensor, int] | None = None  # what `project` gave last, as it was then
@@ -77,6 +77,7 @@ class Search:
             for restart in range(first, first + restarts):
                 self._record.begin(restart)
                 self._step, self._projected = 0, None
+                self._restart, self._restarts = restart - first, restarts
                 if not len(self._record):
                     break
                 with contained("the attack"):
@@ -160,7 +161,7 @@ class Search:
                 self._record.verify()
             if not len(self._record):
                 return
-            self._watch(len(self._record))
+            self._watch(len(self._record), (self._restart + step / count) / self._restarts)
             leaving = self._record.active.pending.clone()
             yield step
             if step in self._prefixes:
@@ -175,7 +176,7 @@ class Search:
             self._record.verify()
             if not len(self._record):
                 return
-            self._watch(len(self._record))
+            self._watch(len(self._record), (self._restart + done / count) / self._restarts)
             size = min(max(self.batch_size // len(self._record), 1), count - done)
             yield range(done, done + size)
             done += size
@@ -285,19 +286,19 @@ class Search:
         passes are shared out equally among the active examples; what it does to global random states, tracing and
         warnings is undone."""
         before = (self._loaded.forwards, self._loaded.backwards)
-        self._watch(len(self.x))
+        self._watch(len(self.x), 0.0)
         with undisturbed(self.x.device):
             yield LibraryModel(self._loaded, differentiable=self._access == "gradients", expected=expected)
         forwards, backwards = self._loaded.forwards - before[0], self._loaded.backwards - before[1]
         self._record.share(forwards, backwards, queries=self._queries)
-        self._watch(len(self.x))
+        self._watch(len(self.x), (self._restart + 1) / self._restarts)
 
     @contextmanager
     def train_against(self) -> Iterator[nn.Module]:
         """The model, frozen, for an attack that trains a network of its own against it. Global random numbers start at
         the attack's seed and are put back afterwards. Its passes are the run's, of no example."""
         self._require("gradients")
-        self._watch(len(self.x))
+        self._watch(len(self.x), 0.0)
         with undisturbed(self.x.device), reproducible(self.draws.seed), torch.enable_grad():
             yield LibraryModel(self._loaded, differentiable=True)
 
@@ -354,7 +355,7 @@ class Search:
         last = []
         with torch_threads(1):
             for row in range(len(self.x)):
-                self._watch(len(self.x) - int(self._record.active.pending.sum()))
+                self._watch(len(self.x) - int(self._record.active.pending.sum()), row / len(self.x))
                 alone = self._alone(row)
                 try:
                     alone.run(attack, first=self.draws.restart)

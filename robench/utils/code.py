@@ -38,6 +38,8 @@ EXEMPT = {
     "evaluation.diagnosis": "has a cell, and a key, of its own",
     "utils.errors": "words",
     "utils.fingerprints": "makes keys",
+    "utils.text": "words",
+    "ledger.sealing": "stores rows as they are",
     "ledger.cell": "stores rows as they are",
     "ledger.parts": "stores rows as they are",
     "ledger.radius": "words",

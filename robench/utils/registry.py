@@ -7,7 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,9 +16,13 @@ from robench.utils import neighbours, yaml_text
 from robench.utils.containment import contained
 from robench.utils.errors import UserError, unknown
 from robench.utils.files import check_file
+from robench.utils.settings import assignment
 from robench.utils.text import shortly
 
+Code = Literal["attacks", "defenses"]
 Folder = Literal["attacks", "defenses", "benchmarks"]
+
+CODE: tuple[Code, ...] = get_args(Code)
 
 
 class Strict(BaseModel):
@@ -83,9 +87,13 @@ def users_file(written: str) -> tuple[Path, str] | None:
 
 
 def load_file(path: Path) -> Any:
-    """Imports a Python file of the user's and the modules beside it that it names; it runs their code."""
+    """Imports a Python file of the user's and the modules beside it that it names; it runs their code. One of robench's
+    own, by its path, is the module that its name gives, whose neighbours stand in for no library."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
+    for kind in CODE:
+        if path.resolve().parent == folder(kind).resolve() and path.stem in names(kind, "*.py"):
+            return module(kind, path.stem)
     try:
         with contained(str(path)):
             return neighbours.load(path, neighbours.root_of(path))
@@ -93,7 +101,7 @@ def load_file(path: Path) -> Any:
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def module(kind: Literal["attacks", "defenses"], name: str) -> Any:
+def module(kind: Code, name: str) -> Any:
     """The module of an attack or a defense, by its file's stem or, for a user's own, by a path that ends in .py."""
     if name.endswith(".py"):
         return load_file(Path(name))
@@ -106,6 +114,20 @@ def attack_catalog() -> dict[str, dict[str, Any]]:
     """Every configured attack, and every function that has no entry of its own under its own name."""
     entries: dict[str, dict[str, Any]] = read_yaml(folder("attacks") / "catalog.yaml")
     return {**{name: {"attack": name} for name in names("attacks", "*.py")}, **entries}
+
+
+def attack_entry(written: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Of an attack as it is written, such as "pgd-20:restarts=5": its name, what the catalog says of it (of FAMILY:NAME
+    or a .py file the function alone), and the settings that are given."""
+    name, colon, tail = written.rpartition(":") if "=" in written.rpartition(":")[2] else (written, "", "")
+    given = dict(assignment(part) for part in tail.split(",")) if colon else {}
+    entries = attack_catalog()
+    family = name.partition(":")[0]
+    if name.endswith(".py") or (family != name and family in entries):
+        return name, {"attack": name}, given
+    if name not in entries:
+        raise unknown("attack", name, entries)
+    return name, entries[name], given
 
 
 def recipe(name: str) -> dict[str, Any]:

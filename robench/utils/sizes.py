@@ -1,10 +1,12 @@
-"""Lengths as people write them: "8/255", 0.03, "eps/4"."""
+"""Lengths as people write them, "8/255", 0.03, "eps/4", and the norms in which they are meant."""
 
 import re
 from math import inf
-from typing import cast
+from typing import Literal, cast, get_args
 
 from robench.utils.errors import UserError
+
+Norm = Literal["linf", "l2"]
 
 Size = str | float
 """A length in the units of the threat: a number, "2/255", or a multiple of the radius such as "eps/4"."""
@@ -17,6 +19,12 @@ SEEDS = 2**31
 
 _FACTOR = r"(?:eps|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
 _SIZE = re.compile(rf"\s*{_FACTOR}(?:\s*[*/]\s*{_FACTOR})*\s*")
+
+
+def check_norm(norm: str) -> None:
+    """Refuses what is no norm."""
+    if norm not in get_args(Norm):
+        raise UserError(f"expected a norm among {', '.join(get_args(Norm))}, got {norm!r}")
 
 
 def parse_size(written: Size, eps: float | None = None) -> float:

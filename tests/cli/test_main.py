@@ -1,6 +1,7 @@
 """The command line as a user meets it: results on standard output, one sentence and exit code 2 for a mistake."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,7 +53,7 @@ def test_eval_again_takes_everything_from_the_ledger(robench: Run, model: Path) 
     assert "30 examples" not in second.err
 
 
-@pytest.mark.parametrize(("format", "start"), [("table", " "), ("csv", "attack,"), ("md", "| attack")])
+@pytest.mark.parametrize(("format", "start"), [("table", "digits on 20"), ("csv", "attack,"), ("md", "| attack")])
 def test_eval_formats(robench: Run, model: Path, format: str, start: str) -> None:
     ran = robench("eval", "--model", model, "--attack", "fgsm", "--n", 20, "--format", format)
     assert ran.code == 0
@@ -65,7 +66,16 @@ def test_the_gate(robench: Run, model: Path) -> None:
     assert robench(*arguments, "--fail-under", 0.01).code == 0
     ran = robench(*arguments, "--fail-under", 0.99)
     assert ran.code == 1
-    assert "the gate failed" in ran.err
+    assert re.search(r"the gate failed: the interval's lower end \d+\.\d % is below 99 %\n", ran.err)
+    whole = robench("eval", "--model", model, "--suite", "quick", "--n", 100, "--format", "json")
+    assert json.loads(whole.out)["verdict"] == {"reliable": True, "reasons": []}  # the first number is a whole one
+
+
+def test_other_images_than_a_model_was_trained_on_are_named(robench: Run, model: Path, in_tmp: Path) -> None:
+    np.savez(in_tmp / "large.npz", x_test=np.zeros((4, 3, 28, 28), np.uint8), y_test=np.arange(4))
+    ran = robench("eval", "--model", model, "--dataset", "npz:large.npz", "--eps", 0.1)
+    assert ran.code == 2
+    assert "it was trained on digits, images of shape (1, 8, 8)" in ran.err
 
 
 def test_a_dry_run_counts_passes_and_attacks_nothing(robench: Run, model: Path, in_tmp: Path) -> None:
@@ -316,3 +326,50 @@ def test_a_defense_of_a_benchmark_may_start_from_another(robench: Run, in_tmp: P
     assert robench("bench", "chain.yaml").err.count("using results") == 6
     write("[{defense: lat, init: pgd_at}, pgd_at]")
     assert "unknown defense before lat 'pgd_at'" in robench("bench", "chain.yaml").err
+
+
+WRONG = {
+    "attack": ("eval --model m.pt --attack pdg-20", "did you mean 'pgd-20'"),
+    "attack's file": ("eval --model m.pt --attack mine.py:steps=2", "there is no file mine.py"),
+    "suite": ("eval --model m.pt --suite quik", "did you mean 'quick'"),
+    "model": ("eval --model nope.pt", "there is no checkpoint nope.pt"),
+    "data set": ("eval --model m.pt --dataset digit", "did you mean 'digits'"),
+    "architecture": ("eval --model m.pt --arch lennet", "did you mean 'lenet'"),
+    "norm": ("eval --model m.pt --norm l1", "linf, l2"),
+    "radius": ("eval --model m.pt --eps 8/", "a fraction such as 8/255"),
+    "device": ("eval --model m.pt --device tpu", "cpu or cuda"),
+    "gate": ("eval --model m.pt --fail-under 60", "did you mean 0.6?"),
+    "model to verify": ("verify --model nope.pt --adversarial a.npz", "there is no checkpoint nope.pt"),
+    "defense": ("train --defense tradse", "did you mean 'trades'"),
+    "network to train": ("train --defense trades --arch resnet81", "did you mean 'resnet18'"),
+    "benchmark": ("bench quickstat", "did you mean 'quickstart'"),
+    "a benchmark's defense": ("bench mine.yaml", "did you mean 'pgd_at'"),
+    "queue": ("reproduce reprodce", "did you mean 'reproduce'"),
+    "item": ("reproduce --only nothing-*", "unknown item"),
+    "attack to show": ("show attack pgd-21", "did you mean"),
+    "table": ("table adt-table9", "did you mean 'adt-table"),
+    "figure": ("figure adt-fig9", "did you mean 'adt-fig"),
+}
+
+
+def test_a_wrong_name_is_told_before_torch_is_loaded(in_tmp: Path) -> None:
+    (in_tmp / "m.pt").touch()
+    (in_tmp / "mine.yaml").write_text("{eps: 0.1, attacks: [fgsm], defenses: [pgd_a]}")
+    program = f"""
+import sys
+from robench.cli.main import main
+for name, (line, message) in {WRONG!r}.items():
+    sys.argv = ["robench", *line.split()]
+    sys.stderr = open("err", "w")
+    try:
+        main()
+    except SystemExit as exit:
+        sys.stderr.close()
+        err = open("err").read()
+        assert exit.code == 2 and err.startswith("robench: ") and message in err, (name, exit.code, err)
+    else:
+        assert False, name
+    assert "torch" not in sys.modules, name
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -45,7 +45,7 @@ def test_errors_are_neither_robust_nor_fooled(tmp_path: Path) -> None:
     assert summary.attacks["a"].bounds == Bounds(wilson(5, 8), wilson(6, 8))
     assert (summary.attacks["a"].n_run, summary.attacks["a"].errors) == (7, 1)
     assert (summary.worst_case, summary.worst_case_bounds) == (None, Bounds(wilson(5, 8), wilson(6, 8)))
-    assert not report.passes(summary, 0.0)
+    assert report.gate_failures(summary, 0.0)
     both = summarise(by_name(clean(tmp_path), write(tmp_path, "a", broken), write(tmp_path, "b", fooled(0))))
     assert (both.worst_case, both.worst_case_bounds) == (wilson(5, 8), None)  # that b broke example 0 is known
     assert summary.verdict.reliable is False
@@ -164,13 +164,13 @@ def test_other_formats(tmp_path: Path, format: Format, start: str) -> None:
 def test_the_gate_holds_against_the_lower_end(tmp_path: Path) -> None:
     summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0))))
     assert summary.worst_case is not None
-    assert report.passes(summary, summary.worst_case.low)
-    assert not report.passes(summary, summary.worst_case.value)
+    assert report.gate_failures(summary, summary.worst_case.low) == []
+    assert report.gate_failures(summary, summary.worst_case.value) == ["the interval's lower end 40.9 % is below 75 %"]
 
 
 def test_an_unreliable_verdict_fails_the_gate(tmp_path: Path) -> None:
     summary: Summary = summarise(by_name(clean(tmp_path), write(tmp_path, "a", fooled(0), status="invalid")))
-    assert not report.passes(summary, 0.0)
+    assert report.gate_failures(summary, 0.0)
 
 
 RECIPE: Mapping[str, Any] = {"name": "trades", "settings": {"beta": 6}}

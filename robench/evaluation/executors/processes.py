@@ -45,7 +45,7 @@ LOST = (EOFError, ConnectionResetError, BrokenPipeError)
 @dataclass
 class _Worker:
     """A process, the unit it runs with the number of examples that it lacked and what was told of its batches, and
-    what it reported last: its active examples and its passes so far."""
+    what it reported last: its active examples, its passes so far and what is done of its batch."""
 
     process: BaseProcess
     unit: Unit | None = None
@@ -56,6 +56,7 @@ class _Worker:
     """it was told to end after its batch"""
     active: int = 0
     passes: int = 0
+    done: float = 0.0
 
 
 class Executor:
@@ -151,11 +152,13 @@ class Executor:
         elif kind == "ready":
             worker.ready, worker.unit, worker.active = True, None, 0
         elif kind == "active":
-            worker.active, worker.passes = content
+            worker.active, worker.passes, worker.done = content
             workers = self._workers.values()
-            watch.active(sum(w.active for w in workers), self._passes + sum(w.passes for w in workers))
+            passes = self._passes + sum(w.passes for w in workers)
+            watch.active(sum(w.active for w in workers), passes, sum(w.done for w in workers))
         elif kind == "advance":
             worker.told.append(content)
+            worker.done = 0.0
             watch.advance(*content)
         elif kind == "refused":
             raise UserError(content)
@@ -272,17 +275,17 @@ class _Telling:
     def __init__(self, talk: Connection, orders: _Orders) -> None:
         self._talk, self._orders, self._told = talk, orders, 0.0
 
-    def active(self, examples: int, passes: int) -> None:
+    def active(self, examples: int, passes: int, done: float) -> None:
         if time.monotonic() - self._told >= INTERVAL:
             self._told = time.monotonic()
-            self._say("active", examples, passes)
+            self._say("active", examples, passes, done)
 
     def advance(self, examples: int, robust: int) -> None:
         self._say("advance", examples, robust)
         if self._orders.last:
             raise Stop
 
-    def _say(self, kind: str, *content: int) -> None:
+    def _say(self, kind: str, *content: float) -> None:
         try:
             self._talk.send((kind, content))
         except LOST:

@@ -81,7 +81,7 @@ class _Counting:
 
     examples = robust = 0
 
-    def active(self, examples: int, passes: int) -> None: ...
+    def active(self, examples: int, passes: int, done: float) -> None: ...
 
     def advance(self, examples: int, robust: int) -> None:
         self.examples += examples

@@ -43,8 +43,8 @@ class _Stoppable:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
 
-    def active(self, examples: int, passes: int) -> None:
-        self._watch.active(examples, passes)
+    def active(self, examples: int, passes: int, done: float) -> None:
+        self._watch.active(examples, passes, done)
 
     def advance(self, examples: int, robust: int) -> None:
         self._watch.advance(examples, robust)
