@@ -185,14 +185,17 @@ def _shown(
 
 def _bar() -> Progress:
     """One line of the terminal: the name, the bar, the time left, and as much of the detail as fits."""
-    cut = {"no_wrap": True, "overflow": "ellipsis"}
     return Progress(
-        TextColumn("{task.description}", markup=False, table_column=Column(max_width=24, **cut)),
+        TextColumn("{task.description}", markup=False, table_column=_cut(24)),
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:>3.0f}%", markup=False, table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[detail]}", markup=False, table_column=Column(**cut)),
+        TextColumn("{task.fields[detail]}", markup=False, table_column=_cut()),
         console=stderr,
         disable=not stderr.is_terminal,
         speed_estimate_period=DAY,
     )
+
+
+def _cut(width: int | None = None) -> Column:
+    return Column(max_width=width, no_wrap=True, overflow="ellipsis")
