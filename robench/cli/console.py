@@ -1,5 +1,6 @@
 """What a person sees while robench works: on standard error, so that standard output holds results alone."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,8 +32,8 @@ class Terminal(Console):
 
 
 def progress_terminal() -> Terminal:
-    """Where a person is told how it goes."""
-    return Terminal(stderr=True, highlight=False, soft_wrap=True)
+    """Where a person is told how it goes: in lines that end between words or, where it is no terminal, never."""
+    return Terminal(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 stderr = progress_terminal()

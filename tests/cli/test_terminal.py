@@ -162,3 +162,10 @@ def test_a_trainings_bar_survives_the_held_out_text() -> None:
     assert "━" in shown
     assert " 50%" in shown
     assert "held out: clean 0.950, PGD-10 0.610" in shown
+
+
+def test_what_is_told_ends_its_lines_between_words() -> None:
+    with terminal() as screen:
+        console.stderr.print("pgd-20, " * 30)
+    assert not screen.wrapped
+    assert set(screen.text.split()) == {"pgd-20,"}
