@@ -1,5 +1,6 @@
 """What a person sees while robench works: on standard error, so that standard output holds results alone."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,8 +32,8 @@ class Terminal(Console):
 
 
 def progress_terminal() -> Terminal:
-    """Where a person is told how it goes."""
-    return Terminal(stderr=True, highlight=False, soft_wrap=True)
+    """Where a person is told how it goes: in lines that end between words or, where it is no terminal, never."""
+    return Terminal(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 stderr = progress_terminal()
@@ -185,14 +186,17 @@ def _shown(
 
 def _bar() -> Progress:
     """One line of the terminal: the name, the bar, the time left, and as much of the detail as fits."""
-    cut = {"no_wrap": True, "overflow": "ellipsis"}
     return Progress(
-        TextColumn("{task.description}", markup=False, table_column=Column(max_width=24, **cut)),
+        TextColumn("{task.description}", markup=False, table_column=_cut(24)),
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:>3.0f}%", markup=False, table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn("{task.fields[detail]}", markup=False, table_column=Column(**cut)),
+        TextColumn("{task.fields[detail]}", markup=False, table_column=_cut()),
         console=stderr,
         disable=not stderr.is_terminal,
         speed_estimate_period=DAY,
     )
+
+
+def _cut(width: int | None = None) -> Column:
+    return Column(max_width=width, no_wrap=True, overflow="ellipsis")

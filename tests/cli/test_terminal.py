@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def on_screen(*arguments: object, columns: int = 80, rows: int = 24) -> Screen:
 def six_models(tmp_path: Path) -> Path:
     """The ledger of six trained defenses under a battery."""
     for number, defense in enumerate(("standard", "pgd_at", "trades", "ald_pgd", "ald_trades", "adt_exp")):
-        about = {
+        about: dict[str, Any] = {
             "model": f"digits-{defense}-s0-0a1b2{number}",
             "defense": defense,
             "recipe": {"name": defense},
@@ -161,3 +162,10 @@ def test_a_trainings_bar_survives_the_held_out_text() -> None:
     assert "━" in shown
     assert " 50%" in shown
     assert "held out: clean 0.950, PGD-10 0.610" in shown
+
+
+def test_what_is_told_ends_its_lines_between_words() -> None:
+    with terminal() as screen:
+        console.stderr.print("pgd-20, " * 30)
+    assert not screen.wrapped
+    assert set(screen.text.split()) == {"pgd-20,"}
