@@ -85,12 +85,13 @@ def documents() -> Iterator[tuple[str, object]]:
 
 def changed() -> Iterator[tuple[str, str, object]]:
     """What a cell may say wrongly of itself: a part, a name in it, and the value."""
+    odd: list[object] = [[], {"a": 1}, "\x1b[31m<script>", -1, 1e400, None]
     for part, name in (
         *(("about", name) for name in ("model", "attack", "classes", "recipe", "eps", "dataset", "parts", "draws")),
         *(("key", name) for name in ("threat", "attack", "model")),
         ("run", "started"),
     ):
-        for value in ([], {"a": 1}, "\x1b[31m<script>", -1, 1e400, None):
+        for value in odd:
             yield part, name, value
 
 
