@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from robench.ledger.cell import FLUSH_SECONDS, Cell
+from robench.ledger.cell import Cell
 from robench.ledger.schema import finished
 from robench.utils.deadline import Duration
 from robench.utils.errors import UserError
@@ -46,8 +46,8 @@ class Unit:
     """the adversarial examples as well"""
     prefixes: Sequence[tuple[int, Cell]] = ()
     """of its runs: after so many steps they are runs of another attack, whose cell is filled too"""
-    flush_seconds: float = FLUSH_SECONDS
-    """what is finished is on disk after so long"""
+    flush_seconds: float | None = None
+    """what is finished is on disk after so long; by default as the cell has it"""
 
     @property
     def batch_size(self) -> int:

@@ -153,8 +153,9 @@ class Cell:
         self._parts.compact()
 
     @contextmanager
-    def writer(self, flush_seconds: float = FLUSH_SECONDS) -> Iterator[Callable[[pa.Table], None]]:
-        """Gives a function that takes rows; they are on disk after `flush_seconds`, or when the block ends or fails."""
+    def writer(self, flush_seconds: float | None = None) -> Iterator[Callable[[pa.Table], None]]:
+        """Gives a function that takes rows; they are on disk after `flush_seconds`, by default `FLUSH_SECONDS`, or when
+        the block ends or fails."""
         waiting: list[pa.Table] = []
         flushed = time.monotonic()
 
@@ -167,7 +168,7 @@ class Cell:
 
         def add(rows: pa.Table) -> None:
             waiting.append(rows)
-            if time.monotonic() - flushed >= flush_seconds:
+            if time.monotonic() - flushed >= (FLUSH_SECONDS if flush_seconds is None else flush_seconds):
                 flush()
 
         try:

@@ -50,7 +50,11 @@ class RunWords(TypedDict):
     versions: NotRequired[dict[str, Any]]
 
 
-WORDS = {"key": TypeAdapter(KeyWords), "about": TypeAdapter(AboutWords), "run": TypeAdapter(RunWords)}
+WORDS: dict[str, TypeAdapter[Any]] = {
+    "key": TypeAdapter(KeyWords),
+    "about": TypeAdapter(AboutWords),
+    "run": TypeAdapter(RunWords),
+}
 """By the part of a cell's document."""
 
 

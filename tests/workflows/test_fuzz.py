@@ -168,7 +168,7 @@ def test_odd_words_of_commands_that_read_end_in_a_sentence(line: Line, robench: 
 REFUSED = [line for line in TABLE if line[0] in ("eval", "train") and line[-2] in ("--attack", "--set", "--eps", "--n")]
 
 
-@pytest.mark.parametrize("line", random.Random(0).sample(REFUSED, 30), ids=lambda line: repr(line)[:60])
+@pytest.mark.parametrize("line", random.Random(0).sample(REFUSED, 24), ids=lambda line: repr(line)[:60])
 def test_odd_settings_are_refused(line: Line, robench: Run, there: Path) -> None:
     check(line, robench)
 

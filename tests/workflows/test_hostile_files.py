@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from tests import ledgers
 from tests.helpers import Ran
 
 Run = Callable[..., Ran]
+
+pytestmark = pytest.mark.filterwarnings("default")
 
 CODES = {0, 1, 2}
 PART = "part-0.parquet"
@@ -74,19 +77,21 @@ YAML = {
 
 def documents() -> Iterator[tuple[str, object]]:
     """JSON that is no cell's and no diagnosis's."""
-    for name, value in {"a number": 7, "a list": [1], "text": "x", "null": None, "an object": {"a": {"b": []}}}.items():
+    odd: dict[str, object] = {"a number": 7, "a list": [1], "text": "x", "null": None, "an object": {"a": {"b": []}}}
+    for name, value in odd.items():
         for part in ("key", "about", "run"):
             yield f"{part} is {name}", {"key": {}, "about": {}, "run": {}, part: value}
 
 
 def changed() -> Iterator[tuple[str, str, object]]:
     """What a cell may say wrongly of itself: a part, a name in it, and the value."""
+    odd: list[object] = [[], {"a": 1}, "\x1b[31m<script>", -1, 1e400, None]
     for part, name in (
         *(("about", name) for name in ("model", "attack", "classes", "recipe", "eps", "dataset", "parts", "draws")),
         *(("key", name) for name in ("threat", "attack", "model")),
         ("run", "started"),
     ):
-        for value in ([], {"a": 1}, "\x1b[31m<script>", -1, 1e400, None):
+        for value in odd:
             yield part, name, value
 
 
@@ -174,7 +179,7 @@ def cases() -> Iterator[tuple[str, Callable[[Path], tuple[str, ...]]]]:
 def archives() -> Iterator[tuple[str, bytes]]:
     """Archives that are not arrays of images."""
     image = np.zeros((2, 1, 8, 8), np.float32)
-    for name, arrays in {
+    odd: dict[str, dict[str, Any]] = {
         "objects": {"x_adv": np.array([Runs(), Runs()], dtype=object), "ids": np.arange(2)},
         "complex": {"x_adv": image.astype(complex), "ids": np.arange(2)},
         "text": {"x_adv": np.full((2, 1, 8, 8), "x"), "ids": np.arange(2)},
@@ -186,7 +191,8 @@ def archives() -> Iterator[tuple[str, bytes]]:
         "nothing of it": {"a": image},
         "not finite": {"x_adv": image + np.nan, "ids": np.arange(2)},
         "scalars": {"x_adv": np.float32(1), "ids": np.int64(0)},
-    }.items():
+    }
+    for name, arrays in odd.items():
         stream = io.BytesIO()
         np.savez(stream, **arrays)
         yield name, stream.getvalue()
@@ -228,7 +234,6 @@ def test_some_hostile_files_end_in_a_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 def test_all_hostile_files_end_in_a_sentence(place: Path, robench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert len(CASES) >= 100
