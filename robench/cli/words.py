@@ -6,6 +6,7 @@ from pathlib import Path
 
 from robench.data.catalog import DATASETS, FORMS
 from robench.specs.benchmark import load as load_benchmark
+from robench.specs.choices import TORCHSCRIPT
 from robench.specs.queue import load as load_queue
 from robench.specs.suite import suite as load_suite
 from robench.utils import registry
@@ -37,8 +38,10 @@ def check(
     if dataset is not None and dataset.isidentifier() and dataset not in DATASETS and not Path(dataset).exists():
         raise unknown("dataset", dataset, [*DATASETS, *FORMS])
     if arch is not None:
-        _check_file(arch)
-        if not arch.endswith(".py") and arch not in (networks := list(_networks())):
+        users = registry.users_file(arch)
+        if users is not None:
+            _check_file(str(users[0]))
+        elif arch not in (networks := [*_networks(), TORCHSCRIPT]):
             raise unknown("architecture", arch, networks)
     if norm is not None:
         check_norm(norm)

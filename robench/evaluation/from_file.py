@@ -18,14 +18,12 @@ from robench.models.files.formats import kind_of
 from robench.models.files.outline import LIKELY
 from robench.models.files.weights import Wanted, fitted, load_exactly
 from robench.models.users_code import was_named
+from robench.specs.choices import TORCHSCRIPT
 from robench.threat import ThreatModel
 from robench.training import recipe
 from robench.training.defense import MODEL
 from robench.utils import registry
 from robench.utils.errors import UserError
-
-TORCHSCRIPT = "torchscript"
-"""The word of `arch` by which the program in a TorchScript archive is run."""
 
 
 def from_file(path: Path, said: Said, shape: Sequence[int] | None) -> Subject:

@@ -10,13 +10,14 @@ from torch import nn
 
 from robench.access import Access
 from robench.evaluation.array_model import ArrayFunction, ArrayModel
-from robench.evaluation.from_file import TORCHSCRIPT, from_file
+from robench.evaluation.from_file import from_file
 from robench.evaluation.said import Said
 from robench.evaluation.said import described as described
 from robench.evaluation.subject import NotReused as NotReused
 from robench.evaluation.subject import Subject as Subject
 from robench.models import checkpoint, libraries
 from robench.models.users_code import called, maker
+from robench.specs.choices import TORCHSCRIPT
 from robench.utils.arguments import checked
 from robench.utils.errors import UserError
 from robench.utils.text import described as words_of

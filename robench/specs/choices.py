@@ -13,3 +13,6 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 DATASET = "digits"
 """The data set where none is named: it comes with scikit-learn."""
+
+TORCHSCRIPT = "torchscript"
+"""The architecture's word by which the program in a TorchScript archive is run."""
