@@ -16,8 +16,10 @@ import pytest
 import scipy.io
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from robench.data import catalog, datasets, readers
+from robench.data.parts import Part
 from robench.training.recipe import default_threat, resolve
 from robench.utils.errors import UserError
 
@@ -27,6 +29,17 @@ LABELS = [3, 1, 4, 1, 5, 9]
 
 def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_digits_are_scikit_learns() -> None:
+    theirs = load_digits()
+    images, labels = (np.concatenate(each) for each in zip(*map(digits_of, ("train", "test")), strict=True))
+    assert np.array_equal(images[:, 0], (theirs.images / 16).astype(np.float32))
+    assert np.array_equal(labels, theirs.target)
+
+
+def digits_of(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    return readers.digits("digits", part, Path(), download=False)
 
 
 def test_digits_are_real_and_divided() -> None:

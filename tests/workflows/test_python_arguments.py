@@ -61,6 +61,8 @@ ODD: list[Any] = [
     int,
 ]
 
+FEW: list[Any] = [None, -1, 2**70, 0.5, float("nan"), "nonsense", "../\0", ["nonsense"], {}, np.zeros(3), Odd()]
+
 EVALUATE = [name for name in inspect.signature(robench.evaluate).parameters if name != "progress"]
 VERIFY = list(inspect.signature(robench.verify).parameters)
 TRAIN = [name for name in inspect.signature(robench.train).parameters if name != "progress"]
@@ -83,6 +85,13 @@ def outcome(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
     return "answered"
 
 
+@pytest.fixture(params=[pytest.param(FEW, id="few"), pytest.param(ODD, id="all", marks=pytest.mark.slow)])
+def odd(request: pytest.FixtureRequest) -> list[Any]:
+    """What an argument is given in turn."""
+    values: list[Any] = request.param
+    return values
+
+
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch, in_tmp: Path) -> None:
     """Everything up to the first pass of a run; what comes after has been checked."""
@@ -92,39 +101,39 @@ def planned(monkeypatch: pytest.MonkeyPatch, in_tmp: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EVALUATE)
-def test_evaluate(name: str, digits_model: Trained, planned: None) -> None:
-    for value in ODD:
+def test_evaluate(name: str, digits_model: Trained, planned: None, odd: list[Any]) -> None:
+    for value in odd:
         outcome(robench.evaluate, **{"model": digits_model.model, "attacks": ["fgsm"], "device": "cpu", name: value})
 
 
 @pytest.mark.parametrize("name", VERIFY)
-def test_verify(name: str, digits_model: Trained, planned: None) -> None:
+def test_verify(name: str, digits_model: Trained, planned: None, odd: list[Any]) -> None:
     np.savez("found.npz", x_adv=digits_model.split.floats(slice(3)).numpy(), ids=np.arange(3))
-    for value in ODD:
+    for value in odd:
         outcome(robench.verify, **{"model": digits_model.model, "adversarial": "found.npz", "eps": 0.1, name: value})
 
 
 @pytest.mark.parametrize("name", TRAIN)
-def test_train(name: str, planned: None) -> None:
-    for value in ODD:
+def test_train(name: str, planned: None, odd: list[Any]) -> None:
+    for value in odd:
         outcome(robench.train, **{"defense": "standard", "device": "cpu", "out": "m.pt", name: value})
 
 
 @pytest.mark.parametrize("name", BENCH)
-def test_bench(name: str, planned: None) -> None:
-    for value in ODD:
+def test_bench(name: str, planned: None, odd: list[Any]) -> None:
+    for value in odd:
         outcome(robench.bench, **{"name": "quickstart", name: value})
 
 
 @pytest.mark.parametrize("name", REPRODUCE)
-def test_reproduce(name: str, planned: None) -> None:
-    for value in ODD:
+def test_reproduce(name: str, planned: None, odd: list[Any]) -> None:
+    for value in odd:
         outcome(robench.reproduce, **{name: value})
 
 
 @pytest.mark.parametrize("call", ["leaderboard", "table", "figure", "compare", "attack", "load_model"])
-def test_the_others(call: str, in_tmp: Path) -> None:
-    for value in ODD:
+def test_the_others(call: str, in_tmp: Path, odd: list[Any]) -> None:
+    for value in odd:
         for name, each in inspect.signature(getattr(robench, call)).parameters.items():
             given = {"first": "a", "second": "b", "id": "adt-table1", "name": "fgsm", "model": nn.Identity()}
             needed = [word for word, other in inspect.signature(getattr(robench, call)).parameters.items()]
@@ -134,9 +143,9 @@ def test_the_others(call: str, in_tmp: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(inspect.signature(robench.attack("fgsm")).parameters))
-def test_an_attack(name: str, digits_model: Trained, in_tmp: Path) -> None:
+def test_an_attack(name: str, digits_model: Trained, in_tmp: Path, odd: list[Any]) -> None:
     x, y = digits_model.split.floats(slice(2)), digits_model.split.labels[:2]
-    for value in ODD:
+    for value in odd:
         outcome(robench.attack("fgsm"), **{"model": digits_model.model, "x": x, "y": y, "eps": 0.1, name: value})
 
 
