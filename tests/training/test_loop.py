@@ -352,7 +352,7 @@ def test_the_metrics_file_gains_a_row_with_each_epoch(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"precision": "float8"}, "bfloat16"),
-        ({"limit": 0}, "at least 1 image"),
+        ({"limit": 0}, "a limit of at least 1"),
         ({"seed": -1}, "seed of at least 0"),
     ],
 )

@@ -58,4 +58,4 @@ def test_the_wheel_carries_the_folders_and_runs_without_the_checkout(tmp_path: P
         "print(len(suite('quick').attacks), attack('pgd-20').name, name)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "5 pgd-20 trades\n", done.stderr
+    assert done.stdout == "6 pgd-20 trades\n", done.stderr

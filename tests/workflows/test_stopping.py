@@ -130,7 +130,7 @@ def test_a_benchmark_is_stopped_in_its_training(in_tmp: Path, robench: Run, monk
     (in_tmp / "mine.yaml").write_text(
         "dataset: digits\nnorm: linf\neps: 0.1\ndefenses: [standard]\nattacks: [fgsm]\nn: 16\nlimit: 256\nepochs: 3\n"
     )
-    monkeypatch.setattr("robench.cli.console.TrainingConsole", lambda: Asks(2, signal.SIGTERM))
+    monkeypatch.setattr("robench.cli.console.TrainingConsole", lambda *_: Asks(2, signal.SIGTERM))
     stopped = robench("bench", "mine.yaml")
     assert stopped.code == 143, stopped.err
     assert "stopped at step 2 of " in stopped.err
