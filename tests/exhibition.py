@@ -66,7 +66,7 @@ def cell(
     key = {
         "model": {"weights": model},
         "dataset": names["dataset"],
-        "threat": [names["norm"], names["eps"]],
+        "threat": [names["norm"], 0.5 if names["eps"] == HOSTILE else names["eps"]],
         "attack": configured if attack != "clean" else "clean",
     }
     begun = Ledger(results).cell(key, names, RUN)

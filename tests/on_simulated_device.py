@@ -25,14 +25,22 @@ from robench.training import recipe  # noqa: E402
 from robench.training.loop import train  # noqa: E402
 from robench.training.plan import Plan  # noqa: E402
 
-FEW = ("fgsm", "pgd-10", "apgd:steps=5", "squares:queries=20", "multi_targeted:steps=3,targets=2", "feature:steps=3")
+FEW = ("fgsm", "pgd-10", "apgd:steps=5", "squares:queries=20", "multi_targeted:steps=3,targets=2")
 ALL = (
-    *("mim:steps=5", "cw:steps=5", "spsa:steps=2,evaluations=16", "rays:queries=20", "adt_exp:steps=3", "square"),
+    *(
+        "feature:steps=3",
+        "mim:steps=5",
+        "cw:steps=5",
+        "spsa:steps=2,evaluations=16",
+        "rays:queries=20",
+        "adt_exp:steps=3",
+        "square",
+    ),
     *("adt_exp_am:epochs=1,filters=8", "adt_imp_am:epochs=1,filters=8", "foolbox:LinfPGD:steps=3", "bb:steps=5"),
     *("autoattack:component=apgd-ce", "transfer-fgsm"),
 )
 SHORT = ("fgsm", "pgd-10", "multi_targeted:steps=3,targets=2")
-TRAINED = ("standard", "trades", "awp")
+TRAINED = ("trades", "awp")
 
 
 def evaluated(model: str, attacks: Sequence[str], device: str, results: Path) -> dict[str, pd.DataFrame]:

@@ -19,7 +19,8 @@ from tests.helpers import Linear, Trained, correct, run_attack
 
 
 @pytest.mark.parametrize(
-    ("loss", "targets"), [("ce", None), ("dlr", None), pytest.param("dlr", 9, marks=pytest.mark.slow), ("dlr", 3)]
+    ("loss", "targets"),
+    [("ce", None), ("dlr", None), *(pytest.param("dlr", targets, marks=pytest.mark.slow) for targets in (3, 9))],
 )
 def test_apgd_is_as_strong_as_the_librarys(loss: str, targets: int | None, digits_model: Trained) -> None:
     x, y = correct(digits_model, 40)

@@ -30,7 +30,9 @@ def run_bb(model: nn.Module, x: Tensor, y: Tensor, eps: float, *, steps: int, id
 CASES = {"two classes": linear_case(2, 8), "five classes": linear_case(5, 8), "equal distances": hadamard_case(8)}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", ["two classes", pytest.param("five classes", marks=pytest.mark.slow), "equal distances"]
+)
 def test_it_fools_a_linear_model_just_beyond_the_boundary_and_never_before(case: str) -> None:
     model, x, y = CASES[case]
     beyond = 0
@@ -42,7 +44,7 @@ def test_it_fools_a_linear_model_just_beyond_the_boundary_and_never_before(case:
     assert beyond >= len(x) - 1  # the start may lie in a class whose boundary is farther
 
 
-@pytest.mark.parametrize("case", ["two classes", "five classes"])
+@pytest.mark.parametrize("case", ["two classes", pytest.param("five classes", marks=pytest.mark.slow)])
 def test_from_a_corner_of_the_box_it_reaches_the_boundarys_nearest_point(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,11 @@ def test_it_agrees_with_foolbox_example_by_example(
 
 @pytest.mark.parametrize(
     ("written", "norm"),
-    [("HopSkipJumpAttack:steps=40", "linf"), ("L2DeepFoolAttack", "l2"), ("LinfDeepFoolAttack", "linf")],
+    [
+        pytest.param("HopSkipJumpAttack:steps=40", "linf", marks=pytest.mark.slow),
+        ("L2DeepFoolAttack", "l2"),
+        ("LinfDeepFoolAttack", "linf"),
+    ],
 )
 def test_an_attack_that_minimises_reaches_the_boundary_and_is_valid_where_it_does_not(written: str, norm: str) -> None:
     model, x, y = hadamard_case(examples=6)

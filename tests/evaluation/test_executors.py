@@ -54,7 +54,7 @@ def told(ran: Ran) -> list[str]:
 @pytest.mark.parametrize(
     "attacks",
     [
-        ("fgsm", "dies.py:mark=mark"),
+        pytest.param(("fgsm", "apgd-ce", "dies.py:mark=mark"), marks=pytest.mark.slow),
         pytest.param(("foolbox:LinfPGD:steps=3", "adt_exp_am:epochs=1,filters=8", "dies.py"), marks=pytest.mark.slow),
     ],
 )

@@ -190,7 +190,8 @@ def test_batch_sizes_change_no_outcome(size: int, tmp_path: Path, digits_model: 
     assert a["first_step"].equals(b["first_step"])
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [30])
 def test_an_evaluation_killed_at_random_moments_ends_with_the_same_ledger(
     kills: int, tmp_path: Path, digits_model: Trained
 ) -> None:

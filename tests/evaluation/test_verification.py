@@ -107,7 +107,9 @@ def test_what_eval_saves_verify_confirms(model_path: Path, in_tmp: Path, robench
     assert len(np.load(in_tmp / "saved" / "pgd-10.npz")["ids"]) == 40
 
 
-@pytest.mark.parametrize(("format", "start"), [("table", "   "), ("csv", "example,label"), ("md", "| examples |")])
+@pytest.mark.parametrize(
+    ("format", "start"), [("table", "model on 3 of digits (test)"), ("csv", "example,label"), ("md", "| examples |")]
+)
 def test_formats(model_path: Path, in_tmp: Path, robench: Run, digits_model: Trained, format: str, start: str) -> None:
     path = write(in_tmp / "a.npz", x_adv=digits_model.split.floats(slice(3)).numpy(), ids=np.arange(3))
     ran = robench("verify", "--model", model_path, "--adversarial", path, "--format", format)

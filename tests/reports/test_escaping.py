@@ -128,7 +128,7 @@ def test_a_line_of_progress_takes_no_name_for_a_format(monkeypatch: pytest.Monke
         assert isinstance(bar, Progress)
         console.print(bar)
         line.end()
-        assert cleaned(text) in shown.getvalue()
+        assert cleaned(text)[:20] in shown.getvalue()  # a bar has room for so much of a name
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,7 @@ def test_a_process_that_ends_leaves_no_other_waiting(folder: Path) -> None:
     assert not (folder / "end.pt").exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_resumes_in_two_processes_what_one_began(tmp_path: Path) -> None:
     """And names and writes what one would have, and speaks once."""
     words = {"epochs": 2, "limit": 192, "settings": {"holdout": 100, "steps": 2}}

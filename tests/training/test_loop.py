@@ -143,6 +143,7 @@ train(plan("ald_trades", limit=512), Path(sys.argv[1]), progress=Killed(), save_
 """
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_mid_epoch_resumes_to_the_bit(tmp_path: Path) -> None:
     """By itself, at whatever it does 50 ms after the second step of the second epoch of three: most likely it saves."""
     planned = plan("ald_trades", limit=512)

@@ -22,7 +22,7 @@ def test_attacks_and_trainings_come_out_as_on_the_cpu(which: str, tmp_path: Path
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads((tmp_path / "found.json").read_text())
     assert {name: columns for name, columns in found["attacks"].items() if columns} == {}
-    assert len(found["attacks"]) == len(found["ran"]) >= 7
+    assert len(found["attacks"]) == len(found["ran"]) >= 6
     assert found["taken"]
     assert {name: gap for name, gap in found["trainings"].items() if gap > 1e-4} == {}
-    assert len(found["trainings"]) >= 3
+    assert len(found["trainings"]) >= 2
