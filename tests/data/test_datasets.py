@@ -33,7 +33,8 @@ def md5(path: Path) -> str:
 
 def test_digits_are_scikit_learns() -> None:
     theirs = load_digits()
-    images, labels = (np.concatenate(each) for each in zip(*map(digits_of, ("train", "test")), strict=True))
+    parts: tuple[Part, Part] = ("train", "test")
+    images, labels = (np.concatenate(each) for each in zip(*map(digits_of, parts), strict=True))
     assert np.array_equal(images[:, 0], (theirs.images / 16).astype(np.float32))
     assert np.array_equal(labels, theirs.target)
 
