@@ -27,6 +27,7 @@ from collections import Counter
 from typing import Any
 
 import torch
+from torch import library
 from torch.utils import backend_registration as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -39,7 +40,7 @@ names: Counter[str] = Counter()
 where: Counter[tuple[str, str]] = Counter()
 _roots: list[str] = []
 _most: list[int | None] = [None]
-_libraries = [torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")]
+_libraries = [library.Library("aten", "IMPL"), library.Library("_", "IMPL")]
 _Generator, _to = torch.Generator, torch.Tensor.to
 _generators: set[int] = set()  # those of CUDA, by where they lie: torch hands on another object for the same
 
@@ -241,7 +242,7 @@ class _Backend(registration._DummyBackendModule):
 
 def _cast() -> None:
     """Autocast for "cuda", of the layers."""
-    _libraries[1].fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    _libraries[1].fallback(library.fallthrough_kernel, "AutocastPrivateUse1")
     below = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
 
     def lowered(op: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robench.models.libraries.library import Front, Held, Library, Preprocessing, Wish, hub_folder
+from robench.models.libraries.provider import Front, Held, Library, Preprocessing, Wish, hub_folder
 from robench.models.network import check_normalisation
 from robench.utils.errors import UserError
 from robench.utils.global_rng import reseed, undisturbed

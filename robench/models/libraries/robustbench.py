@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from robench.models.libraries.library import Held, Library, Preprocessing, Wish, imported
+from robench.models.libraries.provider import Held, Library, Preprocessing, Wish, imported
 from robench.utils.errors import UserError, unknown
 
 NEEDLESS = ("autoattack", "autoattack.state", "pkg_resources")

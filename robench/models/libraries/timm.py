@@ -8,7 +8,7 @@ from urllib.parse import urlparse
 
 import torch
 
-from robench.models.libraries.library import Held, Library, Preprocessing, Wish, filled, hub_folder, imported
+from robench.models.libraries.provider import Held, Library, Preprocessing, Wish, filled, hub_folder, imported
 from robench.utils.errors import UserError, unknown
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")

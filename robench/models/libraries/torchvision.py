@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 from torch import nn
 
-from robench.models.libraries.library import Held, Library, Preprocessing, Wish, filled, hub_folder
+from robench.models.libraries.provider import Held, Library, Preprocessing, Wish, filled, hub_folder
 from robench.utils.errors import UserError, unknown
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robench.models.libraries.library import Held, Library, Preprocessing, Wish, imported
+from robench.models.libraries.provider import Held, Library, Preprocessing, Wish, imported
 from robench.models.outputs import LogitsOf
 from robench.utils.errors import UserError
 

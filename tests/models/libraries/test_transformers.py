@@ -8,7 +8,7 @@ from torch import Tensor
 
 import robench
 from robench.evaluation.target import load_model
-from robench.models.libraries.library import Front
+from robench.models.libraries.provider import Front
 from robench.models.libraries.transformers import measured
 from robench.utils.errors import UserError
 
